@@ -1,0 +1,17 @@
+"""Meta's causal 24 kHz model: mono, any audio; 1.5 to 24 kbps. It is the base, unchanged.
+
+Source: arXiv:2210.13438, sections 3.1 and 3.2; `encodec.EncodecModel.encodec_model_24khz`.
+
+    python run.py convert --config=configs/encodec_24khz.py --source=encodec_24khz-d7cc33bc.th \
+        --output=checkpoints/encodec_24khz.safetensors
+    python run.py infer IN OUT --config=configs/encodec_24khz.py --bandwidth=6
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The locked configuration of the variant."""
+    return base.get_config()

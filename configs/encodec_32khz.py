@@ -1,0 +1,34 @@
+"""MusicGen's tokenizer: mono music at 32 kHz, four codebooks at 50 frames per second; 2.2 kbps.
+
+Source: arXiv:2306.05284, section 3.1 (hop 640, 64 filters, four codebooks of 2048);
+`facebook/encodec_32khz`. Its pad mode is the one that `transformers` states; conversion reads the
+checkpoint's own config and takes the mode from there.
+
+    python run.py convert --config=configs/encodec_32khz.py --source=facebook/encodec_32khz \
+        --output=checkpoints/encodec_32khz.safetensors
+    python run.py infer IN OUT --config=configs/encodec_32khz.py
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The locked configuration of the variant."""
+    config = base.get_config()
+    config.name = "encodec_32khz"
+    config.checkpoint = "checkpoints/encodec_32khz.safetensors"
+
+    model = config.model
+    model.sample_rate = 32000
+    model.causal = False
+    model.ratios = (8, 5, 4, 4)
+    model.num_filters = 64
+    model.shortcut = "identity"
+    model.num_codebooks = 4
+    model.codebook_size = 2048
+    model.bandwidths = (2.2,)
+
+    config.inference.bandwidth = 2.2
+    return config

@@ -1,0 +1,304 @@
+"""Validation of configurations, and the values that follow from their fields.
+
+`config` is a whole configuration as `configs/` makes it, `model` its part `config.model`: what a
+checkpoint stores. The fields and their sources are commented in `configs/base.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+Rule = tuple[str, Callable[[Any], bool]]
+"""What a field's value must be, in words and as a predicate."""
+
+
+def _is_int(value: Any, minimum: int) -> bool:
+    return type(value) is int and value >= minimum  # isinstance would let True pass
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _int(minimum: int) -> Rule:
+    return f"a whole number of at least {minimum}", lambda value: _is_int(value, minimum)
+
+
+def _one_of(*names: str) -> Rule:
+    # A tuple, and not a set: the value may be of an unhashable type.
+    return f"one of {', '.join(names)}", lambda value: value in names
+
+
+def _tuple_of(words: str, accepts: Callable[[Any], bool]) -> Rule:
+    return (
+        f"a tuple of one or more {words}",
+        lambda value: isinstance(value, tuple) and bool(value) and all(map(accepts, value)),
+    )
+
+
+_BOOL: Rule = ("True or False", lambda value: type(value) is bool)
+_NAME: Rule = ("a string that is not empty", lambda value: isinstance(value, str) and value != "")
+_POSITIVE: Rule = ("a number above 0", lambda value: _is_number(value) and value > 0)
+_ODD: Rule = ("an odd whole number above 0", lambda value: _is_int(value, 1) and value % 2 == 1)
+_POWER_OF_TWO: Rule = (
+    "a power of two of at least 2",
+    lambda value: _is_int(value, 2) and value & (value - 1) == 0,
+)
+
+_MODEL_RULES: dict[str, Rule] = {
+    "sample_rate": _int(1),
+    "channels": _int(1),
+    "causal": _BOOL,
+    "ratios": _tuple_of("whole numbers above 0", lambda value: _is_int(value, 1)),
+    "num_filters": _int(1),
+    "latent_dim": _int(1),
+    "num_residual_layers": _int(0),
+    "kernel_size": _ODD,
+    "last_kernel_size": _ODD,
+    "residual_kernel_size": _ODD,
+    "dilation_base": _int(1),
+    "compress": _int(1),
+    "num_lstm_layers": _int(0),
+    "norm": _one_of("weight_norm", "time_group_norm", "none"),
+    "shortcut": _one_of("conv", "identity"),
+    "pad_mode": _one_of("reflect", "constant"),
+    "num_codebooks": _int(1),
+    "codebook_size": _POWER_OF_TWO,
+    "bandwidths": _tuple_of("numbers above 0 (kbps)", _POSITIVE[1]),
+    "normalize": _BOOL,
+    "segment_seconds": (
+        "None or a number above 0 (seconds)",
+        lambda value: value is None or _POSITIVE[1](value),
+    ),
+    "overlap": ("a number in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1),
+}
+_INFERENCE_RULES: dict[str, Rule] = {
+    "bandwidth": _POSITIVE,
+    "batch_size": _int(1),
+    "block_seconds": _POSITIVE,
+}
+_CONFIG_RULES: dict[str, Rule] = {
+    "name": _NAME,
+    "checkpoint": _NAME,
+    "model": ("a ConfigDict", lambda value: isinstance(value, ml_collections.ConfigDict)),
+    "inference": ("a ConfigDict", lambda value: isinstance(value, ml_collections.ConfigDict)),
+}
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Checks a whole configuration; sections other than `model` and `inference` are left alone.
+
+    Raises:
+      ValueError: one line that names the field, the value it has and what is allowed.
+    """
+    _check_names("config", config.keys(), _CONFIG_RULES, others_allowed=True)
+    _check_values("config", config, _CONFIG_RULES)
+    model, inference = config.model, config.inference
+    validate_model(model)
+
+    _check_names("config.inference", inference.keys(), _INFERENCE_RULES)
+    _check_values("config.inference", inference, _INFERENCE_RULES)
+    num_codebooks_for(model, inference.bandwidth, field="config.inference.bandwidth")
+
+
+def validate_model(model: ml_collections.ConfigDict) -> None:
+    """Checks a model configuration.
+
+    Raises:
+      ValueError: one line that names the field, the value it has and what is allowed.
+    """
+    path = "config.model"
+    _check_names(path, model.keys(), _MODEL_RULES)
+    _check_values(path, model, _MODEL_RULES)
+    if model.num_filters % model.compress:
+        raise _error(
+            f"{path}.num_filters", model.num_filters, f"a multiple of compress ({model.compress})"
+        )
+    for bandwidth in model.bandwidths:
+        num_codebooks_for(model, bandwidth, field=f"{path}.bandwidths")
+    # Each of these looks at a whole segment before its first output.
+    if model.causal and model.norm == "time_group_norm":
+        raise _error(f"{path}.norm", model.norm, "weight_norm or none where causal is True")
+    if model.causal and model.normalize:
+        raise _error(f"{path}.normalize", model.normalize, "False where causal is True")
+    if model.causal and model.segment_seconds is not None:
+        raise _error(f"{path}.segment_seconds", model.segment_seconds, "None where causal is True")
+    length = segment_length(model)
+    if length is not None and length < hop_length(model):
+        seconds = hop_length(model) / model.sample_rate
+        raise _error(
+            f"{path}.segment_seconds", model.segment_seconds, f"at least one hop ({seconds:.6g} s)"
+        )
+
+
+def hop_length(model: ml_collections.ConfigDict) -> int:
+    """Audio samples per latent frame."""
+    return math.prod(model.ratios)
+
+
+def frame_rate(model: ml_collections.ConfigDict) -> int:
+    """Latent frames per second, rounded up as the reference does."""
+    return -(-model.sample_rate // hop_length(model))
+
+
+def bits_per_codebook(model: ml_collections.ConfigDict) -> int:
+    """Bits of one code."""
+    return int(model.codebook_size).bit_length() - 1
+
+
+def bandwidth_for(model: ml_collections.ConfigDict, num_codebooks: int) -> float:
+    """Kbps of codes from the first `num_codebooks` codebooks; ValueError outside 1 to all."""
+    if not _is_int(num_codebooks, 1) or num_codebooks > model.num_codebooks:
+        raise _error("num_codebooks", num_codebooks, f"a whole number, 1 to {model.num_codebooks}")
+    return num_codebooks * bits_per_codebook(model) * frame_rate(model) / 1000
+
+
+def num_codebooks_for(
+    model: ml_collections.ConfigDict, bandwidth: float, *, field: str = "bandwidth"
+) -> int:
+    """Codebooks that a bandwidth in kbps pays for.
+
+    The reference rounds down, `max(1, floor(1000 * kbps / (bits * frame_rate)))`; here a bandwidth
+    that is not exactly what its codes cost is an error, so that the number asked for is the truth.
+
+    Args:
+      model: a model configuration.
+      bandwidth: kbps.
+      field: how an error names the bandwidth.
+
+    Raises:
+      ValueError: not a whole number of codebooks, to within 1e-6, or not in 1 to all of them.
+    """
+    if not _is_number(bandwidth):
+        raise _error(field, bandwidth, "a number (kbps)")
+    exact = 1000 * bandwidth / (bits_per_codebook(model) * frame_rate(model))
+    nearest = min(max(round(exact), 1), model.num_codebooks)
+    if abs(exact - nearest) > 1e-6:
+        raise _error(
+            field,
+            bandwidth,
+            f"a whole number of codebooks of {bandwidth_for(model, 1):g} kbps, 1 to "
+            f"{model.num_codebooks}; nearest is {bandwidth_for(model, nearest):g}",
+        )
+    return nearest
+
+
+def segment_length(model: ml_collections.ConfigDict) -> int | None:
+    """Samples of a segment; None: the whole signal is one."""
+    if model.segment_seconds is None:
+        return None
+    return int(model.segment_seconds * model.sample_rate)
+
+
+def segment_stride(model: ml_collections.ConfigDict) -> int | None:
+    """Samples from the start of a segment to the start of the next; None: there is no next."""
+    length = segment_length(model)
+    if length is None:
+        return None
+    return max(1, int((1 - model.overlap) * length))
+
+
+def receptive_field(model: ml_collections.ConfigDict) -> tuple[int, int]:
+    """What one output depends on through the convolutions.
+
+    The memory of the LSTM is unlimited, and the statistics of time_group_norm and of normalize span
+    the segment: neither is counted.
+
+    Returns:
+      Audio samples behind one latent frame, and the most latent frames behind one audio sample.
+    """
+    residual = sum(kernel - 1 for kernel in _residual_kernels(model))
+    samples, hop = model.kernel_size, 1
+    frames = model.last_kernel_size
+    for ratio in reversed(model.ratios):
+        samples += hop * (residual + 2 * ratio - 1)
+        hop *= ratio
+        # n samples in a row lie in up to ceil((n - 1) / ratio) + 1 steps of the layer below, and
+        # the transposed convolution reads one step more.
+        frames = -(-(frames + residual - 1) // ratio) + 2
+    samples += hop * (model.last_kernel_size - 1)
+    frames += model.kernel_size - 1
+    return samples, frames
+
+
+def minimum_first_block(model: ml_collections.ConfigDict) -> int:
+    """Frames (of `hop_length` samples) that an exact start of a causal stream needs.
+
+    A causal convolution pads its start by the reflection of its first `pad + 1` steps, pad =
+    effective kernel - stride. The first block must hold that many at every layer of encoder and
+    decoder. Both see the same resolutions: `steps` per frame, from the hop down to 1.
+
+    Other models, and padding with zeros, need no more than the one frame that a block has anyway.
+    """
+    if not model.causal or model.pad_mode != "reflect":
+        return 1
+    steps = hop_length(model)
+    ends = (model.kernel_size, model.last_kernel_size)
+    pads = [(kernel - 1, at) for kernel in ends for at in (1, steps)]
+    for ratio in reversed(model.ratios):
+        pads += [(kernel - 1, steps) for kernel in _residual_kernels(model)]
+        pads.append((ratio, steps))  # downsampling: kernel 2 * ratio, stride ratio
+        steps //= ratio
+    return max(-(-(pad + 1) // steps) for pad, steps in pads)
+
+
+def to_json(model: ml_collections.ConfigDict) -> str:
+    """A model configuration as one line of JSON, its fields in alphabetical order."""
+    return json.dumps(model.to_dict(), sort_keys=True)
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+    """The locked, valid model configuration that `to_json` wrote; tuples come back as tuples.
+
+    Raises:
+      ValueError: no JSON object, unknown or missing fields, or a value that is not allowed.
+    """
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"config.model: not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise _error("config.model", fields, "a JSON object")
+    _check_names("config.model", fields, _MODEL_RULES)
+    fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    model = ml_collections.ConfigDict()
+    model.segment_seconds = config_dict.placeholder(object)  # as in configs/base.py
+    model.update(fields)
+    validate_model(model)
+    return model.lock()
+
+
+def _residual_kernels(model: ml_collections.ConfigDict) -> list[int]:
+    """Effective kernel of each residual layer of a stage, in steps."""
+    return [
+        (model.residual_kernel_size - 1) * model.dilation_base**layer + 1
+        for layer in range(model.num_residual_layers)
+    ]
+
+
+def _error(field: str, value: Any, allowed: str) -> ValueError:
+    return ValueError(f"{field}: got {value!r}, must be {allowed}")
+
+
+def _check_names(
+    path: str, names: Iterable[str], rules: Mapping[str, Rule], others_allowed: bool = False
+) -> None:
+    names = set(names)
+    missing = sorted(rules.keys() - names)
+    unknown = [] if others_allowed else sorted(names - rules.keys())
+    problems = [f"missing {', '.join(missing)}"] if missing else []
+    problems += [f"unknown {', '.join(unknown)}"] if unknown else []
+    if problems:
+        raise ValueError(f"{path}: {'; '.join(problems)}; must have {', '.join(rules)}")
+
+
+def _check_values(path: str, section: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -> None:
+    for name, (allowed, accepts) in rules.items():
+        if not accepts(section[name]):
+            raise _error(f"{path}.{name}", section[name], allowed)

@@ -1,0 +1,1 @@
+"""The layers of EnCodec's networks: plain functions and small Haiku modules."""

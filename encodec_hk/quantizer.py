@@ -1,0 +1,79 @@
+"""Residual vector quantisation (Section 3.2 of arXiv 2210.13438).
+
+Shapes: B rows, F frames, K codebooks in use, N entries of a codebook, D latent channels.
+"""
+
+from __future__ import annotations
+
+import chex
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+
+def encode(codebooks: jax.Array, latents: jax.Array) -> jax.Array:
+    """Codes of latents: every stage takes the entry nearest to what the stages before left.
+
+    Distances are -(|x|^2 - 2 x.E + |E|^2) in float32 with exact products, as in both reference
+    implementations: entries closer to each other than its rounding may be told apart differently.
+
+    Args:
+      codebooks: [K, N, D].
+      latents: [B, F, D].
+
+    Returns:
+      Codes, int32 [B, K, F]; the first of equally near entries.
+    """
+    chex.assert_rank([codebooks, latents], 3)
+    entries = codebooks.shape[1]
+
+    def stage(residual: jax.Array, codebook: jax.Array) -> tuple[jax.Array, jax.Array]:
+        product = jnp.matmul(residual, codebook.T, precision=jax.lax.Precision.HIGHEST)
+        energy = jnp.sum(jnp.square(residual), axis=-1, keepdims=True)
+        distance = energy - 2 * product + jnp.sum(jnp.square(codebook), axis=-1)
+        # Twice a minimum is several times faster on CPU than one argmin.
+        nearest = distance == jnp.min(distance, axis=-1, keepdims=True)
+        codes = jnp.min(jnp.where(nearest, jnp.arange(entries), entries - 1), axis=-1)
+        return residual - codebook[codes], codes
+
+    _, codes = jax.lax.scan(stage, latents, codebooks)
+    return jnp.moveaxis(codes, 0, 1).astype(jnp.int32)
+
+
+def decode(codebooks: jax.Array, codes: jax.Array) -> jax.Array:
+    """Latents [B, F, D] of codes [B, K, F]: the sum of their entries, first codebook first."""
+    chex.assert_rank([codebooks, codes], 3)
+    batch, _, frames = codes.shape
+
+    def stage(latents: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        codebook, codes = inputs
+        return latents + codebook[codes], None
+
+    zeros = jnp.zeros((batch, frames, codebooks.shape[-1]), codebooks.dtype)
+    latents, _ = jax.lax.scan(stage, zeros, (codebooks, jnp.moveaxis(codes, 1, 0)))
+    return latents
+
+
+class ResidualVectorQuantizer(hk.Module):
+    """The codebooks, and coding with the first K of them.
+
+    Attributes:
+      num_codebooks, codebook_size, latent_dim: the shape of the parameter `codebooks`.
+    """
+
+    def __init__(
+        self, *, num_codebooks: int, codebook_size: int, latent_dim: int, name: str | None = None
+    ):
+        super().__init__(name=name)
+        self.shape = (num_codebooks, codebook_size, latent_dim)
+
+    def encode(self, latents: jax.Array, num_codebooks: int) -> jax.Array:
+        """Latents [B, F, D] -> codes of the first `num_codebooks` codebooks, int32 [B, K, F]."""
+        return encode(self._codebooks()[:num_codebooks], latents)
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """Codes [B, K, F] -> latents [B, F, D]."""
+        return decode(self._codebooks()[: codes.shape[1]], codes)
+
+    def _codebooks(self) -> jax.Array:
+        return hk.get_parameter("codebooks", self.shape, init=hk.initializers.RandomNormal())

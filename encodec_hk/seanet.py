@@ -1,0 +1,288 @@
+"""The encoder and decoder networks (SEANet, Section 3.1 and Figure 1 of arXiv 2210.13438).
+
+Shapes: B rows, T samples of a block, C audio channels, F = T / hop frames, D latent channels.
+The state of a network is a dictionary of its layers' states, None where every row starts here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+import haiku as hk
+import jax
+
+from encodec_hk.layers import convolution
+from encodec_hk.layers import lstm
+from encodec_hk.layers import rows as rows_lib
+
+State = dict[str, Any]
+
+
+class Residual(hk.Module):
+    """ELU, convolution to fewer channels, ELU, convolution back, plus the shortcut.
+
+    Attributes:
+      kernel_size, dilation: of the first convolution; the second has kernel 1.
+      compress: how many times fewer channels lie between the two.
+      shortcut: "conv" (kernel 1) or "identity", of the input before its activation.
+      causal, norm, pad_mode: as in `convolution.Conv`.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel_size: int,
+        dilation: int,
+        compress: int,
+        shortcut: str,
+        causal: bool,
+        norm: str,
+        pad_mode: str,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.compress = compress
+        self.shortcut = shortcut
+        self.padding: dict[str, Any] = {"causal": causal, "norm": norm, "pad_mode": pad_mode}
+
+    def __call__(
+        self, x: jax.Array, rows: rows_lib.Rows, state: State | None
+    ) -> tuple[jax.Array, State]:
+        """Maps x [B, T, C] -> [B, T, C]."""
+        channels = x.shape[-1]
+        layers = _Layers(state)
+        y = layers(
+            convolution.Conv(
+                channels=channels // self.compress,
+                kernel_size=self.kernel_size,
+                dilation=self.dilation,
+                name="conv_0",
+                **self.padding,
+            ),
+            jax.nn.elu(x),
+            rows,
+        )
+        y = layers(
+            convolution.Conv(channels=channels, kernel_size=1, name="conv_1", **self.padding),
+            jax.nn.elu(y),
+            rows,
+        )
+        if self.shortcut == "conv":
+            shortcut = convolution.Conv(
+                channels=channels, kernel_size=1, name="shortcut", **self.padding
+            )
+            x = layers(shortcut, x, rows)
+        return x + y, layers.state
+
+
+class Stage(hk.Module):
+    """The residual layers of one resolution, and the change to the next resolution.
+
+    Attributes:
+      stride: ratio between the two resolutions.
+      upsample: the decoder's order, ELU, transposed convolution to half the channels, residual
+        layers; otherwise the encoder's: residual layers, ELU, strided convolution to twice the
+        channels.
+      num_residual_layers: residual layers; the j-th has dilation dilation_base ** j.
+      kernel_size, dilation_base, compress, shortcut, causal, norm, pad_mode: as in `Residual`.
+    """
+
+    def __init__(
+        self,
+        *,
+        stride: int,
+        upsample: bool,
+        num_residual_layers: int,
+        kernel_size: int,
+        dilation_base: int,
+        compress: int,
+        shortcut: str,
+        causal: bool,
+        norm: str,
+        pad_mode: str,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.stride = stride
+        self.upsample = upsample
+        self.num_residual_layers = num_residual_layers
+        self.dilation_base = dilation_base
+        self.padding: dict[str, Any] = {"causal": causal, "norm": norm, "pad_mode": pad_mode}
+        self.residual: dict[str, Any] = {
+            "kernel_size": kernel_size,
+            "compress": compress,
+            "shortcut": shortcut,
+            **self.padding,
+        }
+
+    def __call__(
+        self, x: jax.Array, rows: rows_lib.Rows, state: State | None
+    ) -> tuple[jax.Array, State]:
+        """Maps x [B, T, C] -> [B, T * stride, C / 2] (upsample) or [B, T / stride, 2 C]."""
+        channels = x.shape[-1]
+        layers = _Layers(state)
+        if self.upsample:
+            upsample = convolution.ConvTranspose(
+                channels=channels // 2,
+                stride=self.stride,
+                causal=self.padding["causal"],
+                norm=self.padding["norm"],
+                name="upsample",
+            )
+            x = layers(upsample, jax.nn.elu(x), rows)
+            rows = rows.upsampled(self.stride)
+        for index in range(self.num_residual_layers):
+            residual = Residual(
+                dilation=self.dilation_base**index, name=f"residual_{index}", **self.residual
+            )
+            x = layers(residual, x, rows)
+        if not self.upsample:
+            downsample = convolution.Conv(
+                channels=2 * channels,
+                kernel_size=2 * self.stride,
+                stride=self.stride,
+                name="downsample",
+                **self.padding,
+            )
+            x = layers(downsample, jax.nn.elu(x), rows)
+        return x, layers.state
+
+
+class Encoder(hk.Module):
+    """Audio to latents, one for every hop = prod(ratios) samples.
+
+    Attributes:
+      ratios: of the decoder, coarse to fine as the paper's configurations state them.
+      num_filters: channels at the sample rate; every stage doubles them.
+      latent_dim: D.
+      kernel_size, last_kernel_size: of the convolutions at the audio's side and at the latents'.
+      num_lstm_layers: 0 for none.
+      stage: the settings common to all stages, as keywords of `Stage`.
+    """
+
+    def __init__(
+        self,
+        *,
+        ratios: Sequence[int],
+        num_filters: int,
+        latent_dim: int,
+        kernel_size: int,
+        last_kernel_size: int,
+        num_lstm_layers: int,
+        stage: dict[str, Any],
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.strides = tuple(reversed(ratios))
+        self.num_filters = num_filters
+        self.latent_dim = latent_dim
+        self.kernel_size = kernel_size
+        self.last_kernel_size = last_kernel_size
+        self.num_lstm_layers = num_lstm_layers
+        self.stage = stage
+        self.padding = {key: stage[key] for key in ("causal", "norm", "pad_mode")}
+
+    def __call__(
+        self, audio: jax.Array, rows: rows_lib.Rows, state: State | None = None
+    ) -> tuple[jax.Array, State]:
+        """Maps audio [B, T, C] -> latents [B, F, D]."""
+        chex.assert_rank(audio, 3)
+        layers = _Layers(state)
+        conv_in = convolution.Conv(
+            channels=self.num_filters, kernel_size=self.kernel_size, name="conv_in", **self.padding
+        )
+        x = layers(conv_in, audio, rows)
+        for index, stride in enumerate(self.strides):
+            stage = Stage(stride=stride, upsample=False, name=f"stage_{index}", **self.stage)
+            x = layers(stage, x, rows)
+            rows = rows.downsampled(stride)
+        if self.num_lstm_layers:
+            x = layers(lstm.LSTM(num_layers=self.num_lstm_layers, name="lstm"), x, rows)
+        conv_out = convolution.Conv(
+            channels=self.latent_dim,
+            kernel_size=self.last_kernel_size,
+            name="conv_out",
+            **self.padding,
+        )
+        return layers(conv_out, jax.nn.elu(x), rows), layers.state
+
+
+class Decoder(hk.Module):
+    """Latents to audio, hop = prod(ratios) samples for each. The encoder's mirror image.
+
+    Attributes:
+      channels: C.
+      ratios, num_filters, kernel_size, last_kernel_size, num_lstm_layers, stage: as in `Encoder`;
+        here kernel_size is at the latents' side and last_kernel_size at the audio's.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        ratios: Sequence[int],
+        num_filters: int,
+        kernel_size: int,
+        last_kernel_size: int,
+        num_lstm_layers: int,
+        stage: dict[str, Any],
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.channels = channels
+        self.strides = tuple(ratios)
+        self.num_filters = num_filters
+        self.kernel_size = kernel_size
+        self.last_kernel_size = last_kernel_size
+        self.num_lstm_layers = num_lstm_layers
+        self.stage = stage
+        self.padding = {key: stage[key] for key in ("causal", "norm", "pad_mode")}
+
+    def __call__(
+        self, latents: jax.Array, rows: rows_lib.Rows, state: State | None = None
+    ) -> tuple[jax.Array, State]:
+        """Maps latents [B, F, D] -> audio [B, F * hop, C]."""
+        chex.assert_rank(latents, 3)
+        layers = _Layers(state)
+        conv_in = convolution.Conv(
+            channels=self.num_filters * 2 ** len(self.strides),
+            kernel_size=self.kernel_size,
+            name="conv_in",
+            **self.padding,
+        )
+        x = layers(conv_in, latents, rows)
+        if self.num_lstm_layers:
+            x = layers(lstm.LSTM(num_layers=self.num_lstm_layers, name="lstm"), x, rows)
+        for index, stride in enumerate(self.strides):
+            stage = Stage(stride=stride, upsample=True, name=f"stage_{index}", **self.stage)
+            x = layers(stage, x, rows)
+            rows = rows.upsampled(stride)
+        conv_out = convolution.Conv(
+            channels=self.channels,
+            kernel_size=self.last_kernel_size,
+            name="conv_out",
+            **self.padding,
+        )
+        return layers(conv_out, jax.nn.elu(x), rows), layers.state
+
+
+class _Layers:
+    """Calls layers with their own part of the state, and gathers what they hand back.
+
+    Attributes:
+      state: the states after the block, by the layers' names.
+    """
+
+    def __init__(self, state: State | None):
+        self._before = state
+        self.state: State = {}
+
+    def __call__(self, layer: Any, x: jax.Array, rows: rows_lib.Rows) -> jax.Array:
+        name = layer.name
+        before = None if self._before is None else self._before[name]
+        x, self.state[name] = layer(x, rows, before)
+        return x

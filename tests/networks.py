@@ -1,0 +1,36 @@
+"""Networks with random parameters, made in numpy: `Model.init` takes seconds to compile."""
+
+import jax
+import numpy as np
+
+from configs import base
+from encodec_hk import config as config_lib
+from encodec_hk import model as model_lib
+
+
+def random_params(model_config, seed=0):
+    """Parameters of a model config, uniform by what they sum over; codebooks that shrink."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(model_lib.build(model_config).init, jax.random.key(0))
+
+    def draw(path, shape):
+        module, name = (key.key for key in path)
+        if name == "codebooks":
+            spread = 0.3 * 0.8 ** np.arange(shape.shape[0])
+            return rng.standard_normal(shape.shape, np.float32) * spread[:, None, None]
+        if module.endswith("/norm"):
+            return rng.uniform(0.8, 1.2, shape.shape) - (name == "offset")
+        fan_in = np.prod(shape.shape[:-1]) if name.startswith("w") else 16
+        return rng.uniform(-1, 1, shape.shape) * (2 / fan_in) ** 0.5
+
+    drawn = jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree.map(np.float32, drawn)
+
+
+def small(**overrides):
+    """The model config of a causal network that computes quickly, its hop 12."""
+    model = base.get_config().model
+    model.update(ratios=(3, 2, 2), num_filters=4, latent_dim=8, num_codebooks=3, codebook_size=16)
+    model.update({"sample_rate": 1200, "bandwidths": (0.4, 1.2), **overrides})
+    config_lib.validate_model(model)
+    return model

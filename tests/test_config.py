@@ -1,0 +1,465 @@
+"""Configurations: the variants, their overrides by flag, what is refused, and what is derived."""
+
+import functools
+import importlib
+import itertools
+import pathlib
+
+import chex
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import flags
+from absl.testing import absltest
+from absl.testing import parameterized
+from ml_collections import config_flags
+
+from configs import base
+from encodec_hk import config as config_lib
+from encodec_hk import model as model_lib
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+VARIANTS = tuple(sorted(path.stem for path in CONFIGS.glob("encodec_*.py")))
+
+
+def get_config(variant: str) -> ml_collections.ConfigDict:
+    return importlib.import_module(f"configs.{variant}").get_config()
+
+
+def parse(variant: str, *overrides: str) -> ml_collections.ConfigDict:
+    """The configuration that run.py would get from its command line."""
+    values = flags.FlagValues()
+    argv = ["run.py", f"--config={CONFIGS / variant}.py", *overrides]
+    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    values(argv)
+    return holder.value
+
+
+def flat(config: ml_collections.ConfigDict) -> dict[str, object]:
+    sections = {key: value for key, value in config.to_dict().items() if isinstance(value, dict)}
+    values = {key: value for key, value in config.to_dict().items() if key not in sections}
+    for section, fields in sections.items():
+        values |= {f"{section}.{key}": value for key, value in fields.items()}
+    return values
+
+
+class VariantsTest(parameterized.TestCase):
+    def test_all_are_here(self):
+        names = ("16khz", "24khz", "24khz_small", "32khz", "48khz", "tiny")
+        self.assertEqual(VARIANTS, tuple(f"encodec_{name}" for name in names))
+
+    @parameterized.parameters(*VARIANTS)
+    def test_is_valid_and_locked(self, variant):
+        config = get_config(variant)
+        config_lib.validate(config)
+        self.assertEqual(config.name, variant)
+        self.assertEqual(config.checkpoint, f"checkpoints/{variant}.safetensors")
+        for section in (config, config.model, config.inference):
+            self.assertTrue(section.is_locked)
+        with self.assertRaises(AttributeError):
+            config.model.num_filter = 3
+
+    @parameterized.parameters(
+        ("encodec_24khz", {}),
+        (
+            "encodec_48khz",
+            {
+                "model.sample_rate": 48000,
+                "model.channels": 2,
+                "model.causal": False,
+                "model.norm": "time_group_norm",
+                "model.num_codebooks": 16,
+                "model.bandwidths": (3.0, 6.0, 12.0, 24.0),
+                "model.normalize": True,
+                "model.segment_seconds": 1.0,
+            },
+        ),
+        (
+            "encodec_32khz",
+            {
+                "model.sample_rate": 32000,
+                "model.causal": False,
+                "model.ratios": (8, 5, 4, 4),
+                "model.num_filters": 64,
+                "model.shortcut": "identity",
+                "model.num_codebooks": 4,
+                "model.codebook_size": 2048,
+                "model.bandwidths": (2.2,),
+                "inference.bandwidth": 2.2,
+            },
+        ),
+        (
+            "encodec_16khz",
+            {
+                "model.sample_rate": 16000,
+                "model.causal": False,
+                "model.num_filters": 64,
+                "model.shortcut": "identity",
+                "model.pad_mode": "constant",
+                "model.num_codebooks": 4,
+                "model.codebook_size": 2048,
+                "model.bandwidths": (2.2,),
+                "inference.bandwidth": 2.2,
+            },
+        ),
+        (
+            "encodec_24khz_small",
+            {
+                "model.num_filters": 16,
+                "model.num_codebooks": 16,
+                "model.bandwidths": (1.5, 3.0, 6.0, 12.0),
+            },
+        ),
+        (
+            "encodec_tiny",
+            {
+                "model.num_filters": 8,
+                "model.latent_dim": 32,
+                "model.num_codebooks": 8,
+                "model.bandwidths": (1.5, 3.0, 6.0),
+            },
+        ),
+    )
+    def test_differs_from_base_in(self, variant, expected):
+        differing = flat(get_config(variant)).items() - flat(base.get_config()).items()
+        differing = {key: value for key, value in differing if key not in ("name", "checkpoint")}
+        self.assertEqual(differing, expected)
+
+    @parameterized.parameters(
+        # Hop, frame rate, bits of a code, {kbps: codebooks}; from the papers' tables.
+        ("encodec_24khz", 320, 75, 10, {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16, 24.0: 32}),
+        ("encodec_48khz", 320, 150, 10, {3.0: 2, 6.0: 4, 12.0: 8, 24.0: 16}),
+        ("encodec_32khz", 640, 50, 11, {2.2: 4}),
+        ("encodec_16khz", 320, 50, 11, {2.2: 4}),
+        ("encodec_24khz_small", 320, 75, 10, {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16}),
+        ("encodec_tiny", 320, 75, 10, {1.5: 2, 3.0: 4, 6.0: 8}),
+    )
+    def test_derived_values(self, variant, hop, rate, bits, codebooks):
+        model = get_config(variant).model
+        self.assertEqual(config_lib.hop_length(model), hop)
+        self.assertEqual(config_lib.frame_rate(model), rate)
+        self.assertEqual(config_lib.bits_per_codebook(model), bits)
+        self.assertEqual(model.bandwidths, tuple(codebooks))
+        for bandwidth, count in codebooks.items():
+            self.assertEqual(config_lib.num_codebooks_for(model, bandwidth), count)
+            self.assertAlmostEqual(config_lib.bandwidth_for(model, count), bandwidth)
+
+    def test_segments(self):
+        model = get_config("encodec_48khz").model
+        self.assertEqual(config_lib.segment_length(model), 48000)
+        self.assertEqual(config_lib.segment_stride(model), 47520)
+        model = get_config("encodec_24khz").model
+        self.assertIsNone(config_lib.segment_length(model))
+        self.assertIsNone(config_lib.segment_stride(model))
+
+    def test_frame_rate_is_rounded_up(self):
+        model = get_config("encodec_24khz").model
+        model.sample_rate = 24001
+        self.assertEqual(config_lib.frame_rate(model), 76)
+
+
+class FlagsTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ("encodec_24khz", "model.num_filters=16", 16),
+        ("encodec_24khz", "model.ratios=(8,8,5)", (8, 8, 5)),
+        ("encodec_32khz", "model.ratios=(8,5,4,2)", (8, 5, 4, 2)),
+        ("encodec_24khz", "model.bandwidths=(3,6.0)", (3, 6.0)),
+        ("encodec_24khz", "model.norm=none", "none"),
+        ("encodec_48khz", "model.segment_seconds=None", None),
+        ("encodec_48khz", "model.segment_seconds=2", 2),
+        ("encodec_32khz", "model.segment_seconds=0.5", 0.5),
+        ("encodec_48khz", "model.normalize=False", False),
+        ("encodec_24khz", "inference.bandwidth=3", 3.0),
+        ("encodec_24khz", "checkpoint=other.safetensors", "other.safetensors"),
+    )
+    def test_override(self, variant, assignment, expected):
+        config = parse(variant, f"--config.{assignment}")
+        config_lib.validate(config)
+        field = assignment.partition("=")[0]
+        self.assertEqual(flat(config)[field], expected)
+
+    def test_another_frame_rate(self):
+        overrides = ("model.ratios=(4,4,2)", "model.bandwidths=(7.5,15)", "inference.bandwidth=15")
+        config = parse("encodec_24khz", *(f"--config.{override}" for override in overrides))
+        config_lib.validate(config)
+        self.assertEqual(config_lib.num_codebooks_for(config.model, 15), 2)
+        with self.assertRaisesRegex(ValueError, r"bandwidths: got 1\.5, .* nearest is 7\.5"):
+            config_lib.validate(parse("encodec_24khz", f"--config.{overrides[0]}"))
+
+    @parameterized.parameters(
+        ("model.num_filters=1.5", flags.IllegalFlagValueError),
+        ("model.causal=3", flags.IllegalFlagValueError),
+        ("model.depth=3", AttributeError),
+    )
+    def test_refused_override(self, assignment, error):
+        with self.assertRaises(error):
+            parse("encodec_24khz", f"--config.{assignment}")
+
+
+class ValidateTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ("model.sample_rate", 0, "got 0, must be a whole number of at least 1"),
+        ("model.channels", 0, "got 0, must be a whole number of at least 1"),
+        ("model.causal", 1, "got 1, must be True or False"),
+        ("model.ratios", (8, 0), r"got \(8, 0\), must be a tuple of one or more whole numbers"),
+        ("model.ratios", (8, -5), "above 0"),
+        ("model.ratios", (), r"got \(\), must be a tuple of one or more"),
+        ("model.ratios", (8, 2.0), r"got \(8, 2\.0\)"),
+        ("model.ratios", (8, True), r"got \(8, True\)"),
+        ("model.num_filters", 33, r"got 33, must be a multiple of compress \(2\)"),
+        ("model.num_filters", True, "got True, must be a whole number of at least 1"),
+        ("model.latent_dim", 0, "at least 1"),
+        ("model.num_residual_layers", -1, "at least 0"),
+        ("model.kernel_size", 6, "got 6, must be an odd whole number above 0"),
+        ("model.kernel_size", -1, "odd"),
+        ("model.last_kernel_size", 0, "odd"),
+        ("model.residual_kernel_size", 4, "odd"),
+        ("model.dilation_base", 0, "at least 1"),
+        ("model.compress", 0, "at least 1"),
+        ("model.num_lstm_layers", -1, "got -1, must be a whole number of at least 0"),
+        (
+            "model.norm",
+            "layer_norm",
+            "got 'layer_norm', must be one of weight_norm, time_group_norm, none",
+        ),
+        ("model.norm", "time_group_norm", "weight_norm or none where causal is True"),
+        ("model.shortcut", "true_skip", "one of conv, identity"),
+        ("model.shortcut", ["conv"], "one of conv, identity"),
+        ("model.pad_mode", "replicate", "one of reflect, constant"),
+        ("model.num_codebooks", 0, "at least 1"),
+        ("model.codebook_size", 1000, "got 1000, must be a power of two of at least 2"),
+        ("model.codebook_size", 1, "power of two"),
+        ("model.codebook_size", 1024.0, "power of two"),
+        ("model.bandwidths", (), "tuple of one or more numbers above 0"),
+        ("model.bandwidths", (1.5, 0.0), "above 0"),
+        ("model.bandwidths", ("6",), "numbers above 0"),
+        (
+            "model.bandwidths",
+            (1.5, 5.0),
+            r"must be a whole number of codebooks of 0\.75 kbps, 1 to 32; nearest is 5\.25$",
+        ),
+        ("model.bandwidths", (48.0,), "got 48.0, must be .*; nearest is 24$"),
+        ("model.bandwidths", (0.1,), "nearest is 0.75$"),
+        (
+            "model.num_codebooks",
+            8,
+            r"^config\.model\.bandwidths: got 12\.0, .* 1 to 8; nearest is 6",
+        ),
+        ("model.normalize", True, "must be False where causal is True"),
+        ("model.segment_seconds", 1.0, "must be None where causal is True"),
+        ("model.segment_seconds", "abc", r"None or a number above 0 \(seconds\)"),
+        ("model.segment_seconds", 0, "None or a number above 0"),
+        ("model.overlap", 1.0, r"got 1\.0, must be a number in \[0, 1\)"),
+        ("model.overlap", -0.1, r"number in \[0, 1\)"),
+        ("model.overlap", float("nan"), r"number in \[0, 1\)"),
+        ("inference.bandwidth", 5.0, "nearest is 5.25"),
+        ("inference.bandwidth", float("inf"), "number above 0"),
+        ("inference.batch_size", 0, "at least 1"),
+        ("inference.block_seconds", 0.0, "number above 0"),
+        ("name", "", "a string that is not empty"),
+        ("checkpoint", None, "a string that is not empty"),
+    )
+    def test_refuses(self, field, value, message):
+        config = get_config("encodec_24khz")
+        _assign(config, field, value)
+        with self.assertRaisesRegex(ValueError, message) as caught:
+            config_lib.validate(config)
+        self.assertNotIn("\n", str(caught.exception))
+        if not message.startswith("^"):
+            self.assertStartsWith(str(caught.exception), f"config.{field}: got ")
+
+    def test_segment_is_at_least_a_hop(self):
+        config = get_config("encodec_48khz")
+        config.model.segment_seconds = 0.0066
+        with self.assertRaisesRegex(
+            ValueError, r"segment_seconds: got 0\.0066, .* \(0\.00666667 s\)"
+        ):
+            config_lib.validate(config)
+
+    @parameterized.parameters(
+        ({"model.num_lstm_layers": 0},),
+        ({"model.ratios": (1,)},),
+        ({"model.num_residual_layers": 0},),
+        ({"model.bandwidths": (3, 6)},),
+        ({"model.num_filters": 9, "model.compress": 3},),
+        ({"model.overlap": 0},),
+    )
+    def test_accepts(self, assignments):
+        config = get_config("encodec_24khz")
+        for field, value in assignments.items():
+            _assign(config, field, value)
+        if "model.ratios" in assignments:
+            config.model.bandwidths = (240.0,)  # 24000 frames per second
+            config.inference.bandwidth = 240.0
+        config_lib.validate(config)
+
+    def test_names_fields_that_are_not_there(self):
+        config = get_config("encodec_24khz").copy_and_resolve_references().unlock()
+        del config.model.ratios
+        config.model.depth = 3
+        with self.assertRaisesRegex(ValueError, "config.model: missing ratios; unknown depth"):
+            config_lib.validate(config)
+
+    def test_other_sections_are_left_alone(self):
+        config = get_config("encodec_24khz").unlock()
+        config.train = ml_collections.ConfigDict({"steps": 1})
+        config_lib.validate(config)
+
+    @parameterized.parameters((0,), (33,), (True,), (2.0,))
+    def test_bandwidth_for_refuses(self, count):
+        with self.assertRaisesRegex(ValueError, "num_codebooks: got .*, 1 to 32"):
+            config_lib.bandwidth_for(get_config("encodec_24khz").model, count)
+
+    @parameterized.parameters((5.0,), (0.0,), (-6.0,), (24.75,), (float("nan"),), ("6",))
+    def test_num_codebooks_for_refuses(self, bandwidth):
+        with self.assertRaisesRegex(ValueError, "^bandwidth: got"):
+            config_lib.num_codebooks_for(get_config("encodec_24khz").model, bandwidth)
+
+
+class JsonTest(parameterized.TestCase):
+    @parameterized.parameters(*VARIANTS)
+    def test_round_trip(self, variant):
+        model = get_config(variant).model
+        back = config_lib.from_json(config_lib.to_json(model))
+        self.assertEqual(back.to_dict(), model.to_dict())
+        self.assertIsInstance(back.ratios, tuple)
+        self.assertTrue(back.is_locked)
+        self.assertEqual(config_lib.to_json(back), config_lib.to_json(model))
+
+    def test_segments_can_be_switched_off_after_a_round_trip(self):
+        back = config_lib.from_json(config_lib.to_json(get_config("encodec_48khz").model))
+        back.segment_seconds = None
+        self.assertIsNone(back.segment_seconds)
+
+    @parameterized.parameters(
+        ("{", "config.model: not JSON"),
+        ("[]", r"config.model: got \[\], must be a JSON object"),
+        ("{}", "config.model: missing .*ratios"),
+    )
+    def test_refuses_text(self, text, message):
+        with self.assertRaisesRegex(ValueError, message):
+            config_lib.from_json(text)
+
+    @parameterized.parameters(
+        ('"channels": 1', '"channels": 0', "config.model.channels: got 0"),
+        ('"channels": 1', '"channel": 1', "missing channels; unknown channel"),
+        ('"overlap": 0.01', '"overlap": NaN', "config.model.overlap: got nan"),
+        ('"ratios": [8, 5, 4, 2]', '"ratios": {"a": 1}', "config.model.ratios"),
+    )
+    def test_refuses_fields(self, old, new, message):
+        text = config_lib.to_json(get_config("encodec_24khz").model)
+        self.assertIn(old, text)
+        with self.assertRaisesRegex(ValueError, message):
+            config_lib.from_json(text.replace(old, new))
+
+
+class ReachTest(parameterized.TestCase):
+    """How far outputs look, against the networks themselves."""
+
+    @parameterized.parameters(
+        ("encodec_24khz", 7, 2718, 9), ("encodec_48khz", 1, 2718, 9), ("encodec_32khz", 1, 5428, 9)
+    )
+    def test_of_variants(self, variant, first, samples, frames):
+        model = get_config(variant).model
+        self.assertEqual(config_lib.minimum_first_block(model), first)
+        self.assertEqual(config_lib.receptive_field(model), (samples, frames))
+
+    def test_padding_with_zeros_needs_no_look_ahead(self):
+        model = get_config("encodec_24khz").model
+        model.pad_mode = "constant"
+        self.assertEqual(config_lib.minimum_first_block(model), 1)
+
+    @parameterized.parameters(
+        (True, (2, 3), {"kernel_size": 3}),
+        (True, (4,), {"num_residual_layers": 2, "dilation_base": 3}),
+        (False, (3,), {"last_kernel_size": 5}),
+    )
+    def test_receptive_field(self, causal, ratios, fields):
+        config = _small(causal=causal, ratios=ratios, pad_mode="constant", **fields)
+        model = model_lib.build(config)
+        params = _params(model)
+        hop = config_lib.hop_length(config)
+        samples, frames = config_lib.receptive_field(config)
+        num_frames = 2 * max(-(-samples // hop), frames) + 1
+        middle = num_frames // 2
+
+        def latent(audio: jax.Array) -> jax.Array:
+            size = jnp.full((1,), audio.shape[1])
+            return model.embed_block(params, None, audio, size, size > 0)[1][0, middle].sum()
+
+        audio = jax.random.normal(jax.random.key(1), (1, num_frames * hop, 1))
+        self.assertEqual(jnp.count_nonzero(jax.jit(jax.grad(latent))(audio)), samples)
+
+        # Row r differs from the last row in the code of frame r alone.
+        codes = jnp.pad(jnp.eye(num_frames, dtype=jnp.int32), ((0, 1), (0, 0)))[:, None]
+        size = jnp.full((len(codes),), num_frames)
+        _, outputs = jax.jit(model.decode_block)(params, None, codes, size, size > 0)
+        changed = np.asarray(outputs[:-1] != outputs[-1:])[..., 0]  # [frame, sample]
+        self.assertEqual(changed.sum(axis=0)[middle * hop : (middle + 1) * hop].max(), frames)
+
+    @parameterized.parameters(
+        # The last convolution; a dilated residual layer at two steps per frame; the first one.
+        ({}, 7),
+        ({"num_residual_layers": 4, "dilation_base": 3}, 28),
+        ({"kernel_size": 21, "last_kernel_size": 3}, 21),
+    )
+    def test_first_block_is_enough_and_no_more_than_needed(self, fields, expected):
+        config = _small(causal=True, ratios=(2,), **fields)
+        first = config_lib.minimum_first_block(config)
+        self.assertEqual(first, expected)
+        model = model_lib.build(config)
+        params = _params(model)
+        hop = config_lib.hop_length(config)
+        frames = first + 2
+        audio = jax.random.normal(jax.random.key(1), (1, frames * hop, 1))
+        codes = jax.random.randint(jax.random.key(2), (1, 2, frames), 0, config.codebook_size)
+
+        @functools.partial(jax.jit, static_argnames="cuts")
+        def run(cuts: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+            """Latents and audio of blocks that lie between the cuts."""
+            encoder, decoder = None, None
+            latents, sound = [], []
+            for start, end in itertools.pairwise((0, *cuts, frames)):
+                last = jnp.full((1,), end == frames)
+                size = jnp.full((1,), end - start)
+                part = audio[:, start * hop : end * hop]
+                encoder, block = model.embed_block(params, encoder, part, size * hop, last)
+                latents.append(block)
+                part = codes[..., start:end]
+                decoder, block = model.decode_block(params, decoder, part, size, last)
+                sound.append(block)
+            return jnp.concatenate(latents, axis=1), jnp.concatenate(sound, axis=1)
+
+        whole = run(cuts=())
+        chex.assert_trees_all_close(run(cuts=(first,)), whole, atol=1e-5)
+        with self.assertRaises(AssertionError):
+            chex.assert_trees_all_close(run(cuts=(first - 1,)), whole, atol=1e-4)
+
+
+def _assign(config: ml_collections.ConfigDict, field: str, value: object) -> None:
+    """Sets a field past the type checks of ConfigDict, as a config file of one's own can."""
+    section, _, name = field.rpartition(".")
+    part = config[section] if section else config
+    with part.ignore_type():
+        part[name] = value
+
+
+def _params(model: model_lib.Model) -> model_lib.Params:
+    """Random parameters; much faster than to compile `init`."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return jax.tree.map(lambda leaf: 0.3 * rng.standard_normal(leaf.shape, np.float32), shapes)
+
+
+def _small(**fields: object) -> ml_collections.ConfigDict:
+    model = get_config("encodec_tiny").model
+    model.update({"num_filters": 4, "latent_dim": 3, "codebook_size": 4, "num_codebooks": 2})
+    model.bandwidths = (1.0,)  # the networks do not look at it
+    model.num_lstm_layers = 0  # its memory has no end, and no start
+    model.update(fields)
+    return model
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,279 @@
+"""Every layer against plain numpy: rows of all lengths in one block, and blocks in a row."""
+
+import chex
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import parameterized
+
+from encodec_hk.layers import convolution
+from encodec_hk.layers import lstm
+from encodec_hk.layers import norm
+from encodec_hk.layers import padding
+from encodec_hk.layers import rows as rows_lib
+from tests import numpy_layers
+
+CHANNELS = 3
+FEATURES = 4
+
+
+def whole(lengths):
+    """Rows that start and end in the block."""
+    ends = jnp.ones(len(lengths), bool)
+    return rows_lib.Rows(jnp.asarray(lengths, jnp.int32), first=ends, last=ends)
+
+
+def noisy_block(rng, signals, size):
+    """Signals [T, C] as rows of a block whose padding is loud noise."""
+    block = 1e3 * rng.standard_normal((len(signals), size, signals[0].shape[1]))
+    for row, signal in zip(block, signals, strict=True):
+        row[: len(signal)] = signal
+    return block.astype(np.float32)
+
+
+def draw(rng, lengths, channels=CHANNELS):
+    return [rng.standard_normal((length, channels)).astype(np.float32) for length in lengths]
+
+
+def draw_affine(rng):
+    scale, offset = rng.standard_normal((2, FEATURES)).astype(np.float32)
+    return {"scale": scale, "offset": offset}
+
+
+class PaddingTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    @parameterized.product(
+        shape=[(6, 0, 1), (2, 0, 2), (8, 0, 8), (3, 3, 1), (1, 1, 2), (3, 2, 5), (4, 4, 1)],
+        mode=padding.PAD_MODES,
+    )
+    def test_whole_rows(self, shape, mode):
+        left, right, stride = shape
+        size = 5 * stride if stride > 1 else 17
+        lengths = range(1, size + 1)
+        rng = np.random.default_rng(0)
+        signals = draw(rng, lengths)
+
+        def pad_block(block):
+            return padding.pad_block(
+                block, whole(lengths), None, left=left, right=right, stride=stride, mode=mode
+            )[0]
+
+        padded = self.variant(pad_block)(noisy_block(rng, signals, size))
+        for row, signal in zip(np.asarray(padded), signals, strict=True):
+            extra = -len(signal) % stride
+            expected = numpy_layers.pad(signal, left, right + extra, mode)
+            np.testing.assert_array_equal(row[: len(expected)], expected)
+
+    def test_context_is_what_came_before_each_length(self):
+        x = jnp.arange(12.0).reshape(2, 6, 1)
+        rows = rows_lib.Rows(jnp.array([4, 0]), jnp.array([False, False]), jnp.zeros(2, bool))
+        context = jnp.array([[[-2.0], [-1.0]], [[-4.0], [-3.0]]])
+        _, after = padding.pad_block(x, rows, context, left=2, right=0, stride=1, mode="reflect")
+        np.testing.assert_array_equal(after[..., 0], [[2.0, 3.0], [-4.0, -3.0]])
+
+
+def run(module, block, rows, state=None, params=None):
+    """Applies a layer; params None draws them. Returns (outputs, next state), params."""
+    transformed = hk.without_apply_rng(hk.transform(lambda *args: module()(*args)))
+    if params is None:
+        params = transformed.init(jax.random.key(0), block, rows, state)
+    return transformed.apply(params, block, rows, state), params["layer"]
+
+
+class ConvTest(chex.TestCase):
+    @parameterized.product(
+        kernel=[(7, 1, 1), (3, 1, 1), (3, 1, 4), (1, 1, 1), (4, 2, 1), (10, 5, 1), (16, 8, 1)],
+        causal=[True, False],
+        mode=padding.PAD_MODES,
+    )
+    def test_whole_rows(self, kernel, causal, mode):
+        kernel_size, stride, dilation = kernel
+        rng = np.random.default_rng(1)
+        lengths = [*range(1, 2 * kernel_size), 40]
+        signals = draw(rng, lengths)
+
+        def module():
+            return convolution.Conv(
+                channels=FEATURES,
+                kernel_size=kernel_size,
+                stride=stride,
+                dilation=dilation,
+                causal=causal,
+                norm="weight_norm",
+                pad_mode=mode,
+                name="layer",
+            )
+
+        (y, _), params = run(module, noisy_block(rng, signals, 40), whole(lengths))
+        for row, signal in zip(np.asarray(y), signals, strict=True):
+            expected = numpy_layers.conv(
+                signal,
+                params["w"],
+                params["b"],
+                stride=stride,
+                dilation=dilation,
+                causal=causal,
+                mode=mode,
+            )
+            np.testing.assert_allclose(row[: len(expected)], expected, atol=2e-5)
+
+    @parameterized.product(kernel=[(7, 1, 1), (3, 1, 2), (4, 2, 1), (10, 5, 1)])
+    def test_blocks_equal_the_whole(self, kernel):
+        kernel_size, stride, dilation = kernel
+        rng = np.random.default_rng(2)
+        size, lengths = 20, [20, 21, 39, 40, 41, 57, 58]
+        signals = draw(rng, lengths)
+
+        def module():
+            return convolution.Conv(
+                channels=FEATURES,
+                kernel_size=kernel_size,
+                stride=stride,
+                dilation=dilation,
+                causal=True,
+                norm="none",
+                pad_mode="reflect",
+                name="layer",
+            )
+
+        state, params, outputs = None, None, [[] for _ in signals]
+        for start in range(0, 60, size):
+            parts = [signal[start : start + size] for signal in signals]
+            counts = np.array([len(part) for part in parts])
+            last = np.array(
+                [
+                    start + len(part) == len(signal)
+                    for part, signal in zip(parts, signals, strict=True)
+                ]
+            )
+            rows = rows_lib.Rows(counts, np.full(len(counts), start == 0), last)
+            (y, state), drawn = run(
+                module,
+                noisy_block(rng, parts, size),
+                rows,
+                state,
+                None if params is None else {"layer": params},
+            )
+            params = drawn
+            for output, row, count in zip(outputs, np.asarray(y), counts, strict=True):
+                output.append(row[: -(-count // stride)])
+        for output, signal in zip(outputs, signals, strict=True):
+            expected = numpy_layers.conv(
+                signal,
+                params["w"],
+                params["b"],
+                stride=stride,
+                dilation=dilation,
+                causal=True,
+                mode="reflect",
+            )
+            np.testing.assert_allclose(np.concatenate(output), expected, atol=2e-5)
+
+    def test_norm_ignores_padding(self):
+        rng = np.random.default_rng(3)
+        lengths = [1, 2, 9, 30]
+        signals = draw(rng, lengths)
+
+        def module():
+            return convolution.Conv(
+                channels=FEATURES,
+                kernel_size=4,
+                stride=2,
+                causal=False,
+                norm="time_group_norm",
+                pad_mode="reflect",
+                name="layer",
+            )
+
+        affine = draw_affine(rng)
+        block, rows = noisy_block(rng, signals, 30), whole(lengths)
+        _, drawn = run(module, block, rows)
+        params = {"layer": drawn, "layer/norm": affine}
+        (y, _), _ = run(module, block, rows, None, params)
+        for row, signal in zip(np.asarray(y), signals, strict=True):
+            expected = numpy_layers.conv(
+                signal, drawn["w"], drawn["b"], stride=2, causal=False, mode="reflect"
+            )
+            expected = numpy_layers.group_norm(expected, **affine)
+            np.testing.assert_allclose(row[: len(expected)], expected, atol=2e-4)
+
+
+class ConvTransposeTest(chex.TestCase):
+    @parameterized.product(
+        stride=[1, 2, 4, 5, 8], kind=[(True, False), (False, False), (False, True)]
+    )
+    def test_whole_rows(self, stride, kind):
+        causal, normed = kind
+        rng = np.random.default_rng(4)
+        lengths = [1, 2, 3, 7]
+        signals = draw(rng, lengths)
+        taps = rng.standard_normal((2 * stride, CHANNELS, FEATURES))
+        bias = rng.standard_normal(FEATURES)
+        affine = draw_affine(rng)
+
+        def module():
+            return convolution.ConvTranspose(
+                channels=FEATURES,
+                stride=stride,
+                causal=causal,
+                norm="time_group_norm" if normed else "none",
+                name="layer",
+            )
+
+        params = {"layer": {"w": numpy_layers.polyphase(taps), "b": bias}, "layer/norm": affine}
+        params = jax.tree.map(jnp.float32, params)
+        (y, _), _ = run(module, noisy_block(rng, signals, 7), whole(lengths), None, params)
+        for row, signal in zip(np.asarray(y), signals, strict=True):
+            expected = numpy_layers.conv_transpose(
+                signal,
+                taps,
+                bias,
+                stride=stride,
+                causal=causal,
+                norm=(lambda x: numpy_layers.group_norm(x, **affine)) if normed else lambda x: x,
+            )
+            np.testing.assert_allclose(row[: len(expected)], expected, atol=2e-4)
+
+
+class LSTMTest(chex.TestCase):
+    def test_rows_and_blocks(self):
+        rng = np.random.default_rng(5)
+        width, size = 6, 5
+        lengths = [1, 5, 6, 13]
+        signals = draw(rng, lengths, width)
+
+        def module():
+            return lstm.LSTM(num_layers=2, name="lstm")
+
+        transformed = hk.without_apply_rng(hk.transform(lambda *args: module()(*args)))
+        params, state, outputs = None, None, [[] for _ in signals]
+        for start in range(0, 15, size):
+            parts = [signal[start : start + size] for signal in signals]
+            counts = np.array([len(part) for part in parts])
+            rows = rows_lib.Rows(counts, np.full(4, start == 0), np.ones(4, bool))
+            block = noisy_block(rng, parts, size)
+            if params is None:
+                params = transformed.init(jax.random.key(0), block, rows, state)
+            y, state = transformed.apply(params, block, rows, state)
+            for output, row, count in zip(outputs, np.asarray(y), counts, strict=True):
+                output.append(row[:count])
+        for output, signal in zip(outputs, signals, strict=True):
+            expected = signal
+            for layer in ("lstm/layer_0", "lstm/layer_1"):
+                expected = numpy_layers.lstm_layer(expected, **params[layer])
+            np.testing.assert_allclose(np.concatenate(output), signal + expected, atol=1e-5)
+
+
+class TimeGroupNormTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_long_rows_keep_their_precision(self):
+        rng = np.random.default_rng(6)
+        x = (5 + rng.standard_normal((2, 48000, 8))).astype(np.float32)
+        mask = np.arange(48000)[None, :, None] < np.array([48000, 31])[:, None, None]
+        transformed = hk.without_apply_rng(hk.transform(lambda *a: norm.TimeGroupNorm()(*a)))
+        params = transformed.init(jax.random.key(0), x, mask)
+        y = np.asarray(self.variant(transformed.apply)(params, x, mask))
+        for row, signal, length in zip(y, x, [48000, 31], strict=True):
+            expected = numpy_layers.group_norm(signal[:length], 1.0, 0.0)
+            np.testing.assert_allclose(row[:length], expected, atol=5e-6)

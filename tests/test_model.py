@@ -1,0 +1,225 @@
+"""The block computation: structure, causality, and that blocks do not show in what comes out."""
+
+import json
+import os
+import pathlib
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import parameterized
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from configs import encodec_16khz
+from configs import encodec_24khz
+from configs import encodec_24khz_small
+from configs import encodec_32khz
+from configs import encodec_48khz
+from configs import encodec_tiny
+from encodec_hk import config as config_lib
+from encodec_hk import model as model_lib
+from tests import networks
+
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "params.json"
+REGENERATE = "REGENERATE=1 python -m pytest tests/test_model.py -k golden"
+VARIANTS = (
+    encodec_16khz,
+    encodec_24khz,
+    encodec_24khz_small,
+    encodec_32khz,
+    encodec_48khz,
+    encodec_tiny,
+)
+
+
+class Blocks:
+    """A network, and rows run through it in blocks of given sizes, noise after their ends."""
+
+    def __init__(self, config, *, decode=False):
+        self.model = model_lib.build(config)
+        self.params = networks.random_params(config)
+        self.channels = config.channels
+        self.entries = config.codebook_size
+        self.decodes = decode
+        self.hop = 1 if decode else config_lib.hop_length(config)
+        self.gain = config_lib.hop_length(config) if decode else 1
+        self.block = jax.jit(self.model.decode_block if decode else self.model.embed_block)
+        self.start = self.model.decoder_state if decode else self.model.encoder_state
+
+    def draw(self, rng, length):
+        if self.decodes:
+            return rng.integers(0, self.entries, (length, 3)).astype(np.int32)
+        return rng.standard_normal((length, self.channels)).astype(np.float32)
+
+    def whole(self, row):
+        """A row alone, in one block; always of one size, to be compiled once."""
+        return self.run([row], [50 * self.hop])[0]
+
+    def run(self, rows, sizes):
+        """Rows cut into blocks of sizes (the last one repeats)."""
+        rng = np.random.default_rng(99)
+        state, outputs = self.start(len(rows)), [[] for _ in rows]
+        start, steps = 0, iter(sizes)
+        size = next(steps)
+        while start < max(map(len, rows)):
+            parts = [row[start : start + size] for row in rows]
+            counts = np.array([len(part) for part in parts], np.int32)
+            ends = np.array([0 < len(row) - start <= size for row in rows])
+            block = np.stack([self.draw(rng, size) for _ in rows])
+            for values, part in zip(block, parts, strict=True):
+                values[: len(part)] = part
+            if self.decodes:
+                block = block.swapaxes(1, 2)
+            state, y = self.block(self.params, state, block, counts, ends)
+            for output, values, count in zip(outputs, np.asarray(y), counts, strict=True):
+                output.append(values[: -(-count // self.hop) * self.gain])
+            start += size
+            size = next(steps, size)
+        return [np.concatenate(output) for output in outputs]
+
+
+class GoldenTest(parameterized.TestCase):
+    def test_golden_parameters(self):
+        """Paths and shapes of every variant's parameters, made without weights."""
+        found = {}
+        for variant in VARIANTS:
+            config = variant.get_config()
+            params = jax.eval_shape(model_lib.build(config.model).init, jax.random.key(0))
+            found[config.name] = {
+                f"{path}.{name}": str(list(value.shape))
+                for path, values in sorted(params.items())
+                for name, value in values.items()
+            }
+        if os.environ.get("REGENERATE"):
+            GOLDEN.parent.mkdir(exist_ok=True)
+            GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+        expected = json.loads(GOLDEN.read_text())
+        self.assertEqual(found, expected, f"if the change is meant: {REGENERATE}")
+
+
+class CausalBlocksTest(chex.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.encoder, cls.decoder = Blocks(networks.small()), Blocks(networks.small(), decode=True)
+
+    @parameterized.product(
+        sizes=[(600,), (96,), (84, 12), (120, 24, 36)],
+        settings=[
+            {},
+            {"pad_mode": "constant"},
+            {"num_residual_layers": 3, "shortcut": "identity"},
+            {"num_lstm_layers": 0, "channels": 2},
+        ],
+    )
+    def test_blocks_and_batches_equal_rows_alone(self, sizes, settings):
+        config = networks.small(**settings)
+        encoder = Blocks(config)
+        first = config_lib.minimum_first_block(config) * encoder.hop
+        sizes = (max(first, sizes[0]), *sizes[1:])
+        rng = np.random.default_rng(0)
+        rows = [encoder.draw(rng, n) for n in (1, 2, 5, 11, 12, 13, 83, 84, 85, 95, 96, 97, 400)]
+        for found, row in zip(encoder.run(rows, sizes), rows, strict=True):
+            chex.assert_shape(found, (-(-len(row) // encoder.hop), config.latent_dim))
+            expected = encoder.whole(row)
+            np.testing.assert_allclose(found, expected, atol=5e-6 * np.abs(expected).max())
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        cuts=st.lists(st.sampled_from([1, 2, 5]), max_size=4),
+        first=st.sampled_from([7, 9]),
+        lengths=st.lists(st.integers(1, 300), min_size=3, max_size=3),
+    )
+    def test_any_cut(self, cuts, first, lengths):
+        for blocks in (self.encoder, self.decoder):
+            rng = np.random.default_rng(1)
+            counts = lengths if blocks is self.encoder else [-(-n // 12) for n in lengths]
+            rows = [blocks.draw(rng, n) for n in counts]
+            found = blocks.run(rows, [size * blocks.hop for size in (first, *cuts)])
+            for output, row in zip(found, rows, strict=True):
+                expected = blocks.whole(row)
+                np.testing.assert_allclose(output, expected, atol=5e-6 * np.abs(expected).max())
+
+    def test_other_rows_change_no_bit(self):
+        rng = np.random.default_rng(2)
+        row = self.encoder.draw(rng, 300)
+        outputs = []
+        for scale in (1.0, 1e6, np.nan):
+            others = [scale * self.encoder.draw(rng, length) for length in (300, 17)]
+            outputs.append(self.encoder.run([others[0], row, others[1]], [96])[1])
+        np.testing.assert_array_equal(outputs[0], outputs[1])
+        np.testing.assert_array_equal(outputs[0], outputs[2])
+
+    def test_a_place_starts_afresh_after_a_row(self):
+        """A row in a place where another has ended, while its neighbour goes on."""
+        rng = np.random.default_rng(3)
+        blocks = self.encoder
+        first, second, neighbour = (blocks.draw(rng, n) for n in (100, 90, 192))
+        state = blocks.start(2)
+        parts = ([first[:96], neighbour[:96]], [first[96:], neighbour[96:180]])
+        for block in (*parts, [second, neighbour[180:]]):
+            x = np.zeros((2, 96, 1), np.float32)
+            for values, part in zip(x, block, strict=True):
+                values[: len(part)] = part
+            counts = np.array([len(part) for part in block])
+            ends = np.array([counts[0] < 96, counts[1] < 84])
+            state, y = blocks.block(blocks.params, state, x, counts, ends)
+        np.testing.assert_allclose(y[0, :8], blocks.whole(second), atol=1e-5)
+        self.assertFalse(np.asarray(state["begun"]).any())
+
+    def test_idle_rows_keep_their_state(self):
+        blocks = self.encoder
+        x = np.ones((2, 96, 1), np.float32)
+        no = np.zeros(2, bool)
+        state, _ = blocks.block(blocks.params, blocks.start(2), x, np.array([96, 96]), no)
+        after, _ = blocks.block(blocks.params, state, -x, np.array([0, 0]), no)
+        chex.assert_trees_all_equal(state, after)
+
+    def test_the_future_changes_nothing(self):
+        """Codes up to a frame do not depend on samples after it."""
+        rng = np.random.default_rng(4)
+        row = self.encoder.draw(rng, 600)
+        other = row.copy()
+        other[360:] = self.encoder.draw(rng, 240)
+        one, two = self.encoder.whole(row), self.encoder.whole(other)
+        np.testing.assert_array_equal(one[:30], two[:30])
+        self.assertGreater(np.abs(one[30:] - two[30:]).max(), 1e-3)
+
+    def test_one_compilation_for_all_lengths(self):
+        chex.clear_trace_counter()
+        blocks = Blocks(networks.small())
+        counted = chex.assert_max_traces(blocks.model.embed_block, n=1)
+        blocks.block = jax.jit(counted)
+        rng = np.random.default_rng(5)
+        for lengths in ([1, 500], [96, 97], [12, 300]):
+            blocks.run([blocks.draw(rng, n) for n in lengths], [96])
+
+
+class WholeRowsTest(chex.TestCase):
+    """Variants that are not causal: every row whole in its block."""
+
+    @parameterized.parameters(
+        {"norm": "time_group_norm", "channels": 2},
+        {"shortcut": "identity", "pad_mode": "constant"},
+        {"num_residual_layers": 2},
+    )
+    def test_batches_equal_rows_alone(self, **settings):
+        config = networks.small(causal=False, **settings)
+        rng = np.random.default_rng(0)
+        for blocks in (Blocks(config), Blocks(config, decode=True)):
+            counts = np.array([1, 2, 5, 11, 12, 13, 85, 96])
+            rows = [blocks.draw(rng, -(-n // 12) if blocks.decodes else n) for n in counts]
+            found = blocks.run(rows, [96])
+            for output, row in zip(found, rows, strict=True):
+                expected = blocks.whole(row)
+                np.testing.assert_allclose(output, expected, atol=1e-5 * np.abs(expected).max())
+
+    def test_a_state_is_refused(self):
+        blocks = Blocks(networks.small(causal=False))
+        with self.assertRaisesRegex(ValueError, "whole rows"):
+            blocks.model.embed_block(
+                blocks.params, {}, jnp.zeros((1, 12, 1)), jnp.array([12]), jnp.array([True])
+            )
