@@ -1,0 +1,82 @@
+"""Rows of any lengths through a computation on blocks of one fixed shape.
+
+Rows take turns in the places of a block: when one ends, the next takes its place. So neither the
+memory nor the number of compiled programs grows with the rows' number or lengths.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+Step = Callable[[Any, np.ndarray, np.ndarray, np.ndarray], tuple[Any, jax.Array]]
+
+
+def run(step: Step, state: Any, rows: Sequence[np.ndarray], *, size: int, batch: int) -> list:
+    """Runs rows through blocks, the longest first so that few places stay empty at the end.
+
+    Args:
+      step: (state, block [batch, size, ...], num_valid int32 [batch], is_last bool [batch]) ->
+        (state, outputs [batch, M, ...]), where n valid steps give ceil(n * M / size) outputs.
+      state: of `batch` rows that have not begun.
+      rows: arrays [n, ...] of any n >= 1, equal in all else.
+      size: steps of a block.
+      batch: rows of a block.
+
+    Returns:
+      The outputs of each row, numpy arrays [ceil(n * M / size), ...].
+    """
+    waiting = collections.deque(sorted(range(len(rows)), key=lambda index: -len(rows[index])))
+    places: list[tuple[int, int] | None] = [None] * batch  # a row and how much of it is done
+    parts: list[list[np.ndarray]] = [[] for _ in rows]
+    pending: collections.deque[tuple[jax.Array, list[tuple[int, int, int]]]] = collections.deque()
+
+    def collect() -> None:
+        outputs, taken = pending.popleft()
+        values = np.asarray(outputs)
+        for place, index, count in taken:
+            parts[index].append(values[place, : -(-count * values.shape[1] // size)])
+
+    while True:
+        for place in range(batch):
+            if places[place] is None and waiting:
+                places[place] = (waiting.popleft(), 0)
+        if not any(places):
+            break
+        block = np.zeros((batch, size, *rows[0].shape[1:]), rows[0].dtype)
+        num_valid = np.zeros(batch, np.int32)
+        is_last = np.zeros(batch, bool)
+        taken = []
+        for place, current in enumerate(places):
+            if current is None:
+                continue
+            index, start = current
+            chunk = rows[index][start : start + size]
+            block[place, : len(chunk)] = chunk
+            num_valid[place] = len(chunk)
+            is_last[place] = start + len(chunk) == len(rows[index])
+            taken.append((place, index, len(chunk)))
+            places[place] = None if is_last[place] else (index, start + len(chunk))
+        state, outputs = step(state, block, num_valid, is_last)
+        pending.append((outputs, taken))
+        if len(pending) > 1:  # the next block computes while this one is taken apart
+            collect()
+    while pending:
+        collect()
+    return [np.concatenate(part) if len(part) > 1 else part[0].copy() for part in parts]
+
+
+def places(num_rows: int, limit: int) -> int:
+    """Rows of a block for num_rows rows: the next power of two, so that few shapes are compiled."""
+    return max(1, min(limit, 1 << (num_rows - 1).bit_length()))
+
+
+def bucket(length: int, unit: int) -> int:
+    """The least of 1, 2, 3, 4, 6, 8, 12, 16, ... units that holds `length` steps."""
+    units = -(-length // unit)
+    power = 1 << (units - 1).bit_length()
+    return unit * (power * 3 // 4 if power >= 4 and units <= power * 3 // 4 else power)

@@ -1,0 +1,291 @@
+"""The codec as its users hold it: audio to codes and back.
+
+Glossary of shapes: B items, T samples, C channels, F frames, K codebooks, S segments.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from encodec_hk import batching
+from encodec_hk import checkpoint
+from encodec_hk import config as config_lib
+from encodec_hk import encoded as encoded_lib
+from encodec_hk import model as model_lib
+from encodec_hk import segments
+
+DEFAULT_BANDWIDTH = 6.0  # kbps, where a variant has it
+
+Encoded = encoded_lib.Encoded
+
+
+class Codec:
+    """One variant with its parameters, and its compiled block computation.
+
+    An item's codes and audio do not depend on what else is in the batch, nor on the lengths of the
+    others: all go through blocks of a fixed shape (`batching.run`). A program is compiled for every
+    number of places in a block (1, 2, 4, ... up to batch_size, by the number of items) and every
+    number of codebooks, and for no other length. The exception are variants that are neither causal
+    nor cut into segments: there an item is one block, whose length is rounded up to 1, 2, 3, 4, 6,
+    8, 12, ... times block_seconds.
+
+    Attributes:
+      model_config: the networks' config (`config.model`).
+      params: the parameters.
+      model: the pure functions that `model.build` made of the config.
+      name: the variant's name.
+      bandwidth: kbps that `encode` uses where none is asked for.
+      encode_block, decode_block: the compiled block computation, the parameters bound; see
+        `model.Model`. For streams, and for whatever else keeps its own state.
+    """
+
+    def __init__(
+        self,
+        model_config: ml_collections.ConfigDict,
+        params: model_lib.Params,
+        *,
+        name: str = "",
+        bandwidth: float | None = None,
+        batch_size: int = 8,
+        block_seconds: float = 1.0,
+    ):
+        """Checks the parameters against the config.
+
+        Args:
+          model_config: a model config, as in `config.model` of `configs/`.
+          params: Haiku parameters of that config.
+          name: the variant's name.
+          bandwidth: default kbps; None takes 6 kbps where the variant has it, else its highest.
+          batch_size: places of a block, at most.
+          block_seconds: length of a block of causal variants, and the unit of lengths where an item
+            is one block. Segments are blocks as they are.
+
+        Raises:
+          ValueError: a value of the config or a parameter's shape is wrong.
+        """
+        config_lib.validate_model(model_config)
+        self.model_config = model_config
+        self.model = model_lib.build(model_config)
+        self.name = name
+        self.params = jax.tree.map(jnp.asarray, params)
+        checkpoint.check_params(self.params, jax.eval_shape(self.model.init, jax.random.key(0)))
+        if bandwidth is None:
+            offered = model_config.bandwidths
+            bandwidth = DEFAULT_BANDWIDTH if DEFAULT_BANDWIDTH in offered else max(offered)
+        config_lib.num_codebooks_for(model_config, bandwidth)
+        self.bandwidth = bandwidth
+        self.encode_block = functools.partial(
+            jax.jit(self.model.encode_block, static_argnames="num_codebooks"), self.params
+        )
+        self.decode_block = functools.partial(jax.jit(self.model.decode_block), self.params)
+
+        length = config_lib.segment_length(model_config)
+        stride = config_lib.segment_stride(model_config)
+        self._framing = segments.Framing(
+            length or sys.maxsize, stride or sys.maxsize, self.hop_length
+        )
+        self._is_whole = not model_config.causal and length is None  # an item is one block
+        self._batch_size = batch_size
+        self._block_frames = max(
+            config_lib.minimum_first_block(model_config),
+            -(-length // self.hop_length) if length else round(block_seconds * self.frame_rate),
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples of audio per second (Hz)."""
+        return self.model_config.sample_rate
+
+    @property
+    def channels(self) -> int:
+        """Channels of audio."""
+        return self.model_config.channels
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame."""
+        return config_lib.hop_length(self.model_config)
+
+    @property
+    def frame_rate(self) -> int:
+        """Frames per second (Hz), rounded up where the hop does not divide the sample rate."""
+        return config_lib.frame_rate(self.model_config)
+
+    @property
+    def num_codebooks(self) -> int:
+        """Codebooks of the variant, the most that codes can have."""
+        return self.model_config.num_codebooks
+
+    def encode(
+        self,
+        audio: np.ndarray | jax.Array | Sequence[np.ndarray | jax.Array],
+        bandwidth: float | None = None,
+        num_codebooks: int | None = None,
+    ) -> Encoded:
+        """Codes of audio.
+
+        Args:
+          audio: float [B, T, C] in [-1, 1] at the codec's sample rate, or a list of [T, C] of any
+            lengths from 1 sample on.
+          bandwidth: kbps, any whole number of codebooks; None for the codec's default.
+          num_codebooks: the same as a number of codebooks, from 1 to all.
+
+        Raises:
+          ValueError: the audio is empty, not float, not finite or has another number of channels;
+            or both or impossible rates were asked for.
+        """
+        count = self._count(bandwidth, num_codebooks)
+        items = [
+            encoded_lib.check_audio(np.asarray(item), f"audio[{index}]", self.channels)
+            for index, item in enumerate(audio)
+        ]
+        if not items:
+            raise ValueError("audio: got no items, at least one is needed")
+        pieces = [self._framing.cut(item) for item in items]
+        scales = None
+        if self.model_config.normalize:
+            normalized = [[segments.normalize(piece) for piece in item] for item in pieces]
+            pieces = [[piece for piece, _ in item] for item in normalized]
+            scales = encoded_lib.stack([np.array([s for _, s in item]) for item in normalized])
+
+        def step(state: Any, block: np.ndarray, *ends: np.ndarray) -> tuple[Any, jax.Array]:
+            state, codes = self.encode_block(state, block, *ends, num_codebooks=count)
+            return state, jnp.swapaxes(codes, 1, 2)
+
+        joined = [
+            np.concatenate(item)
+            for item in self._run(step, self.model.encoder_state, pieces, self.hop_length)
+        ]
+        return Encoded(
+            codes=np.ascontiguousarray(encoded_lib.stack(joined).swapaxes(1, 2)),
+            num_frames=np.array([len(item) for item in joined], np.int32),
+            num_samples=np.array([len(item) for item in items], np.int32),
+            scales=scales,
+        )
+
+    def decode(self, encoded: Encoded) -> np.ndarray:
+        """Audio of codes: float32 [B, T, C], T the longest item's, zeros past an item's own end.
+
+        Args:
+          encoded: what `encode` or `encoded` gave.
+
+        Raises:
+          ValueError: codes outside the codebooks, too many codebooks, or counts that do not fit.
+        """
+        items, frames = encoded_lib.check_encoded(encoded, self.model_config, self._framing)
+        pieces = [
+            np.split(item, np.cumsum(counts)[:-1])
+            for item, counts in zip(items, frames, strict=True)
+        ]
+
+        def step(state: Any, block: np.ndarray, *ends: np.ndarray) -> tuple[Any, jax.Array]:
+            return self.decode_block(state, block.swapaxes(1, 2), *ends)
+
+        audio = []
+        for index, parts in enumerate(self._run(step, self.model.decoder_state, pieces, 1)):
+            if encoded.scales is not None:
+                scales = np.asarray(encoded.scales[index], np.float32)
+                parts = [part * scale for part, scale in zip(parts, scales, strict=False)]
+            joined = parts[0]
+            if len(parts) > 1:
+                joined = segments.overlap_add(parts, self._framing.stride)
+            audio.append(joined[: encoded.num_samples[index]])
+        return encoded_lib.stack(audio)
+
+    def encoded(
+        self,
+        codes: np.ndarray | jax.Array,
+        *,
+        num_frames: Sequence[int] | None = None,
+        num_samples: Sequence[int] | None = None,
+        scales: np.ndarray | None = None,
+    ) -> Encoded:
+        """Wraps bare codes, such as a language model's, for `decode`.
+
+        Args:
+          codes: integers [B, K, F].
+          num_frames: frames of each item; None for F.
+          num_samples: samples of each item; None for as many as the frames hold.
+          scales: [B, S] of a variant that normalises; None for ones.
+
+        Raises:
+          ValueError: the codes are not integers [B, K, F] of the variant.
+        """
+        codes = np.asarray(codes)
+        encoded_lib.check_codes(codes, self.model_config)
+        batch, _, longest = codes.shape
+        frames = [longest] * batch if num_frames is None else num_frames
+        samples = [self._framing.longest(int(count)) for count in frames]
+        if num_samples is not None:
+            samples = list(num_samples)
+        if scales is None and self.model_config.normalize:
+            most = max(len(self._framing.frames(count)) for count in samples)
+            scales = np.ones((batch, most))
+        return Encoded(
+            codes=codes,
+            num_frames=np.asarray(frames, np.int32),
+            num_samples=np.asarray(samples, np.int32),
+            scales=None if scales is None else np.asarray(scales, np.float32),
+        )
+
+    def _run(
+        self,
+        step: batching.Step,
+        start: Callable[[int], model_lib.State],
+        items: Sequence[Sequence[np.ndarray]],
+        hop: int,
+    ) -> list[list[np.ndarray]]:
+        """Runs the segments of items, of `hop` steps a frame, through blocks; their outputs."""
+        rows = [row for item in items for row in item]
+        unit = self._block_frames * hop
+        outputs: list[np.ndarray] = [rows[0]] * len(rows)
+        if self._is_whole:
+            sizes = [batching.bucket(len(row), unit) for row in rows]
+            for size in sorted(set(sizes)):
+                indices = [index for index, own in enumerate(sizes) if own == size]
+                batch = batching.places(len(indices), max(1, self._batch_size * unit // size))
+                group = [rows[index] for index in indices]
+                results = batching.run(step, None, group, size=size, batch=batch)
+                for index, result in zip(indices, results, strict=True):
+                    outputs[index] = result
+        else:
+            # By the items and not by the segments: so other lengths ask for no other shape.
+            batch = batching.places(len(items), self._batch_size)
+            outputs = batching.run(step, start(batch), rows, size=unit, batch=batch)
+        each = iter(outputs)
+        return [[next(each) for _ in item] for item in items]
+
+    def _count(self, bandwidth: float | None, num_codebooks: int | None) -> int:
+        """The codebooks that `encode` was asked for."""
+        if num_codebooks is None:
+            bandwidth = self.bandwidth if bandwidth is None else bandwidth
+            return config_lib.num_codebooks_for(self.model_config, bandwidth)
+        if bandwidth is not None:
+            raise ValueError(
+                f"got both bandwidth={bandwidth} and num_codebooks={num_codebooks}, give one"
+            )
+        config_lib.bandwidth_for(self.model_config, num_codebooks)  # checks it
+        return num_codebooks
+
+
+def load(path: str | os.PathLike[str], **settings: Any) -> Codec:
+    """Loads a checkpoint made by `run.py convert` or by training.
+
+    Args:
+      path: a .safetensors file of this project.
+      **settings: keyword arguments of `Codec`: bandwidth, batch_size, block_seconds.
+
+    Raises:
+      ValueError: the file is missing, damaged or not of this format.
+    """
+    loaded = checkpoint.load(path)
+    return Codec(loaded.config, loaded.params, **{"name": loaded.name, **settings})

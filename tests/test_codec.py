@@ -1,0 +1,219 @@
+"""The codec: items of any lengths, alone or together; what it refuses; what it compiles."""
+
+import subprocess
+import sys
+
+import chex
+import jax
+import numpy as np
+from absl.testing import parameterized
+
+import encodec_hk
+from configs import base
+from tests import networks
+
+CAUSAL = {}
+SEGMENTED = {
+    "causal": False,
+    "channels": 2,
+    "norm": "time_group_norm",
+    "normalize": True,
+    "segment_seconds": 0.1,  # 120 samples, one every 118
+    "overlap": 0.01,
+}
+WHOLE = {"causal": False, "shortcut": "identity"}
+
+
+def make(variant, **settings):
+    model_config = networks.small(**variant)
+    settings = {"name": "small", "block_seconds": 0.1, **settings}
+    return encodec_hk.Codec(model_config, networks.random_params(model_config), **settings)
+
+
+def draw(codec, lengths, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (codec.channels,)
+    return [0.1 * rng.standard_normal((n, *shape)).astype(np.float32) for n in lengths]
+
+
+def item(encoded, index):
+    """Codes [K, F] of one item, without padding."""
+    return encoded.codes[index, :, : encoded.num_frames[index]]
+
+
+class CodecTest(chex.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.codecs = {
+            "causal": make(CAUSAL, batch_size=4),
+            "segmented": make(SEGMENTED, batch_size=4),
+            "whole": make(WHOLE, batch_size=4),
+        }
+
+    @parameterized.parameters("causal", "segmented", "whole")
+    def test_items_together_equal_items_alone(self, variant):
+        codec = self.codecs[variant]
+        lengths = [1, 11, 12, 13, 119, 120, 121, 237, 238, 239, 240, 777]
+        audio = draw(codec, lengths)
+        together = codec.encode(audio, num_codebooks=3)
+        self.assertEqual(together.num_samples.tolist(), lengths)
+        decoded = codec.decode(together)
+        chex.assert_shape(decoded, (len(lengths), 777, codec.channels))
+        for index, samples in enumerate(audio):
+            alone = codec.encode([samples], num_codebooks=3)
+            np.testing.assert_array_equal(item(together, index), item(alone, 0))
+            np.testing.assert_array_equal(together.codes[index, :, alone.codes.shape[2] :], 0)
+            if codec.model_config.normalize:
+                count = alone.scales.shape[1]
+                np.testing.assert_array_equal(together.scales[index, :count], alone.scales[0])
+                np.testing.assert_array_equal(together.scales[index, count:], 0)
+            expected = codec.decode(alone)[0]
+            self.assertLen(expected, len(samples))
+            np.testing.assert_allclose(decoded[index, : len(samples)], expected, atol=1e-5)
+            np.testing.assert_array_equal(decoded[index, len(samples) :], 0)
+
+    @parameterized.parameters("causal", "segmented", "whole")
+    def test_other_lengths_compile_nothing(self, variant):
+        codec = make({"causal": CAUSAL, "segmented": SEGMENTED, "whole": WHOLE}[variant])
+        compiled = []
+
+        def listen(event, duration, **_):
+            if event == "/jax/core/compile/backend_compile_duration":
+                compiled.append(duration)
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            # An item that is not cut is rounded up to the next of 1, 2, 3, 4, 6, 8, ... blocks.
+            first, second = ([100, 120], [7, 99]) if variant == "whole" else ([100, 500], [7, 301])
+            codec.decode(codec.encode(draw(codec, first)))
+            self.assertNotEmpty(compiled)
+            compiled.clear()
+            codec.decode(codec.encode(draw(codec, second)))
+            self.assertEmpty(compiled)
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listen)
+
+    @parameterized.parameters("causal", "segmented", "whole")
+    def test_fewer_codebooks_give_the_first_codes(self, variant):
+        codec = self.codecs[variant]
+        audio = draw(codec, [300, 40])
+        every = codec.encode(audio, num_codebooks=3)
+        for count, bandwidth in [(1, 0.4), (2, 0.8), (3, 1.2)]:
+            by_number = codec.encode(audio, num_codebooks=count)
+            chex.assert_trees_all_equal(by_number, codec.encode(audio, bandwidth=bandwidth))
+            np.testing.assert_array_equal(by_number.codes, every.codes[:, :count])
+            self.assertEqual(codec.decode(by_number).shape, (2, 300, codec.channels))
+
+    def test_default_bandwidth(self):
+        self.assertEqual(self.codecs["causal"].bandwidth, 1.2)
+        self.assertEqual(make(CAUSAL, bandwidth=0.4).bandwidth, 0.4)
+        model_config = base.get_config().model
+        codec = encodec_hk.Codec(model_config, networks.random_params(model_config))
+        self.assertEqual(codec.bandwidth, 6.0)
+        self.assertEqual((codec.frame_rate, codec.hop_length, codec.num_codebooks), (75, 320, 32))
+
+    def test_an_array_is_its_rows(self):
+        codec = self.codecs["causal"]
+        audio = np.stack(draw(codec, [60, 60]))
+        expected = codec.encode(list(audio))
+        chex.assert_trees_all_equal(codec.encode(audio), expected)
+        chex.assert_trees_all_equal(codec.encode(jax.numpy.asarray(audio)), expected)
+        chex.assert_trees_all_equal(codec.encode(audio.astype(np.float64)), expected)
+        chex.assert_shape(expected.codes, (2, 3, 5))
+        chex.assert_type(expected.codes, np.int32)
+
+    def test_silence_and_full_scale_square(self):
+        for codec in self.codecs.values():
+            silence = np.zeros((250, codec.channels), np.float32)
+            square = np.where(np.arange(250)[:, None] % 7 < 3, 1, -1) * np.ones_like(silence)
+            decoded = codec.decode(codec.encode([silence, square]))
+            chex.assert_tree_all_finite(decoded)
+
+    @parameterized.parameters("causal", "segmented", "whole")
+    def test_bare_codes(self, variant):
+        codec = self.codecs[variant]
+        audio = draw(codec, [300])
+        encoded = codec.encode(audio)
+        bare = codec.encoded(encoded.codes, num_samples=[300], scales=encoded.scales)
+        chex.assert_trees_all_equal(bare, encoded)
+        decoded = codec.decode(codec.encoded(encoded.codes))
+        self.assertGreaterEqual(decoded.shape[1], 300)
+        if not codec.model_config.normalize:
+            np.testing.assert_array_equal(decoded[:, :300], codec.decode(encoded))
+
+    @parameterized.named_parameters(
+        ("no_items", [], "no items"),
+        ("empty", [np.zeros((0, 1), np.float32)], "no samples"),
+        ("channels", [np.zeros((5, 2), np.float32)], r"got shape \(5, 2\), must be \[T, 1\]"),
+        ("rank", np.zeros((2, 5), np.float32), r"got shape \(5,\)"),
+        ("integers", [np.zeros((5, 1), np.int16)], "got int16, must be float"),
+        ("nan", [np.array([[0.0], [np.nan]])], "sample 1"),
+        ("infinite", [np.array([[np.inf]])], "sample 0"),
+    )
+    def test_bad_audio(self, audio, message):
+        with self.assertRaisesRegex(ValueError, message):
+            self.codecs["causal"].encode(audio)
+
+    @parameterized.parameters(
+        ({"bandwidth": 0.5}, "whole number of codebooks"),
+        ({"bandwidth": 99.0}, "nearest is 1.2"),
+        ({"bandwidth": 0.0}, "whole number"),
+        ({"num_codebooks": 0}, "got 0"),
+        ({"num_codebooks": 4}, "got 4"),
+        ({"num_codebooks": 1, "bandwidth": 0.4}, "both"),
+    )
+    def test_bad_rates(self, rate, message):
+        with self.assertRaisesRegex(ValueError, message):
+            self.codecs["causal"].encode(np.zeros((1, 5, 1)), **rate)
+
+    @parameterized.named_parameters(
+        ("high", {"codes": np.full((1, 3, 5), 16)}, "got 16, must be 0 to 15"),
+        ("negative", {"codes": np.full((1, 3, 5), -1)}, "got -1"),
+        ("floats", {"codes": np.zeros((1, 3, 5))}, "float64"),
+        ("codebooks", {"codes": np.zeros((1, 4, 5), int)}, "K from 1 to 3"),
+        ("rank", {"codes": np.zeros((3, 5), int)}, r"\[B, K, F\]"),
+        ("samples", {"num_samples": np.array([61])}, "61 samples have 6"),
+        ("frames", {"num_frames": np.array([4])}, "got 4 of 5"),
+        ("items", {"num_frames": np.array([5, 5])}, "got 2 items, codes have 1"),
+    )
+    def test_bad_codes(self, changes, message):
+        codec = self.codecs["causal"]
+        good = codec.encode(draw(codec, [60]))
+        fields = {
+            name: getattr(good, name) for name in ("codes", "num_frames", "num_samples", "scales")
+        }
+        with self.assertRaisesRegex(ValueError, message):
+            codec.decode(encodec_hk.Encoded(**{**fields, **changes}))
+
+    def test_scales_are_needed_where_the_variant_normalises(self):
+        codec = self.codecs["segmented"]
+        good = codec.encode(draw(codec, [300]))
+        for scales, message in [(None, "got None"), (good.scales[:, :1], "3 segments")]:
+            bad = encodec_hk.Encoded(
+                codes=good.codes,
+                num_frames=good.num_frames,
+                num_samples=good.num_samples,
+                scales=scales,
+            )
+            with self.assertRaisesRegex(ValueError, message):
+                codec.decode(bad)
+
+    def test_wrong_parameters_are_listed(self):
+        model_config = networks.small()
+        params = networks.random_params(model_config)
+        params["encoder/conv_in"]["w"] = np.zeros((7, 1, 5), np.float32)
+        del params["quantizer"]
+        with self.assertRaisesRegex(ValueError, r"(?s)- encoder/conv_in\.w.*- quantizer"):
+            encodec_hk.Codec(model_config, params)
+
+    def test_pytorch_is_not_imported(self):
+        code = (
+            "import sys, numpy as np, encodec_hk; from tests import networks\n"
+            "config = networks.small()\n"
+            "codec = encodec_hk.Codec(config, networks.random_params(config))\n"
+            "codec.decode(codec.encode(np.zeros((1, 30, 1), np.float32)))\n"
+            "print([n for n in sys.modules if n.split('.')[0] in ('torch', 'transformers')])"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        self.assertEqual(result.stdout.strip(), "[]", result.stderr)
