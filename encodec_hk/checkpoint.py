@@ -1,0 +1,196 @@
+"""A checkpoint: one safetensors file that describes itself.
+
+Tensors are float32 and named `module/path.param`, e.g. `encoder/conv_in.w`. The metadata, all
+strings: `format` ("encodec_hk"), `format_version`, `name` of the variant, `config` (the model
+config as JSON), and where the weights come from: `source`, `source_sha256`, `licence`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from encodec_hk import config as config_lib
+from encodec_hk import model as model_lib
+
+FORMAT = "encodec_hk"
+FORMAT_VERSION = "1"
+
+_METADATA = (
+    "format",
+    "format_version",
+    "name",
+    "config",
+    "source",
+    "source_sha256",
+    "licence",
+)
+
+Params = Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The content of a checkpoint file.
+
+    Attributes:
+      params: Haiku parameters {module: {name: float32 numpy array}}.
+      config: the model config (`config.model` of `configs/`), locked.
+      metadata: the file's metadata, as it stands there.
+    """
+
+    params: Params
+    config: ml_collections.ConfigDict
+    metadata: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return self.metadata["name"]
+
+
+def save(
+    path: str | os.PathLike[str],
+    params: Params,
+    model_config: ml_collections.ConfigDict,
+    *,
+    name: str,
+    source: str,
+    source_sha256: str,
+    licence: str,
+) -> None:
+    """Writes a checkpoint beside `path` and renames it, so that no half-written file is left.
+
+    Args:
+      path: the file to write, its folder is made where it is missing.
+      params: Haiku parameters of the config.
+      model_config: the model config.
+      name: the variant's name.
+      source: what the weights were read from, or how they were trained.
+      source_sha256: hexadecimal SHA-256 of the source's file of weights, "" where there is none.
+      licence: the licence of the weights.
+
+    Raises:
+      ValueError: the parameters are not those of the config.
+    """
+    config_lib.validate_model(model_config)
+    check_params(params, expected_params(model_config))
+    metadata = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "config": config_lib.to_json(model_config),
+        "source": source,
+        "source_sha256": source_sha256,
+        "licence": licence,
+    }
+    tensors = {key: np.ascontiguousarray(value) for key, value in _flatten(params).items()}
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        safetensors.numpy.save_file(tensors, partial, metadata=metadata)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> Checkpoint:
+    """Reads a checkpoint and checks it whole.
+
+    Raises:
+      ValueError: the file is missing, damaged, of another format or version, or its tensors are
+        not those of its config (they are listed, - expected and + found).
+    """
+    metadata = read_metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: not a checkpoint of this project (its metadata has no format={FORMAT}); "
+            "`run.py convert` makes one from a PyTorch checkpoint"
+        )
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path}: format_version {version!r}, this program reads {FORMAT_VERSION}")
+    absent = [key for key in _METADATA if key not in metadata]
+    if absent:
+        raise ValueError(f"{path}: its metadata lacks {', '.join(absent)}")
+    try:
+        config = config_lib.from_json(metadata["config"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    params: dict[str, dict[str, np.ndarray]] = {}
+    with safetensors.safe_open(path, framework="numpy") as file:
+        for key in file.keys():  # noqa: SIM118, the file is no mapping
+            module, _, param = key.rpartition(".")
+            params.setdefault(module, {})[param] = file.get_tensor(key)
+    try:
+        check_params(params, expected_params(config))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Checkpoint(params=params, config=config, metadata=metadata)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The metadata of any safetensors file, {} where it has none.
+
+    Raises:
+      ValueError: the file is missing, damaged or no safetensors file.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: no such file")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def expected_params(model_config: ml_collections.ConfigDict) -> Params:
+    """The shapes and types of a model's parameters, found without making any."""
+    return jax.eval_shape(model_lib.build(model_config).init, jax.random.key(0))
+
+
+def check_params(params: Params, expected: Params) -> None:
+    """Compares names, shapes and types of parameters.
+
+    Args:
+      params: arrays.
+      expected: arrays or `jax.ShapeDtypeStruct`s, e.g. of `expected_params`.
+
+    Raises:
+      ValueError: a line, then every parameter that differs: - as expected, + as found.
+    """
+    types = [
+        {key: f"{value.dtype}{list(value.shape)}" for key, value in _flatten(tree).items()}
+        for tree in (expected, params)
+    ]
+    lines = difference(*types)
+    if lines:
+        raise ValueError("\n".join(["the tensors are not those of the config:", *lines]))
+
+
+def difference(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """What differs of two tables, "- name value" as expected and "+ name value" as found."""
+    lines = []
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            lines += [f"- {name} {expected[name]}"] if name in expected else []
+            lines += [f"+ {name} {found[name]}"] if name in found else []
+    return lines
+
+
+def _flatten(params: Params) -> dict[str, Any]:
+    return {
+        f"{module}.{name}": value
+        for module, values in params.items()
+        for name, value in values.items()
+    }

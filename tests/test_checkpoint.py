@@ -1,0 +1,181 @@
+"""Checkpoint files: what goes in comes out, and what is wrong with a file is said."""
+
+import json
+import os
+import pathlib
+import tempfile
+from unittest import mock
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from configs import encodec_tiny
+from encodec_hk import checkpoint
+from encodec_hk import config as config_lib
+
+PROVENANCE = {
+    "name": "encodec_tiny",
+    "source": "a test",
+    "source_sha256": "0" * 64,
+    "licence": "CC0-1.0",
+}
+
+
+def model_config():
+    config = encodec_tiny.get_config().model
+    with config.unlocked():
+        config.num_filters = 4
+        config.latent_dim = 8
+        config.codebook_size = 16
+        config.bandwidths = (0.6, 2.4)
+        config.ratios = (3, 2)
+        config.sample_rate = 450
+    return config
+
+
+def random_params(model, seed=0):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: rng.standard_normal(leaf.shape, np.float32),
+        checkpoint.expected_params(model),
+    )
+
+
+class CheckpointTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        self.path = self.folder / "model.safetensors"
+        self.model = model_config()
+
+    def save(self, params=None, path=None):
+        params = random_params(self.model) if params is None else params
+        checkpoint.save(path or self.path, params, self.model, **PROVENANCE)
+        return params
+
+    def rewrite(self, change):
+        """Passes tensors and metadata of a good file through `change`."""
+        self.save()
+        with safetensors.safe_open(self.path, framework="numpy") as file:
+            metadata = dict(file.metadata())
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        change(tensors, metadata)
+        safetensors.numpy.save_file(tensors, self.path, metadata=metadata or None)
+
+    def error(self):
+        with self.assertRaises(ValueError) as context:
+            checkpoint.load(self.path)
+        message = str(context.exception)
+        self.assertStartsWith(message, f"{self.path}: ")
+        return message
+
+    def test_round_trip(self):
+        params = self.save()
+        loaded = checkpoint.load(self.path)
+        jax.tree.map(np.testing.assert_array_equal, dict(loaded.params), dict(params))
+        self.assertEqual(loaded.config, self.model)
+        self.assertTrue(loaded.config.is_locked)
+        self.assertEqual(loaded.name, "encodec_tiny")
+        self.assertEqual(
+            loaded.metadata,
+            {
+                **PROVENANCE,
+                "format": "encodec_hk",
+                "format_version": "1",
+                "config": config_lib.to_json(self.model),
+            },
+        )
+
+    def test_file_is_plain_safetensors(self):
+        self.save()
+        tensors = safetensors.numpy.load_file(self.path)
+        self.assertIn("encoder/stage_0/residual_0/conv_0.w", tensors)
+        self.assertEqual({str(value.dtype) for value in tensors.values()}, {"float32"})
+
+    def test_makes_its_folder(self):
+        self.save(path=self.folder / "new" / "folder" / "model.safetensors")
+        self.assertLen(os.listdir(self.folder / "new" / "folder"), 1)
+
+    def test_failed_save_leaves_the_old_file(self):
+        old = self.save()
+
+        def write_half(tensors, path, metadata):
+            pathlib.Path(path).write_bytes(b"half")
+            raise OSError("disk full")
+
+        with (
+            mock.patch.object(safetensors.numpy, "save_file", write_half),
+            self.assertRaisesRegex(OSError, "disk full"),
+        ):
+            self.save(random_params(self.model, seed=1))
+        self.assertEqual(os.listdir(self.folder), ["model.safetensors"])
+        loaded = checkpoint.load(self.path)
+        jax.tree.map(np.testing.assert_array_equal, dict(loaded.params), dict(old))
+
+    def test_save_checks_the_params(self):
+        params = random_params(self.model)
+        del params["encoder/conv_in"]["b"]
+        with self.assertRaisesRegex(ValueError, r"(?m)^- encoder/conv_in.b float32\[4\]$"):
+            self.save(params)
+        self.assertEmpty(os.listdir(self.folder))
+
+    def test_missing_file(self):
+        self.assertIn("no such file", self.error())
+
+    @parameterized.parameters(0, 4, 100, 5000)
+    def test_truncated(self, size):
+        self.save()
+        self.path.write_bytes(self.path.read_bytes()[:size])
+        self.assertIn("not a whole safetensors file", self.error())
+
+    def test_foreign_file(self):
+        self.path.write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(100))
+        self.assertIn("not a whole safetensors file", self.error())
+
+    @parameterized.parameters(None, ({"format": "pt"},))
+    def test_foreign_safetensors(self, metadata):
+        tensors = {"encoder.layers.0.conv.bias": np.zeros(4, np.float32)}
+        safetensors.numpy.save_file(tensors, self.path, metadata=metadata)
+        self.assertIn("run.py convert", self.error())
+
+    def test_other_version(self):
+        self.rewrite(lambda tensors, metadata: metadata.update(format_version="2"))
+        self.assertRegex(self.error(), "format_version '2', this program reads 1$")
+
+    @parameterized.parameters("name", "config", "source", "source_sha256", "licence")
+    def test_missing_metadata(self, key):
+        self.rewrite(lambda tensors, metadata: metadata.pop(key))
+        self.assertRegex(self.error(), f"lacks {key}$")
+
+    @parameterized.parameters("{", "[]", "{}", json.dumps({"sample_rate": 24000}))
+    def test_damaged_config(self, text):
+        self.rewrite(lambda tensors, metadata: metadata.update(config=text))
+        self.assertIn("config.model", self.error())
+
+    def test_tensors_that_differ_are_listed(self):
+        def change(tensors, metadata):
+            del tensors["decoder/conv_out.b"]
+            tensors["decoder/conv_out.gain"] = np.ones(3, np.float32)
+            tensors["encoder/conv_in.w"] = tensors["encoder/conv_in.w"][:5]
+            tensors["quantizer.codebooks"] = tensors["quantizer.codebooks"].astype(np.float16)
+
+        self.rewrite(change)
+        self.assertEqual(
+            self.error().split("\n")[1:],
+            [
+                "- decoder/conv_out.b float32[1]",
+                "+ decoder/conv_out.gain float32[3]",
+                "- encoder/conv_in.w float32[7, 1, 4]",
+                "+ encoder/conv_in.w float32[5, 1, 4]",
+                "- quantizer.codebooks float32[8, 16, 8]",
+                "+ quantizer.codebooks float16[8, 16, 8]",
+            ],
+        )
+
+
+if __name__ == "__main__":
+    absltest.main()
