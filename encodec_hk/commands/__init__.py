@@ -1,0 +1,1 @@
+"""One module per command of run.py: arguments in, calls, progress and printing out."""

@@ -1,0 +1,110 @@
+"""Runs a PyTorch network beside ours on a test signal.
+
+Shapes: T samples, C channels, K codebooks, F frames, S segments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from encodec_hk import codec as codec_lib
+from encodec_hk.convert import extras
+
+if TYPE_CHECKING:
+    import transformers
+
+_SECONDS = 2.1
+_MIN_EQUAL = 0.99
+_MAX_DIFFERENCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How far ours and the PyTorch network agree.
+
+    Attributes:
+      equal: [K], for each codebook the share of equal codes, 0 to 1.
+      frames: frames compared.
+      difference: the largest difference of a sample between the audio that both decode from the
+        PyTorch network's codes; full scale is 1.
+      peak: the largest sample of that audio.
+    """
+
+    equal: np.ndarray
+    frames: int
+    difference: float
+    peak: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether no more than rounding lies between the two.
+
+        A near-tie that falls the other way changes all later codes of its frame, so the first
+        codebook is what tells.
+        """
+        close = self.difference <= _MAX_DIFFERENCE * max(1.0, self.peak)
+        return bool(self.equal[0] >= _MIN_EQUAL and close)
+
+    def report(self) -> list[str]:
+        """Lines to print."""
+        lines = [f"codebook {k:2d}: {share:8.3%} equal" for k, share in enumerate(self.equal)]
+        lines.append(f"codes:       {self.equal.mean():8.3%} equal, of {self.frames} frames")
+        lines.append(
+            f"audio:       {self.difference:.2e} largest difference (peak {self.peak:.2f})"
+        )
+        return lines
+
+
+def compare(codec: codec_lib.Codec, network: transformers.EncodecModel) -> Comparison:
+    """Encodes a test signal with both, then decodes the network's codes with both.
+
+    Args:
+      codec: ours.
+      network: the PyTorch network; the highest of its bandwidths has all codebooks.
+    """
+    torch = extras.require("torch")
+    audio = signal(codec.sample_rate, codec.channels)
+    with torch.inference_mode():
+        encoded: Any = network.encode(
+            torch.from_numpy(audio.T[None]), bandwidth=network.config.target_bandwidths[-1]
+        )
+        decoded: Any = network.decode(
+            encoded.audio_codes,
+            encoded.audio_scales,
+            last_frame_pad_length=encoded.last_frame_pad_length,
+        )
+    segments = encoded.audio_codes[:, 0].numpy()  # [S, K, F], the last padded to the first's F
+    joined = np.concatenate(list(segments), axis=1)
+    codes = joined[None, :, : joined.shape[1] - encoded.last_frame_pad_length]
+    scales = None
+    if codec.model_config.normalize:
+        scales = np.array([[float(scale) for scale in encoded.audio_scales]], np.float32)
+    theirs = decoded.audio_values[0, :, : len(audio)].numpy().T
+    ours = codec.decode(codec.encoded(codes, num_samples=[len(audio)], scales=scales))[0]
+    own_codes = codec.encode(audio[None], num_codebooks=codec.num_codebooks).codes
+    return Comparison(
+        equal=np.mean(own_codes[0] == codes[0], axis=1),
+        frames=codes.shape[2],
+        difference=float(np.abs(ours - theirs).max()),
+        peak=float(np.abs(theirs).max()),
+    )
+
+
+def signal(sample_rate: int, channels: int) -> np.ndarray:
+    """The test signal, float32 [T, C]: gliding harmonics with noise, the same at every call.
+
+    Its length is no multiple of a hop.
+    """
+    time = np.arange(int(_SECONDS * sample_rate) + 137) / sample_rate
+    noise = np.random.default_rng(0).standard_normal((channels, len(time)))
+    audio = np.zeros((len(time), channels))
+    for channel in range(channels):
+        pitch = 110 * (1 + channel / 8) * (1 + 0.3 * np.sin(2 * np.pi * 0.9 * time))
+        phase = 2 * np.pi * np.cumsum(pitch) / sample_rate
+        tones = sum(np.sin(n * phase) / n for n in range(1, 25))
+        loudness = 0.55 + 0.45 * np.sin(2 * np.pi * (3.1 + channel) * time)
+        audio[:, channel] = loudness * (0.15 * tones + 0.02 * noise[channel])
+    return audio.astype(np.float32)

@@ -1,0 +1,121 @@
+"""Writes the networks of `references` as the files that their publishers write."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from typing import Any
+
+import ml_collections
+import torch
+import transformers
+import yaml
+
+
+def save_official(network: Any, folder: pathlib.Path, stem: str = "encodec_24khz") -> pathlib.Path:
+    """A state dict as Meta publishes them: `STEM-HASH.th`, the hash from the file's SHA-256."""
+    path = folder / f"{stem}.th"
+    torch.save(network.state_dict(), path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.rename(folder / f"{stem}-{sha256[:8]}.th")
+
+
+def save_transformers(
+    network: transformers.EncodecModel, folder: pathlib.Path, spelling: str = "safetensors"
+) -> pathlib.Path:
+    """A transformers folder.
+
+    Args:
+      network: the network.
+      folder: where to make it.
+      spelling: "safetensors"; "bin", the same as a pickle; "weight_g", a pickle with the names of
+        weight norm that files on the hub have.
+    """
+    if spelling == "safetensors":
+        network.save_pretrained(folder)
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    network.config.save_pretrained(folder)
+    state = network.state_dict()
+    if spelling == "weight_g":
+        for old, new in (("original0", "weight_g"), ("original1", "weight_v")):
+            old = f"parametrizations.weight.{old}"
+            state = {key.replace(old, new): value for key, value in state.items()}
+    torch.save(state, folder / "pytorch_model.bin")
+    return folder
+
+
+def save_audiocraft(
+    network: Any, folder: pathlib.Path, model: ml_collections.ConfigDict, **seanet: Any
+) -> pathlib.Path:
+    """`compression_state_dict.bin` of audiocraft's export.
+
+    Args:
+      network: of `official_model`, whose names audiocraft shares.
+      folder: where to write it.
+      model: its model config.
+      **seanet: settings of the seanet section to change or add.
+    """
+    # In the order and with the interpolations of audiocraft's own config files; the last section
+    # cannot be resolved outside the machines it was trained on.
+    xp_cfg = {
+        "sample_rate": model.sample_rate,
+        "channels": model.channels,
+        "solver": "compression",
+        "msspec": {"sample_rate": "${sample_rate}", "range_start": 6},
+        "compression_model": "encodec",
+        "encodec": {
+            "autoencoder": "seanet",
+            "quantizer": "rvq",
+            "sample_rate": "${sample_rate}",
+            "channels": "${channels}",
+            "causal": model.causal,
+            "renormalize": model.normalize,
+        },
+        "seanet": {
+            "dimension": model.latent_dim,
+            "channels": "${channels}",
+            "causal": "${encodec.causal}",
+            "n_filters": model.num_filters,
+            "n_residual_layers": model.num_residual_layers,
+            "ratios": list(model.ratios),
+            "activation": "ELU",
+            "activation_params": {"alpha": 1.0},
+            "norm": model.norm,
+            "norm_params": {},
+            "kernel_size": model.kernel_size,
+            "residual_kernel_size": model.residual_kernel_size,
+            "last_kernel_size": model.last_kernel_size,
+            "dilation_base": model.dilation_base,
+            "pad_mode": model.pad_mode,
+            "true_skip": model.shortcut == "identity",
+            "compress": model.compress,
+            "lstm": model.num_lstm_layers,
+            "disable_norm_outer_blocks": 0,
+            "decoder": {
+                "trim_right_ratio": 1.0,
+                "final_activation": None,
+                "final_activation_params": None,
+            },
+            "encoder": {},
+            **seanet,
+        },
+        "rvq": {
+            "n_q": model.num_codebooks,
+            "q_dropout": False,
+            "bins": model.codebook_size,
+            "decay": 0.99,
+            "kmeans_init": True,
+        },
+        "dora": {"dir": "/checkpoint/${oc.env:A_VARIABLE_THAT_IS_NOT_SET}/experiments"},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "compression_state_dict.bin"
+    package = {
+        "best_state": network.state_dict(),
+        "xp.cfg": yaml.safe_dump(xp_cfg, sort_keys=False),
+        "version": "1.0.0",
+        "exported": True,
+    }
+    torch.save(package, path)
+    return path
