@@ -1,0 +1,230 @@
+"""Full-size networks against Meta's `encodec` and `transformers`: codes, margins, audio.
+
+The items of a case go through ours together in one ragged batch, through the reference one by one.
+Every code that differs must be a near-tie of the reference's own latents.
+"""
+
+import functools
+
+import chex
+import numpy as np
+import pytest
+import torch
+import transformers
+from absl.testing import parameterized
+
+import encodec_hk
+from encodec_hk import segments
+from encodec_hk.convert import names
+from encodec_hk.convert import weights
+from tests import references
+
+# Lengths in samples. 2240 is what an exact start at 24 kHz needs, 53760 is 168 hops.
+SHORT = (1, 31, 319, 320, 321, 700, 2239, 2240, 2241)
+LENGTHS = {
+    "encodec_24khz": (*SHORT, 53760, 100_000, 240_000),
+    "encodec_48khz": (*SHORT, 47519, 47520, 47521, 47680, 48000, 100_000),
+    "encodec_32khz": (*SHORT, 639, 641, 53760),
+    "encodec_16khz": (*SHORT, 53760),
+}
+# Where Meta's decoder fails: the last but one segment ends after the last one.
+CRASHING = (47520 + 161, 47520 + 320, 2 * 47520 + 200)
+
+# A near-tie: the squared distances differ by less than this share of the vector's energy. Latents
+# agree to 4e-6 of their size, and float32 resolves distances to 1e-7 of the energy.
+MARGIN = 2e-5
+EQUAL_CODES = 0.9995
+FULL_SCALE_ERROR = 1e-4
+
+
+@functools.cache
+def codec_of(variant):
+    """Our codec with the reference's weights."""
+    model_config = references.model_config(variant)
+    state = references.official_model(variant).state_dict()
+    tensors = {name: value.numpy() for name, value in state.items()}
+    naming = names.detect(tensors)
+    params = weights.to_haiku(
+        weights.fold_weight_norm(tensors),
+        names.table(model_config, naming),
+        names.ignored(model_config, naming),
+    )
+    return encodec_hk.Codec(model_config, params, name=variant)
+
+
+def draw(variant, lengths):
+    """Items of given lengths, cut from signals that differ."""
+    model_config = references.model_config(variant)
+    rate, channels = model_config.sample_rate, model_config.channels
+    longest = references.audio(max(lengths) / rate + 1, rate, channels, seed=3)
+    return [longest[31 * index :][:length] for index, length in enumerate(lengths)]
+
+
+def to_torch(item):
+    return torch.from_numpy(np.ascontiguousarray(item.T))[None]
+
+
+class Reference:
+    """What a reference does with one item."""
+
+    def __init__(self, network, item, bandwidth):
+        x = to_torch(item)
+        with torch.inference_mode():
+            if isinstance(network, transformers.EncodecModel):
+                output = network.encode(x, bandwidth=bandwidth)
+                self.frames = list(zip(output.audio_codes, output.audio_scales, strict=True))
+                codes, scale = self.frames[-1]
+                end = codes.shape[-1] - output.last_frame_pad_length
+                self.frames[-1] = (codes[..., :end], scale)
+            else:
+                network.set_target_bandwidth(bandwidth)
+                self.frames = network.encode(x)
+        self.network = network
+        self.codes = torch.cat([codes[0] for codes, _ in self.frames], dim=1).numpy()
+        self.scales = None
+        if self.frames[0][1] is not None:
+            self.scales = np.array([[float(scale) for _, scale in self.frames]], np.float32)
+
+    def audio(self):
+        """Decoded segments joined as the reference does, without its failure."""
+        with torch.inference_mode():
+            decoded = [
+                self.network._decode_frame((codes, scale))
+                if not isinstance(self.network, transformers.EncodecModel)
+                else self.network._decode_frame(codes, scale)
+                for codes, scale in self.frames
+            ]
+        decoded = [part[0].numpy().T for part in decoded]
+        return decoded[0] if len(decoded) == 1 else segments.overlap_add(decoded, 47520)
+
+
+def flips(network, item, model_config, found, expected):
+    """The relative margin of the first differing code of every frame that has one."""
+    different = found != expected
+    if not different.any():
+        return []
+    framing = segments.Framing(
+        *((48000, 47520) if model_config.segment_seconds else (len(item), len(item))),
+        hop=int(np.prod(model_config.ratios)),
+    )
+    latents = []
+    for piece in framing.cut(item):
+        if model_config.normalize:
+            piece, _ = segments.normalize(piece)
+        with torch.inference_mode():
+            latents.append(network.encoder(to_torch(piece))[0].numpy().T)
+    latents = np.concatenate(latents).astype(np.float64)
+    books = [
+        layer._codebook.embed.numpy().astype(np.float64) for layer in network.quantizer.vq.layers
+    ]
+    margins = []
+    for frame in np.flatnonzero(different.any(axis=0)):
+        first = int(different[:, frame].argmax())
+        residual = latents[frame] - sum(books[k][expected[k, frame]] for k in range(first))
+        ours, theirs = (
+            ((residual - books[first][codes[first, frame]]) ** 2).sum()
+            for codes in (found, expected)
+        )
+        margins.append(abs(ours - theirs) / (residual**2).sum())
+    return margins
+
+
+class ParityTest(chex.TestCase):
+    def check(self, variant, kind, lengths, bandwidth):
+        model_config = references.model_config(variant)
+        official = references.official_model(variant)
+        network = official if kind == "official" else references.transformers_model(variant)
+        codec, items = codec_of(variant), draw(variant, lengths)
+        encoded = codec.encode(items, bandwidth=bandwidth)
+        total = wrong = 0
+        for index, item in enumerate(items):
+            reference = Reference(network, item, bandwidth)
+            found = encoded.codes[index, :, : encoded.num_frames[index]]
+            self.assertEqual(found.shape, reference.codes.shape)
+            total, wrong = total + found.size, wrong + np.sum(found != reference.codes)
+            for margin in flips(official, item, model_config, found, reference.codes):
+                self.assertLess(margin, MARGIN, f"{variant}, {len(item)} samples")
+
+            same = codec.encoded(
+                reference.codes[None], num_samples=[len(item)], scales=reference.scales
+            )
+            audio = codec.decode(same)[0]
+            self.assertLen(audio, len(item))
+            difference = np.abs(audio - reference.audio()[: len(item)]).max()
+            self.assertLess(difference, FULL_SCALE_ERROR, f"{variant}, {len(item)} samples")
+            if reference.scales is not None:
+                own = encoded.scales[index, : reference.scales.shape[1]]
+                np.testing.assert_allclose(own, reference.scales[0], rtol=1e-6)
+        print(f"{variant} {kind} {bandwidth} kbps: {wrong} of {total} codes differ")
+        self.assertLessEqual(wrong, (1 - EQUAL_CODES) * total)
+
+    @parameterized.parameters("encodec_24khz", "encodec_48khz", "encodec_32khz")
+    def test_official(self, variant):
+        bandwidths = references.model_config(variant).bandwidths
+        self.check(variant, "official", LENGTHS[variant], max(bandwidths))
+
+    def test_the_references_are_worth_comparing_with(self):
+        """Their codes vary, and a wrong code would not pass for a near-tie."""
+        network = references.official_model("encodec_24khz")
+        (item,) = draw("encodec_24khz", [53760])
+        codes = Reference(network, item, 24.0).codes
+        for row in codes:
+            self.assertGreater(len(np.unique(row)), 40)
+        wrong = codes.copy()
+        wrong[5, ::7] = (wrong[5, ::7] + 1) % 1024
+        model_config = references.model_config("encodec_24khz")
+        margins = flips(network, item, model_config, wrong, codes)
+        self.assertLen(margins, len(wrong[5, ::7]))
+        self.assertGreater(np.median(margins), 100 * MARGIN)
+
+    @parameterized.parameters("encodec_24khz", "encodec_48khz")
+    def test_transformers(self, variant):
+        lengths = (31, 2240, 53760) if variant == "encodec_24khz" else (700, 100_000)
+        self.check(variant, "transformers", lengths, 6.0)
+
+    def test_lengths_that_official_cannot_decode(self):
+        items = draw("encodec_48khz", CRASHING[:1])
+        network = references.official_model("encodec_48khz")
+        network.set_target_bandwidth(3.0)
+        with torch.inference_mode(), self.assertRaises(RuntimeError):
+            network(to_torch(items[0]))
+        self.check("encodec_48khz", "official", CRASHING, 3.0)
+
+    @parameterized.named_parameters(
+        (f"{variant}_{kind}_{bandwidth}", variant, kind, bandwidth)
+        for variant in LENGTHS
+        for kind in ("official", "transformers")
+        for bandwidth in references.model_config(variant).bandwidths
+    )
+    @pytest.mark.slow
+    def test_every_bandwidth(self, variant, kind, bandwidth):
+        lengths = [*LENGTHS[variant], 10 * references.model_config(variant).sample_rate]
+        if (variant, kind) == ("encodec_48khz", "transformers"):
+            # transformers cannot stack segments of which the last but one is short as well.
+            lengths = [length for length in lengths if not 47520 < length <= 47680]
+        self.check(variant, kind, lengths, bandwidth)
+
+    @pytest.mark.slow
+    def test_every_tail_of_segments(self):
+        tails = [47520 + tail for tail in (1, 159, 160, 161, 319, 320, 321, 479, 480, 481, 640)]
+        self.check("encodec_48khz", "official", tails, 6.0)
+
+
+class BatchInvarianceTest(chex.TestCase):
+    @parameterized.parameters("encodec_24khz", "encodec_48khz")
+    def test_a_ragged_batch_gives_the_codes_of_items_alone(self, variant):
+        codec = codec_of(variant)
+        items = draw(variant, [700, 30_000, 53_761, 100_001, 64_000])
+        together = codec.encode(items, num_codebooks=codec.num_codebooks)
+        official = references.official_model(variant)
+        total = wrong = 0
+        for index, item in enumerate(items):
+            alone = codec.encode([item], num_codebooks=codec.num_codebooks).codes[0]
+            found = together.codes[index, :, : alone.shape[1]]
+            margins = flips(official, item, codec.model_config, found, alone)
+            total, wrong = total + alone.size, wrong + len(margins)
+            for margin in margins:
+                print(f"{variant}: a flip, its margin {margin:.1e}")
+                self.assertLess(margin, MARGIN)
+        print(f"{variant}: {wrong} flips in {total} codes")
+        self.assertLessEqual(wrong, max(1, 1e-5 * total))
