@@ -1,0 +1,157 @@
+"""Which sound files a command reads, and what it writes for each."""
+
+from __future__ import annotations
+
+import collections
+import glob
+import os
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from encodec_hk import audio
+
+
+class Found(NamedTuple):
+    """Sound files that a command's IN names.
+
+    Attributes:
+      files: in the order of their names.
+      root: the folder whose tree the outputs keep; None: IN is one file.
+      is_folder: IN is a folder and no glob.
+      unreadable: for each folder that could not be searched, its name and the reason.
+    """
+
+    files: list[pathlib.Path]
+    root: pathlib.Path | None
+    is_folder: bool = False
+    unreadable: tuple[str, ...] = ()
+
+
+class Job(NamedTuple):
+    """One file to read and one to write."""
+
+    source: pathlib.Path
+    target: pathlib.Path
+
+
+def find(inputs: str, output: str | None = None) -> Found:
+    """Finds the sound files that IN names: a file, a glob (`**` for any folders) or a folder.
+
+    Of folders and globs, files with a suffix of `audio.READABLE` are taken, and no hidden ones, nor
+    those below OUT, which an earlier run has written.
+
+    Raises:
+      ValueError: there are none.
+    """
+    for name in (inputs, output or ""):
+        if name.lower().endswith(".ecdc"):
+            raise ValueError(f"{audio.shown(name)}: .ecdc is not supported yet")
+    if not inputs:
+        raise ValueError("IN: got an empty name")
+    path = pathlib.Path(inputs)
+    unreadable: list[str] = []
+    # What exists is no pattern, even with brackets in its name.
+    if path.is_dir():
+        root, found = path, _walk(path, unreadable)
+    elif path.exists() or not _is_pattern(inputs):
+        return Found([path], None)
+    else:
+        fixed = [not _is_pattern(part) for part in path.parts]
+        root = pathlib.Path(*path.parts[: fixed.index(False)])
+        found = [pathlib.Path(name) for name in glob.glob(inputs, recursive=True)]
+    files = [file for file in found if file.suffix.lower() in audio.READABLE and file.is_file()]
+    written = pathlib.Path(os.path.realpath(output or root))
+    if root.resolve() in written.parents:
+        files = [file for file in files if written not in file.resolve().parents]
+    if not files and not unreadable:
+        raise ValueError(f"{audio.shown(inputs)}: found no sound files ({_suffixes()})")
+    return Found(sorted(files), root, root == path, tuple(unreadable))
+
+
+def _is_pattern(name: str) -> bool:
+    return any(character in name for character in "*?[")
+
+
+def _walk(folder: pathlib.Path, unreadable: list[str]) -> list[pathlib.Path]:
+    def report(error: OSError) -> None:
+        unreadable.append(f"{audio.shown(error.filename)}: {error.strerror}")
+
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=report):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [pathlib.Path(parent, name) for name in names if not name.startswith(".")]
+    return found
+
+
+def _suffixes() -> str:
+    return " ".join(sorted(suffix[1:] for suffix in audio.READABLE))
+
+
+def plan(found: Found, output: str | None, tag: str) -> list[Job]:
+    """Names an output for each input.
+
+    One file goes to OUT, or into it where it is a folder; without OUT beside the input, as
+    `<stem><tag>.wav`. The files of a folder or a glob become .wav files in the same tree below
+    OUT, or without OUT: of a folder `<folder><tag>`, of a glob beside each input. Where two files
+    differ only in their suffix, all but a .wav keep it: `a.mp3.wav`.
+
+    Args:
+      found: of `find`.
+      output: OUT of the command line, None without.
+      tag: what tells outputs from inputs, such as "_6kbps".
+
+    Raises:
+      ValueError: OUT is no folder where one is needed, or an output would overwrite an input.
+    """
+    root = found.root
+    if root is None:
+        targets = [_target_of_file(found.files[0], output, tag)]
+    elif output is None and not found.is_folder:
+        targets = _distinct(found.files, lambda file, stem: file.with_name(f"{stem}{tag}.wav"))
+    else:
+        if output is None:
+            named = root if root.name not in ("", "..") else root.resolve()
+            folder = named.with_name(named.name + tag)
+        else:
+            folder = pathlib.Path(output)
+            if folder.is_file() or (
+                not folder.exists() and folder.suffix.lower() in audio.WRITABLE
+            ):
+                raise ValueError(f"{audio.shown(output)}: must be a folder, IN names several files")
+        targets = _distinct(
+            found.files,
+            lambda file, stem: folder / file.relative_to(root).with_name(f"{stem}.wav"),
+        )
+    inputs = {os.path.realpath(file) for file in found.files}
+    for target in targets:
+        if os.path.realpath(target) in inputs:
+            raise ValueError(f"{audio.shown(target)}: is an input, name another OUT")
+    return [Job(*pair) for pair in zip(found.files, targets, strict=True)]
+
+
+def _target_of_file(file: pathlib.Path, output: str | None, tag: str) -> pathlib.Path:
+    if output is None:
+        return file.with_name(f"{file.stem}{tag}.wav")
+    if os.path.isdir(output) or output.endswith(os.sep):
+        return pathlib.Path(output, f"{file.stem}.wav")
+    return pathlib.Path(output)
+
+
+def _distinct(
+    files: list[pathlib.Path], place: Callable[[pathlib.Path, str], pathlib.Path]
+) -> list[pathlib.Path]:
+    """A path of its own for each file; `place` makes one of a file and a stem."""
+    # Without case: some file systems take A.wav and a.wav for one.
+    uses = collections.Counter(str(place(file, file.stem)).casefold() for file in files)
+    targets: dict[pathlib.Path, None] = {}
+    for file in files:
+        target = place(file, file.stem)
+        if uses[str(target).casefold()] > 1 and file.suffix.lower() != ".wav":
+            target = place(file, file.name)
+        number = 2
+        while target in targets:  # such as a.mp3.wav beside a.wav and a.mp3
+            target = place(file, f"{file.name}_{number}")
+            number += 1
+        targets[target] = None
+    return list(targets)
