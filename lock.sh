@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Compiles requirements.txt and requirements-dev.txt from pyproject.toml:  bash lock.sh [--upgrade]
+#
+# torch stands apart: its default build for Linux requires several gigabytes of CUDA packages, and a
+# lock compiled with it would list them all. The version alone leaves the choice of build to pip.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+torch="torch==2.13.0"
+without_torch=$(mktemp)
+trap 'rm -f "$without_torch"' EXIT
+echo "torch ; python_version < '3'" >"$without_torch"
+
+compile() {
+  local output=$1
+  shift
+  {
+    echo "# Made by lock.sh from pyproject.toml ($*). Do not edit."
+    uv pip compile pyproject.toml "$@" --quiet --no-header --no-annotate --no-strip-extras \
+      --no-emit-index-url --no-emit-find-links --python-version 3.11 \
+      --override "$without_torch" "${upgrade[@]}"
+    echo "$torch"
+  } >"$output.part"
+  mv "$output.part" "$output"
+}
+
+upgrade=("$@")
+extras=(--extra convert --extra evaluate --extra train)
+compile requirements.txt "${extras[@]}"
+compile requirements-dev.txt "${extras[@]}" --extra dev
+if grep -nEi "nvidia|cuda|://" requirements.txt requirements-dev.txt; then
+  echo "lock.sh: the lock names a CUDA package, an index or a path" >&2
+  exit 1
+fi
