@@ -65,8 +65,8 @@ def get_config() -> ml_collections.ConfigDict:
     inference = config.inference = ml_collections.ConfigDict()
     inference.bandwidth = 6.0  # kbps, where encode is given none
     inference.batch_size = 8  # rows of a compiled block
-    # Length of a block of a causal model in seconds; the codec takes at least what the exact start
-    # of a stream needs (`encodec_hk.config.minimum_first_block`).
+    # Length of a block in seconds, where there are no segments; the codec takes at least what the
+    # exact start of a stream needs (`encodec_hk.config.minimum_first_block`).
     inference.block_seconds = 1.0
 
     return config.lock()

@@ -16,7 +16,9 @@ import numpy as np
 Step = Callable[[Any, np.ndarray, np.ndarray, np.ndarray], tuple[Any, jax.Array]]
 
 
-def run(step: Step, state: Any, rows: Sequence[np.ndarray], *, size: int, batch: int) -> list:
+def run(
+    step: Step, state: Any, rows: Sequence[np.ndarray], *, size: int, batch: int, lag: int = 0
+) -> list[np.ndarray]:
     """Runs rows through blocks, the longest first so that few places stay empty at the end.
 
     Args:
@@ -26,20 +28,25 @@ def run(step: Step, state: Any, rows: Sequence[np.ndarray], *, size: int, batch:
       rows: arrays [n, ...] of any n >= 1, equal in all else.
       size: steps of a block.
       batch: rows of a block.
+      lag: outputs that come before a row's first; its last come in blocks after its end, which
+        have no valid steps.
 
     Returns:
       The outputs of each row, numpy arrays [ceil(n * M / size), ...].
     """
     waiting = collections.deque(sorted(range(len(rows)), key=lambda index: -len(rows[index])))
-    places: list[tuple[int, int] | None] = [None] * batch  # a row and how much of it is done
+    places: list[tuple[int, int] | None] = [None] * batch  # a row, and its steps before this block
     parts: list[list[np.ndarray]] = [[] for _ in rows]
-    pending: collections.deque[tuple[jax.Array, list[tuple[int, int, int]]]] = collections.deque()
+    pending: collections.deque[tuple[jax.Array, list[tuple[int, int]]]] = collections.deque()
 
     def collect() -> None:
         outputs, taken = pending.popleft()
         values = np.asarray(outputs)
-        for place, index, count in taken:
-            parts[index].append(values[place, : -(-count * values.shape[1] // size)])
+        for place, index in taken:
+            parts[index].append(values[place].copy())  # and not the whole block
+
+    def outputs_of(row: np.ndarray, per_block: int) -> int:
+        return -(-len(row) * per_block // size)
 
     while True:
         for place in range(batch):
@@ -50,7 +57,7 @@ def run(step: Step, state: Any, rows: Sequence[np.ndarray], *, size: int, batch:
         block = np.zeros((batch, size, *rows[0].shape[1:]), rows[0].dtype)
         num_valid = np.zeros(batch, np.int32)
         is_last = np.zeros(batch, bool)
-        taken = []
+        taken, starts = [], {}
         for place, current in enumerate(places):
             if current is None:
                 continue
@@ -58,16 +65,24 @@ def run(step: Step, state: Any, rows: Sequence[np.ndarray], *, size: int, batch:
             chunk = rows[index][start : start + size]
             block[place, : len(chunk)] = chunk
             num_valid[place] = len(chunk)
-            is_last[place] = start + len(chunk) == len(rows[index])
-            taken.append((place, index, len(chunk)))
-            places[place] = None if is_last[place] else (index, start + len(chunk))
+            is_last[place] = start + size >= len(rows[index])
+            taken.append((place, index))
+            starts[place] = start
         state, outputs = step(state, block, num_valid, is_last)
+        per_block = outputs.shape[1]
+        for place, index in taken:
+            end = starts[place] + size
+            is_out = end * per_block // size >= outputs_of(rows[index], per_block) + lag
+            places[place] = None if is_out else (index, end)
         pending.append((outputs, taken))
         if len(pending) > 1:  # the next block computes while this one is taken apart
             collect()
     while pending:
         collect()
-    return [np.concatenate(part) if len(part) > 1 else part[0].copy() for part in parts]
+    return [
+        np.concatenate(part)[lag : lag + outputs_of(row, per_block)]
+        for row, part in zip(rows, parts, strict=True)
+    ]
 
 
 def places(num_rows: int, limit: int) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ml_collections
+import numpy as np
 from ml_collections import config_dict
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -19,11 +20,12 @@ Rule = tuple[str, Callable[[Any], bool]]
 
 
 def _is_int(value: Any, minimum: int) -> bool:
-    return type(value) is int and value >= minimum  # isinstance would let True pass
+    # isinstance would let True pass. The bound keeps sizes within 32 bits.
+    return type(value) is int and minimum <= value < 2**31
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < 1e9  # NaN is not
 
 
 def _int(minimum: int) -> Rule:
@@ -102,8 +104,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     model, inference = config.model, config.inference
     validate_model(model)
 
-    _check_names("config.inference", inference.keys(), _INFERENCE_RULES)
-    _check_values("config.inference", inference, _INFERENCE_RULES)
+    validate_inference(inference)
     num_codebooks_for(model, inference.bandwidth, field="config.inference.bandwidth")
 
 
@@ -137,6 +138,16 @@ def validate_model(model: ml_collections.ConfigDict) -> None:
         )
 
 
+def validate_inference(inference: Mapping[str, Any], path: str = "config.inference") -> None:
+    """Checks the settings of inference, all but that the model has the bandwidth.
+
+    Raises:
+      ValueError: one line that names the field, the value it has and what is allowed.
+    """
+    _check_names(path, inference.keys(), _INFERENCE_RULES)
+    _check_values(path, inference, _INFERENCE_RULES)
+
+
 def hop_length(model: ml_collections.ConfigDict) -> int:
     """Audio samples per latent frame."""
     return math.prod(model.ratios)
@@ -154,9 +165,11 @@ def bits_per_codebook(model: ml_collections.ConfigDict) -> int:
 
 def bandwidth_for(model: ml_collections.ConfigDict, num_codebooks: int) -> float:
     """Kbps of codes from the first `num_codebooks` codebooks; ValueError outside 1 to all."""
+    if isinstance(num_codebooks, np.integer):
+        num_codebooks = int(num_codebooks)
     if not _is_int(num_codebooks, 1) or num_codebooks > model.num_codebooks:
         raise _error("num_codebooks", num_codebooks, f"a whole number, 1 to {model.num_codebooks}")
-    return num_codebooks * bits_per_codebook(model) * frame_rate(model) / 1000
+    return num_codebooks * (bits_per_codebook(model) * frame_rate(model)) / 1000
 
 
 def num_codebooks_for(
@@ -175,6 +188,8 @@ def num_codebooks_for(
     Raises:
       ValueError: not a whole number of codebooks, to within 1e-6, or not in 1 to all of them.
     """
+    if isinstance(bandwidth, np.number):
+        bandwidth = bandwidth.item()
     if not _is_number(bandwidth):
         raise _error(field, bandwidth, "a number (kbps)")
     exact = 1000 * bandwidth / (bits_per_codebook(model) * frame_rate(model))
@@ -248,6 +263,27 @@ def minimum_first_block(model: ml_collections.ConfigDict) -> int:
     return max(-(-(pad + 1) // steps) for pad, steps in pads)
 
 
+def lags(model: ml_collections.ConfigDict) -> tuple[int, int]:
+    """How far a stream of blocks lags behind, 0 where the model is causal or takes whole rows.
+
+    A convolution that looks ahead waits for what it needs; what it waits for at a lower resolution
+    is whole steps there.
+
+    Returns:
+      Frames by which the encoder's codes lag, and samples by which the decoder's audio does.
+    """
+    if model.causal or model.norm == "time_group_norm":
+        return 0, 0
+    residual = sum((kernel - 1) // 2 for kernel in _residual_kernels(model))
+    encoder = model.kernel_size // 2
+    decoder = model.kernel_size // 2
+    for ratio in reversed(model.ratios):
+        encoder = -(-(encoder + residual + ratio // 2) // ratio)
+    for ratio in model.ratios:
+        decoder = decoder * ratio + ratio - ratio // 2 + residual
+    return encoder + model.last_kernel_size // 2, decoder + model.last_kernel_size // 2
+
+
 def to_json(model: ml_collections.ConfigDict) -> str:
     """A model configuration as one line of JSON, its fields in alphabetical order."""
     return json.dumps(model.to_dict(), sort_keys=True)
@@ -261,7 +297,7 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     """
     try:
         fields = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"config.model: not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise _error("config.model", fields, "a JSON object")
@@ -283,7 +319,8 @@ def _residual_kernels(model: ml_collections.ConfigDict) -> list[int]:
 
 
 def _error(field: str, value: Any, allowed: str) -> ValueError:
-    return ValueError(f"{field}: got {value!r}, must be {allowed}")
+    shown = " ".join(repr(value).split())  # of a ConfigDict, one line too
+    return ValueError(f"{field}: got {shown}, must be {allowed}")
 
 
 def _check_names(
@@ -298,7 +335,7 @@ def _check_names(
         raise ValueError(f"{path}: {'; '.join(problems)}; must have {', '.join(rules)}")
 
 
-def _check_values(path: str, section: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -> None:
+def _check_values(path: str, section: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
     for name, (allowed, accepts) in rules.items():
         if not accepts(section[name]):
             raise _error(f"{path}.{name}", section[name], allowed)

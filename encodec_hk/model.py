@@ -6,9 +6,17 @@ One block computation serves every use: whole files, batches, streams, and train
     state, audio = model.decode_block(params, state, codes, num_valid, is_last)
 
 A block is B independent rows; `num_valid` says how much of each belongs to it, `is_last` whether it
-ends there. After its end a row starts afresh, so its place can take another row. Of causal
-variants, a row that goes on fills whole hops, and the first block of a row that goes on holds at
-least `config.minimum_first_block` of them. Of other variants, a block holds whole rows.
+ends there. With state None, every row starts and ends in the block. With a state, that of
+`encoder_state` at first, rows go on from block to block:
+
+- A row that goes on fills whole hops, and its first block holds at least
+  `config.minimum_first_block` of them.
+- Networks that are not causal look ahead, so what comes out lags by `config.lags`: that many frames
+  (samples, of the decoder) come out before a row's first, and its last come out in blocks after
+  its end, with num_valid 0.
+- When all of a row is out, its place is as new, and can take another row.
+
+Variants normalised over time (`time_group_norm`) take whole rows alone.
 
 Shapes: B rows, T samples of a block (a multiple of the hop), C audio channels, F = T / hop frames,
 K codebooks in use, D latent channels.
@@ -16,6 +24,7 @@ K codebooks in use, D latent channels.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +33,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from encodec_hk import config as config_lib
 from encodec_hk import quantizer
@@ -32,7 +42,7 @@ from encodec_hk.layers import rows as rows_lib
 
 Params = Mapping[str, Mapping[str, Any]]
 State = Any
-"""A pytree of arrays with a leading axis of B rows; None: every row starts in this block."""
+"""A pytree of arrays with a leading axis of B rows; None: every row is whole in its block."""
 
 
 class Model(NamedTuple):
@@ -40,15 +50,18 @@ class Model(NamedTuple):
 
     Attributes:
       init: (rng key) -> params, drawn at random.
+      param_shapes: () -> the shapes and types of the params, of which none is made.
       encode_block: (params, state, audio [B, T, C], num_valid [B] samples, is_last [B], *,
         num_codebooks) -> (state, codes int32 [B, K, F]); a row has ceil(num_valid / hop) frames.
       decode_block: (params, state, codes [B, K, F], num_valid [B] frames, is_last [B]) ->
         (state, audio [B, T, C]); a row has num_valid * hop samples.
       embed_block: like encode_block, to the latents [B, F, D] before quantisation.
-      encoder_state, decoder_state: (B) -> the state of B rows that have not begun.
+      encoder_state, decoder_state: (B) -> the state of B rows that have not begun; None where the
+        variant takes whole rows alone.
     """
 
     init: Callable[[jax.Array], Params]
+    param_shapes: Callable[[], Params]
     encode_block: Callable[..., tuple[State, jax.Array]]
     decode_block: Callable[..., tuple[State, jax.Array]]
     embed_block: Callable[..., tuple[State, jax.Array]]
@@ -59,10 +72,22 @@ class Model(NamedTuple):
 def build(config: ml_collections.ConfigDict) -> Model:
     """Builds the networks that a model config describes (`config.model` of `configs/`).
 
+    Equal configs give the same functions, so that what is compiled for one serves all.
+
     Args:
-      config: a model config that `encodec_hk.config.validate_model` accepts.
+      config: a model config; later changes of it change nothing here.
+
+    Raises:
+      ValueError: a value of the config is wrong.
     """
+    return _build(config_lib.to_json(config))
+
+
+@functools.lru_cache(maxsize=64)
+def _build(config_json: str) -> Model:
+    config = config_lib.from_json(config_json)
     hop = config_lib.hop_length(config)
+    takes_whole_rows = config.norm == "time_group_norm"
 
     def networks() -> tuple[Callable[..., Any], tuple[Callable[..., Any], ...]]:
         stage = {
@@ -97,7 +122,7 @@ def build(config: ml_collections.ConfigDict) -> Model:
         ) -> tuple[State, jax.Array]:
             chex.assert_axis_dimension(audio, 2, config.channels)
             chex.assert_is_divisible(audio.shape[1], hop)
-            return _carry(encoder, config.causal, state, audio, num_valid, is_last)
+            return _carry(encoder, state, audio, num_valid, is_last, hop)
 
         def encode(
             state: State,
@@ -113,11 +138,12 @@ def build(config: ml_collections.ConfigDict) -> Model:
             state: State, codes: jax.Array, num_valid: jax.Array, is_last: jax.Array
         ) -> tuple[State, jax.Array]:
             latents = rvq.decode(codes)
-            return _carry(decoder, config.causal, state, latents, num_valid, is_last)
+            return _carry(decoder, state, latents, num_valid, is_last, 1)
 
         def init() -> None:
             one = jnp.full((1,), hop)
-            _, codes = encode(None, jnp.zeros((1, hop, config.channels)), one, one > 0, 1)
+            audio = jnp.zeros((1, hop, config.channels), jnp.float32)
+            _, codes = encode(None, audio, one, one > 0, 1)
             decode(None, codes, one // hop, one > 0)
 
         return init, (encode, decode, embed)
@@ -145,47 +171,72 @@ def build(config: ml_collections.ConfigDict) -> Model:
     ) -> tuple[State, jax.Array]:
         return embed(params, None, state, audio, num_valid, is_last)
 
+    @functools.cache
+    def param_shapes() -> Params:
+        return jax.eval_shape(lambda: init(jax.random.key(0)))
+
+    @functools.cache
+    def one_encoder_state() -> State:
+        audio = jax.ShapeDtypeStruct((1, hop, config.channels), jnp.float32)
+        return _begin(param_shapes(), embed_block, audio)
+
+    @functools.cache
+    def one_decoder_state() -> State:
+        codes = jax.ShapeDtypeStruct((1, 1, 1), jnp.int32)
+        return _begin(param_shapes(), decode_block, codes)
+
     def encoder_state(batch: int) -> State:
-        audio = jax.ShapeDtypeStruct((batch, hop, config.channels), jnp.float32)
-        return _state_of(init, embed_block, audio)
+        return None if takes_whole_rows else _repeat(one_encoder_state(), batch)
 
     def decoder_state(batch: int) -> State:
-        codes = jax.ShapeDtypeStruct((batch, 1, 1), jnp.int32)
-        return _state_of(init, decode_block, codes)
+        return None if takes_whole_rows else _repeat(one_decoder_state(), batch)
 
-    return Model(init, encode_block, decode_block, embed_block, encoder_state, decoder_state)
+    return Model(
+        init, param_shapes, encode_block, decode_block, embed_block, encoder_state, decoder_state
+    )
 
 
 def _carry(
-    network: Callable[..., tuple[jax.Array, State]],
-    causal: bool,
+    network: Callable[..., tuple[jax.Array, rows_lib.Rows, State]],
     state: State,
     x: jax.Array,
     num_valid: jax.Array,
     is_last: jax.Array,
+    hop: int,
 ) -> tuple[State, jax.Array]:
-    """Calls a network on a block, and keeps account of which rows have begun."""
-    chex.assert_shape([num_valid, is_last], (x.shape[0],))
-    if not causal:
-        if state is not None:
-            raise ValueError("state: a variant that is not causal codes whole rows, state=None")
-        whole = jnp.ones_like(is_last)
-        y, _ = network(x, rows_lib.Rows(num_valid, first=whole, last=whole))
+    """Calls a network on a block of x [B, T, C], `hop` steps a frame, and keeps account of rows."""
+    batch, size, _ = x.shape
+    chex.assert_shape([num_valid, is_last], (batch,))
+    if state is None:
+        begin, stop = jnp.zeros_like(num_valid), jnp.full_like(num_valid, size)
+        y, _, _ = network(x, rows_lib.Rows(begin, num_valid, stop, is_whole=True))
         return None, y
-    begun = jnp.zeros_like(is_last) if state is None else state["begun"]
-    rows = rows_lib.Rows(num_valid, first=~begun, last=is_last)
-    y, layers = network(x, rows, None if state is None else state["layers"])
-    return {"begun": (begun | (num_valid > 0)) & ~is_last, "layers": layers}, y
+    start, end = state["start"], state["end"]
+    has_begun = (start < 0) | (num_valid > 0)
+    end = jnp.where((end == rows_lib.FAR) & is_last & has_begun, num_valid, end)
+    # A row that has ended goes on with padding, until all that lags behind is out.
+    stop = jnp.where(end == rows_lib.FAR, num_valid, size)
+    y, rows, layers = network(x, rows_lib.Rows(start, end, stop), state["layers"])
+    is_out = rows.end <= rows.stop
+    farthest = rows_lib.FAR // 2 // hop * hop  # far enough, and whole hops away
+    state = {
+        "start": jnp.where(is_out, 0, jnp.maximum(start - stop, -farthest)),
+        "end": jnp.where(is_out | (end == rows_lib.FAR), rows_lib.FAR, end - stop),
+        "layers": layers,
+    }
+    return state, y
 
 
-def _state_of(
-    init: Callable[..., Params],
-    block: Callable[..., tuple[State, jax.Array]],
-    x: jax.ShapeDtypeStruct,
+def _begin(
+    params: Params, block: Callable[..., tuple[State, jax.Array]], x: jax.ShapeDtypeStruct
 ) -> State:
-    """Zeros in the shapes of the state that a block of x hands back."""
-    params = jax.eval_shape(init, jax.random.key(0))
-    count = jax.ShapeDtypeStruct((x.shape[0],), jnp.int32)
-    flags = jax.ShapeDtypeStruct((x.shape[0],), jnp.bool_)
-    state, _ = jax.eval_shape(block, params, None, x, count, flags)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
+    """The state of a row that has not begun, its shapes those after a block of x."""
+    count = np.zeros((1,), np.int32)
+    begin = {"start": count, "end": np.full_like(count, rows_lib.FAR), "layers": None}
+    state, _ = jax.eval_shape(block, params, begin, x, count, count > 0)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state["layers"])
+    return {**begin, "layers": zeros}
+
+
+def _repeat(state: State, batch: int) -> State:
+    return jax.tree.map(lambda leaf: np.repeat(leaf, batch, axis=0), state)

@@ -51,32 +51,28 @@ class Residual(hk.Module):
 
     def __call__(
         self, x: jax.Array, rows: rows_lib.Rows, state: State | None
-    ) -> tuple[jax.Array, State]:
-        """Maps x [B, T, C] -> [B, T, C]."""
+    ) -> tuple[jax.Array, rows_lib.Rows, State]:
+        """Maps x [B, T, C] -> [B, T, C], where the rows lie in it, and the next state."""
         channels = x.shape[-1]
         layers = _Layers(state)
-        y = layers(
-            convolution.Conv(
-                channels=channels // self.compress,
-                kernel_size=self.kernel_size,
-                dilation=self.dilation,
-                name="conv_0",
-                **self.padding,
-            ),
-            jax.nn.elu(x),
-            rows,
+        conv_0 = convolution.Conv(
+            channels=channels // self.compress,
+            kernel_size=self.kernel_size,
+            dilation=self.dilation,
+            name="conv_0",
+            **self.padding,
         )
-        y = layers(
-            convolution.Conv(channels=channels, kernel_size=1, name="conv_1", **self.padding),
-            jax.nn.elu(y),
-            rows,
-        )
+        conv_1 = convolution.Conv(channels=channels, kernel_size=1, name="conv_1", **self.padding)
+        y, after = layers(conv_0, jax.nn.elu(x), rows)
+        y, after = layers(conv_1, jax.nn.elu(y), after)
         if self.shortcut == "conv":
             shortcut = convolution.Conv(
                 channels=channels, kernel_size=1, name="shortcut", **self.padding
             )
-            x = layers(shortcut, x, rows)
-        return x + y, layers.state
+            x, _ = layers(shortcut, x, rows)
+        if after.lag > rows.lag:
+            x = layers.delay(x, rows, after.lag - rows.lag)
+        return x + y, after, layers.state
 
 
 class Stage(hk.Module):
@@ -121,8 +117,13 @@ class Stage(hk.Module):
 
     def __call__(
         self, x: jax.Array, rows: rows_lib.Rows, state: State | None
-    ) -> tuple[jax.Array, State]:
-        """Maps x [B, T, C] -> [B, T * stride, C / 2] (upsample) or [B, T / stride, 2 C]."""
+    ) -> tuple[jax.Array, rows_lib.Rows, State]:
+        """Maps x [B, T, C].
+
+        Returns:
+          [B, T * stride, C / 2] (upsample) or [B, T / stride, 2 C], where the rows lie in it, and
+          the next state.
+        """
         channels = x.shape[-1]
         layers = _Layers(state)
         if self.upsample:
@@ -133,13 +134,12 @@ class Stage(hk.Module):
                 norm=self.padding["norm"],
                 name="upsample",
             )
-            x = layers(upsample, jax.nn.elu(x), rows)
-            rows = rows.upsampled(self.stride)
+            x, rows = layers(upsample, jax.nn.elu(x), rows)
         for index in range(self.num_residual_layers):
             residual = Residual(
                 dilation=self.dilation_base**index, name=f"residual_{index}", **self.residual
             )
-            x = layers(residual, x, rows)
+            x, rows = layers(residual, x, rows)
         if not self.upsample:
             downsample = convolution.Conv(
                 channels=2 * channels,
@@ -148,8 +148,8 @@ class Stage(hk.Module):
                 name="downsample",
                 **self.padding,
             )
-            x = layers(downsample, jax.nn.elu(x), rows)
-        return x, layers.state
+            x, rows = layers(downsample, jax.nn.elu(x), rows)
+        return x, rows, layers.state
 
 
 class Encoder(hk.Module):
@@ -188,27 +188,26 @@ class Encoder(hk.Module):
 
     def __call__(
         self, audio: jax.Array, rows: rows_lib.Rows, state: State | None = None
-    ) -> tuple[jax.Array, State]:
-        """Maps audio [B, T, C] -> latents [B, F, D]."""
+    ) -> tuple[jax.Array, rows_lib.Rows, State]:
+        """Maps audio [B, T, C] -> latents [B, F, D], where the rows lie, and the next state."""
         chex.assert_rank(audio, 3)
         layers = _Layers(state)
         conv_in = convolution.Conv(
             channels=self.num_filters, kernel_size=self.kernel_size, name="conv_in", **self.padding
         )
-        x = layers(conv_in, audio, rows)
+        x, rows = layers(conv_in, audio, rows)
         for index, stride in enumerate(self.strides):
             stage = Stage(stride=stride, upsample=False, name=f"stage_{index}", **self.stage)
-            x = layers(stage, x, rows)
-            rows = rows.downsampled(stride)
+            x, rows = layers(stage, x, rows)
         if self.num_lstm_layers:
-            x = layers(lstm.LSTM(num_layers=self.num_lstm_layers, name="lstm"), x, rows)
+            x, rows = layers(lstm.LSTM(num_layers=self.num_lstm_layers, name="lstm"), x, rows)
         conv_out = convolution.Conv(
             channels=self.latent_dim,
             kernel_size=self.last_kernel_size,
             name="conv_out",
             **self.padding,
         )
-        return layers(conv_out, jax.nn.elu(x), rows), layers.state
+        return *layers(conv_out, jax.nn.elu(x), rows), layers.state
 
 
 class Decoder(hk.Module):
@@ -244,8 +243,8 @@ class Decoder(hk.Module):
 
     def __call__(
         self, latents: jax.Array, rows: rows_lib.Rows, state: State | None = None
-    ) -> tuple[jax.Array, State]:
-        """Maps latents [B, F, D] -> audio [B, F * hop, C]."""
+    ) -> tuple[jax.Array, rows_lib.Rows, State]:
+        """Maps latents [B, F, D] -> audio [B, F * hop, C], where the rows lie, and the state."""
         chex.assert_rank(latents, 3)
         layers = _Layers(state)
         conv_in = convolution.Conv(
@@ -254,20 +253,19 @@ class Decoder(hk.Module):
             name="conv_in",
             **self.padding,
         )
-        x = layers(conv_in, latents, rows)
+        x, rows = layers(conv_in, latents, rows)
         if self.num_lstm_layers:
-            x = layers(lstm.LSTM(num_layers=self.num_lstm_layers, name="lstm"), x, rows)
+            x, rows = layers(lstm.LSTM(num_layers=self.num_lstm_layers, name="lstm"), x, rows)
         for index, stride in enumerate(self.strides):
             stage = Stage(stride=stride, upsample=True, name=f"stage_{index}", **self.stage)
-            x = layers(stage, x, rows)
-            rows = rows.upsampled(stride)
+            x, rows = layers(stage, x, rows)
         conv_out = convolution.Conv(
             channels=self.channels,
             kernel_size=self.last_kernel_size,
             name="conv_out",
             **self.padding,
         )
-        return layers(conv_out, jax.nn.elu(x), rows), layers.state
+        return *layers(conv_out, jax.nn.elu(x), rows), layers.state
 
 
 class _Layers:
@@ -281,8 +279,16 @@ class _Layers:
         self._before = state
         self.state: State = {}
 
-    def __call__(self, layer: Any, x: jax.Array, rows: rows_lib.Rows) -> jax.Array:
-        name = layer.name
-        before = None if self._before is None else self._before[name]
-        x, self.state[name] = layer(x, rows, before)
+    def __call__(
+        self, layer: Any, x: jax.Array, rows: rows_lib.Rows
+    ) -> tuple[jax.Array, rows_lib.Rows]:
+        x, rows, self.state[layer.name] = layer(x, rows, self._of(layer.name))
+        return x, rows
+
+    def delay(self, x: jax.Array, rows: rows_lib.Rows, steps: int) -> jax.Array:
+        """Delays x by `steps`."""
+        x, self.state["delay"] = rows_lib.delay(x, rows, self._of("delay"), steps)
         return x
+
+    def _of(self, name: str) -> Any:
+        return None if self._before is None else self._before[name]

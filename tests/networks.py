@@ -11,7 +11,7 @@ from encodec_hk import model as model_lib
 def random_params(model_config, seed=0):
     """Parameters of a model config, uniform by what they sum over; codebooks that shrink."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(model_lib.build(model_config).init, jax.random.key(0))
+    shapes = model_lib.build(model_config).param_shapes()
 
     def draw(path, shape):
         module, name = (key.key for key in path)
@@ -31,6 +31,7 @@ def small(**overrides):
     """The model config of a causal network that computes quickly, its hop 12."""
     model = base.get_config().model
     model.update(ratios=(3, 2, 2), num_filters=4, latent_dim=8, num_codebooks=3, codebook_size=16)
-    model.update({"sample_rate": 1200, "bandwidths": (0.4, 1.2), **overrides})
+    model.update({"sample_rate": 1200, **overrides})
+    model.bandwidths = tuple(config_lib.bandwidth_for(model, count) for count in (1, 3))
     config_lib.validate_model(model)
     return model

@@ -418,7 +418,7 @@ class ReachTest(parameterized.TestCase):
         @functools.partial(jax.jit, static_argnames="cuts")
         def run(cuts: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
             """Latents and audio of blocks that lie between the cuts."""
-            encoder, decoder = None, None
+            encoder, decoder = model.encoder_state(1), model.decoder_state(1)
             latents, sound = [], []
             for start, end in itertools.pairwise((0, *cuts, frames)):
                 last = jnp.full((1,), end == frames)
@@ -448,16 +448,16 @@ def _assign(config: ml_collections.ConfigDict, field: str, value: object) -> Non
 def _params(model: model_lib.Model) -> model_lib.Params:
     """Random parameters; much faster than to compile `init`."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = model.param_shapes()
     return jax.tree.map(lambda leaf: 0.3 * rng.standard_normal(leaf.shape, np.float32), shapes)
 
 
 def _small(**fields: object) -> ml_collections.ConfigDict:
     model = get_config("encodec_tiny").model
     model.update({"num_filters": 4, "latent_dim": 3, "codebook_size": 4, "num_codebooks": 2})
-    model.bandwidths = (1.0,)  # the networks do not look at it
     model.num_lstm_layers = 0  # its memory has no end, and no start
     model.update(fields)
+    model.bandwidths = (config_lib.bandwidth_for(model, 1),)
     return model
 
 

@@ -18,10 +18,19 @@ CHANNELS = 3
 FEATURES = 4
 
 
-def whole(lengths):
+def whole(lengths, size):
     """Rows that start and end in the block."""
-    ends = jnp.ones(len(lengths), bool)
-    return rows_lib.Rows(jnp.asarray(lengths, jnp.int32), first=ends, last=ends)
+    lengths = jnp.asarray(lengths, jnp.int32)
+    start, stop = jnp.zeros_like(lengths), jnp.full_like(lengths, size)
+    return rows_lib.Rows(start, lengths, stop, is_whole=True)
+
+
+def going_on(lengths, before, size, lag=0):
+    """Rows of which `before` steps came in earlier blocks; their stream lags."""
+    left = np.asarray(lengths, np.int32) - before
+    start = jnp.full(left.shape, lag - before, jnp.int32)
+    end = jnp.asarray(np.where(left <= size, left + lag, rows_lib.FAR))
+    return rows_lib.Rows(start, end, jnp.full(left.shape, size, jnp.int32), lag=lag)
 
 
 def noisy_block(rng, signals, size):
@@ -56,7 +65,7 @@ class PaddingTest(chex.TestCase):
 
         def pad_block(block):
             return padding.pad_block(
-                block, whole(lengths), None, left=left, right=right, stride=stride, mode=mode
+                block, whole(lengths, size), None, left=left, right=right, stride=stride, mode=mode
             )[0]
 
         padded = self.variant(pad_block)(noisy_block(rng, signals, size))
@@ -67,9 +76,13 @@ class PaddingTest(chex.TestCase):
 
     def test_context_is_what_came_before_each_length(self):
         x = jnp.arange(12.0).reshape(2, 6, 1)
-        rows = rows_lib.Rows(jnp.array([4, 0]), jnp.array([False, False]), jnp.zeros(2, bool))
+        far = jnp.array([rows_lib.FAR, rows_lib.FAR])
+        rows = rows_lib.Rows(start=-far // 2, end=far, stop=jnp.array([4, 0]))
         context = jnp.array([[[-2.0], [-1.0]], [[-4.0], [-3.0]]])
-        _, after = padding.pad_block(x, rows, context, left=2, right=0, stride=1, mode="reflect")
+        _, after, lag = padding.pad_block(
+            x, rows, context, left=2, right=0, stride=1, mode="reflect"
+        )
+        self.assertEqual(lag, 0)
         np.testing.assert_array_equal(after[..., 0], [[2.0, 3.0], [-4.0, -3.0]])
 
 
@@ -105,7 +118,7 @@ class ConvTest(chex.TestCase):
                 name="layer",
             )
 
-        (y, _), params = run(module, noisy_block(rng, signals, 40), whole(lengths))
+        (y, _, _), params = run(module, noisy_block(rng, signals, 40), whole(lengths, 40))
         for row, signal in zip(np.asarray(y), signals, strict=True):
             expected = numpy_layers.conv(
                 signal,
@@ -118,11 +131,19 @@ class ConvTest(chex.TestCase):
             )
             np.testing.assert_allclose(row[: len(expected)], expected, atol=2e-5)
 
-    @parameterized.product(kernel=[(7, 1, 1), (3, 1, 2), (4, 2, 1), (10, 5, 1)])
-    def test_blocks_equal_the_whole(self, kernel):
+    @parameterized.product(
+        kernel=[(7, 1, 1), (3, 1, 2), (4, 2, 1), (10, 5, 1), (2, 1, 1)],
+        causal=[True, False],
+        mode=padding.PAD_MODES,
+        lag=[0, 1, 3, 25],
+        size=[20, 10],
+    )
+    def test_blocks_equal_the_whole(self, kernel, causal, mode, lag, size):
         kernel_size, stride, dilation = kernel
+        if causal:
+            lag = 0
         rng = np.random.default_rng(2)
-        size, lengths = 20, [20, 21, 39, 40, 41, 57, 58]
+        lengths = [20, 21, 39, 40, 41, 57, 58] if causal else [1, 2, 3, 7, 20, 21, 39, 41, 57, 58]
         signals = draw(rng, lengths)
 
         def module():
@@ -131,44 +152,42 @@ class ConvTest(chex.TestCase):
                 kernel_size=kernel_size,
                 stride=stride,
                 dilation=dilation,
-                causal=True,
+                causal=causal,
                 norm="none",
-                pad_mode="reflect",
+                pad_mode=mode,
                 name="layer",
             )
 
-        state, params, outputs = None, None, [[] for _ in signals]
-        for start in range(0, 60, size):
-            parts = [signal[start : start + size] for signal in signals]
-            counts = np.array([len(part) for part in parts])
-            last = np.array(
-                [
-                    start + len(part) == len(signal)
-                    for part, signal in zip(parts, signals, strict=True)
-                ]
-            )
-            rows = rows_lib.Rows(counts, np.full(len(counts), start == 0), last)
-            (y, state), drawn = run(
-                module,
-                noisy_block(rng, parts, size),
-                rows,
-                state,
-                None if params is None else {"layer": params},
-            )
-            params = drawn
-            for output, row, count in zip(outputs, np.asarray(y), counts, strict=True):
-                output.append(row[: -(-count // stride)])
+        params = {
+            "layer": {
+                "w": rng.standard_normal((kernel_size, CHANNELS, FEATURES)).astype(np.float32),
+                "b": rng.standard_normal(FEATURES).astype(np.float32),
+            }
+        }
+        # The signals as a stream that lags: noise before and after each of them.
+        total = 60 + 2 * size * (1 + (lag + kernel_size * dilation) // size)
+        stream = 1e3 * rng.standard_normal((len(signals), total, CHANNELS))
+        stream = stream.astype(np.float32)
+        for row, signal in zip(stream, signals, strict=True):
+            row[lag : lag + len(signal)] = signal
+        state, outputs = None, []
+        for before in range(0, total, size):
+            rows = going_on(lengths, before, size, lag)
+            block = stream[:, before : before + size]
+            (y, after, state), _ = run(module, block, rows, state, params)
+            outputs.append(np.asarray(y))
+        outputs = np.concatenate(outputs, axis=1)
         for output, signal in zip(outputs, signals, strict=True):
             expected = numpy_layers.conv(
                 signal,
-                params["w"],
-                params["b"],
+                **params["layer"],
                 stride=stride,
                 dilation=dilation,
-                causal=True,
-                mode="reflect",
+                causal=causal,
+                mode=mode,
             )
-            np.testing.assert_allclose(np.concatenate(output), expected, atol=2e-5)
+            found = output[after.lag : after.lag + len(expected)]
+            np.testing.assert_allclose(found, expected, atol=5e-5)
 
     def test_norm_ignores_padding(self):
         rng = np.random.default_rng(3)
@@ -187,10 +206,10 @@ class ConvTest(chex.TestCase):
             )
 
         affine = draw_affine(rng)
-        block, rows = noisy_block(rng, signals, 30), whole(lengths)
+        block, rows = noisy_block(rng, signals, 30), whole(lengths, 30)
         _, drawn = run(module, block, rows)
         params = {"layer": drawn, "layer/norm": affine}
-        (y, _), _ = run(module, block, rows, None, params)
+        (y, _, _), _ = run(module, block, rows, None, params)
         for row, signal in zip(np.asarray(y), signals, strict=True):
             expected = numpy_layers.conv(
                 signal, drawn["w"], drawn["b"], stride=2, causal=False, mode="reflect"
@@ -223,7 +242,7 @@ class ConvTransposeTest(chex.TestCase):
 
         params = {"layer": {"w": numpy_layers.polyphase(taps), "b": bias}, "layer/norm": affine}
         params = jax.tree.map(jnp.float32, params)
-        (y, _), _ = run(module, noisy_block(rng, signals, 7), whole(lengths), None, params)
+        (y, _, _), _ = run(module, noisy_block(rng, signals, 7), whole(lengths, 7), None, params)
         for row, signal in zip(np.asarray(y), signals, strict=True):
             expected = numpy_layers.conv_transpose(
                 signal,
@@ -251,11 +270,11 @@ class LSTMTest(chex.TestCase):
         for start in range(0, 15, size):
             parts = [signal[start : start + size] for signal in signals]
             counts = np.array([len(part) for part in parts])
-            rows = rows_lib.Rows(counts, np.full(4, start == 0), np.ones(4, bool))
+            rows = going_on(lengths, start, size)
             block = noisy_block(rng, parts, size)
             if params is None:
                 params = transformed.init(jax.random.key(0), block, rows, state)
-            y, state = transformed.apply(params, block, rows, state)
+            y, _, state = transformed.apply(params, block, rows, state)
             for output, row, count in zip(outputs, np.asarray(y), counts, strict=True):
                 output.append(row[:count])
         for output, signal in zip(outputs, signals, strict=True):

@@ -5,6 +5,8 @@ Shapes: B rows, T time steps of the block, C channels.
 
 from __future__ import annotations
 
+import dataclasses
+
 import chex
 import haiku as hk
 import jax
@@ -38,8 +40,10 @@ class Conv(hk.Module):
     Attributes:
       channels: output channels.
       kernel_size, stride, dilation: of the convolution.
-      causal: whether outputs depend on the past alone. Others need whole rows, and no state.
-      norm: "time_group_norm", or what is folded into the weights: "weight_norm", "none".
+      left, right: steps of padding before and after a row. Where right is above 0 and rows go on
+        from block to block, what comes out lags.
+      norm: "time_group_norm" (of whole rows), or what is folded into the weights: "weight_norm",
+        "none".
       pad_mode: "reflect" or "constant".
     """
 
@@ -63,20 +67,23 @@ class Conv(hk.Module):
         self.norm = norm
         self.pad_mode = pad_mode
         total = (kernel_size - 1) * dilation + 1 - stride
+        if total < 0:
+            raise ValueError(f"kernel_size: got {kernel_size}, must be at least stride ({stride})")
         self.right = 0 if causal else total // 2
         self.left = total - self.right
 
     def __call__(
         self, x: jax.Array, rows: rows_lib.Rows, state: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Convolves x [B, T, C] -> [B, T / stride, channels], and the state for the next block.
+    ) -> tuple[jax.Array, rows_lib.Rows, jax.Array]:
+        """Convolves x [B, T, C].
 
-        The state is the context: [B, left, C].
+        Returns:
+          [B, T / stride, channels], where the rows lie in it, and the context of the next block.
         """
         chex.assert_rank(x, 3)
         batch, steps, _ = x.shape
         w, b = _weights(self.kernel_size, x.shape[-1], self.channels, x.dtype)
-        padded, state = padding.pad_block(
+        padded, state, lag = padding.pad_block(
             x,
             rows,
             state,
@@ -85,12 +92,12 @@ class Conv(hk.Module):
             stride=self.stride,
             mode=self.pad_mode,
         )
+        rows = rows.downsampled(self.stride, lag)
         y = conv(padded, w, stride=self.stride, dilation=self.dilation) + b
         chex.assert_shape(y, (batch, steps // self.stride, self.channels))
         if self.norm == "time_group_norm":
-            mask = rows.downsampled(self.stride).mask(y.shape[1])
-            y = norm_lib.TimeGroupNorm(name="norm")(y, mask)
-        return y, state
+            y = norm_lib.TimeGroupNorm(name="norm")(y, rows.mask(y.shape[1]))
+        return y, rows, state
 
 
 class ConvTranspose(hk.Module):
@@ -107,7 +114,9 @@ class ConvTranspose(hk.Module):
     Attributes:
       channels: output channels.
       stride: outputs for every input.
-      causal, norm: as in `Conv`. The normalisation comes before the trim.
+      causal: whether the trim is all on the right. Otherwise the larger half is on the left, which
+        makes outputs lag where rows go on from block to block.
+      norm: as in `Conv`. The normalisation comes before the trim.
     """
 
     def __init__(
@@ -121,28 +130,34 @@ class ConvTranspose(hk.Module):
 
     def __call__(
         self, x: jax.Array, rows: rows_lib.Rows, state: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Maps x [B, T, C] -> [B, T * stride, channels], and the state: the last step [B, 1, C]."""
+    ) -> tuple[jax.Array, rows_lib.Rows, jax.Array]:
+        """Maps x [B, T, C].
+
+        Returns:
+          [B, T * stride, channels], where the rows lie in it, and the last step [B, 1, C].
+        """
         chex.assert_rank(x, 3)
         batch, steps, in_channels = x.shape
         w, b = _weights(2, in_channels, self.stride * self.channels, x.dtype, bias=self.channels)
-        before = jnp.zeros((batch, 1, in_channels), x.dtype)
-        if state is not None:
-            chex.assert_equal_shape([state, before])
-            before = jnp.where(rows.first[:, None, None], before, state)
-        if not self.causal:  # the full output goes one step past the row
-            x = jnp.where(rows.mask(steps), x, 0.0)
-            x = jnp.concatenate([x, jnp.zeros_like(before)], axis=1)
-        x = jnp.concatenate([before, x], axis=1)
+        trim = 0 if self.causal else self.stride - self.stride // 2
+        if state is None:
+            state = jnp.zeros((batch, 1, in_channels), x.dtype)
+        # Zeros lie before a row and after it.
+        state = jnp.where(rows.start[:, None, None] >= 0, 0.0, state)
+        x = jnp.concatenate([state, jnp.where(rows.mask(steps), x, 0.0)], axis=1)
+        state = rows_lib.time_slice(x, rows.stop, 1)
+        if trim and rows.is_whole:  # the full output goes one step past the row
+            x = jnp.pad(x, ((0, 0), (0, 1), (0, 0)))
         y = conv(x, w).reshape(batch, -1, self.channels) + b
         if self.norm == "time_group_norm":
-            full = rows._replace(length=rows.length + 1).upsampled(self.stride)
-            y = norm_lib.TimeGroupNorm(name="norm")(y, full.mask(y.shape[1]))
-        if not self.causal:
-            trim = self.stride - self.stride // 2
+            full = dataclasses.replace(rows, end=rows.end + 1, stop=rows.stop + 1)
+            y = norm_lib.TimeGroupNorm(name="norm")(y, full.upsampled(self.stride).mask(y.shape[1]))
+        if trim and rows.is_whole:
             y = y[:, trim : trim + steps * self.stride]
         chex.assert_shape(y, (batch, steps * self.stride, self.channels))
-        return y, rows_lib.time_slice(x, rows.length, 1)
+        # What is not cut off is a lag.
+        rows = rows.upsampled(self.stride, 0 if rows.is_whole else trim)
+        return y, rows, state
 
 
 def _weights(

@@ -20,7 +20,7 @@ class LSTM(hk.Module):
 
     Equal to `torch.nn.LSTM(D, D, num_layers)`: gates in the order i, f, g, o, its two bias vectors
     added into one. The product with the input is one matrix product for all frames; only the
-    product with h is in the scan. A row keeps its h and c where frames lie past its length.
+    product with h is in the scan. Frames outside a row leave its h and c as they are.
     """
 
     def __init__(self, *, num_layers: int, name: str | None = None):
@@ -29,8 +29,8 @@ class LSTM(hk.Module):
 
     def __call__(
         self, x: jax.Array, rows: rows_lib.Rows, state: dict[str, LSTMState] | None
-    ) -> tuple[jax.Array, dict[str, LSTMState]]:
-        """Runs x [B, F, D] through the layers -> [B, F, D] and the state of each layer."""
+    ) -> tuple[jax.Array, rows_lib.Rows, dict[str, LSTMState]]:
+        """Runs x [B, F, D] through the layers -> [B, F, D], the rows, each layer's state."""
         chex.assert_rank(x, 3)
         y = x
         next_state = {}
@@ -38,7 +38,7 @@ class LSTM(hk.Module):
             name = f"layer_{index}"
             layer = LSTMLayer(name=name)
             y, next_state[name] = layer(y, rows, None if state is None else state[name])
-        return x + y, next_state
+        return x + y, rows, next_state
 
 
 class LSTMLayer(hk.Module):
@@ -55,7 +55,7 @@ class LSTMLayer(hk.Module):
         b = hk.get_parameter("b", (4 * width,), x.dtype, init)
         zeros = jnp.zeros((batch, width), x.dtype)
         h, c = (zeros, zeros) if state is None else state
-        fresh = rows.first[:, None]
+        fresh = rows.start[:, None] >= 0
         h, c = jnp.where(fresh, 0.0, h), jnp.where(fresh, 0.0, c)
 
         gates = jnp.matmul(x, w_i, precision=jax.lax.Precision.HIGHEST) + b  # [B, F, 4D]

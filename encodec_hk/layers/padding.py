@@ -5,8 +5,8 @@ What a convolution of a whole row pads (Meta's `SConv1d`, Appendix A of arXiv 22
     left pad |           the row            | right pad + what fills the last stride
     c  b  a  | a'...                     z' |  y'  x'                      (reflection)
 
-In blocks, the left pad of all but the first one is the end of the block before: the layer's
-state. Both ends are patches of a few samples; no part of the work grows with their handling.
+In blocks, the steps before a block are the end of the block before: the layer's state. The ends of
+a row are patches of a few samples, wherever they lie, and never a pass over the block.
 
 Shapes: B rows, T time steps of the block, C channels.
 """
@@ -31,71 +31,86 @@ def pad_block(
     right: int,
     stride: int,
     mode: str,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, int]:
     """Puts a convolution's padding around a block.
 
     A row of whole length L is padded as `left` steps before and `right + (-L) % stride` after.
     Reflection of a row no longer than its padding reads it as if zeros followed it up to one
     step more than the padding, as both reference implementations do.
 
+    Where rows go on and the convolution looks ahead (right > 0), the block cannot have all that its
+    last windows need: then the windows begin `lag` steps earlier, and so do the next blocks'.
+
     Args:
-      x: [B, T, C], steps past a row's length hold anything.
-      rows: where the rows start and end. Rows that neither start nor end here have more than
-        `left` steps behind them; rows that start but do not end here hold more than `left`.
-      context: [B, left, C], the steps before the block; None where every row starts in it.
+      x: [B, T, C], steps outside a row hold anything.
+      rows: where the rows start and end. Without lag, a row that starts in this block and goes on
+        must have more than `left` steps in it, if padded by reflection.
+      context: the steps before the block; None where every row starts in it.
       left: steps of padding before a row.
-      right: steps of padding after a row.
+      right: steps of padding after a row, at most left.
       stride: the convolution's stride.
       mode: "reflect" or "constant" (zeros).
 
     Returns:
-      The padded block, [B, left + T + right + stride - 1, C], and the next block's context
-      [B, left, C]: the `left` steps before each row's length.
+      The padded block [B, left + T + right, C], the next block's context, and the lag.
     """
     chex.assert_rank(x, 3)
-    batch, _, channels = x.shape
-    head = (
-        _head(x, rows, left) if mode == "reflect" else jnp.zeros((batch, left, channels), x.dtype)
-    )
-    if context is not None:
-        chex.assert_shape(context, (batch, left, channels))
-        head = jnp.where(rows.first[:, None, None], head, context)
+    batch, steps, channels = x.shape
     room = right + stride - 1
-    parts = [head, x]
+    lag, before = 0, left
+    if right and not rows.is_whole:
+        lag = right + -(rows.lag + right) % stride
+        before = max(left + lag, 2 * room + 1)  # reflection at an end reaches back so far
+    if context is None:
+        context = jnp.zeros((batch, before, channels), x.dtype)
+    chex.assert_shape(context, (batch, before, channels))
+    parts = [context, x, jnp.zeros((batch, room, channels), x.dtype)]
+    padded = jnp.concatenate(parts if room else parts[:2], axis=1)
+    if left:
+        at = before + rows.start - left
+        patch = _head(padded, rows, before, left, mode)
+        padded = rows_lib.time_update(padded, patch, at, (at >= 0) & (rows.start <= steps))
     if room:
-        parts.append(jnp.zeros((batch, room, channels), x.dtype))
-    padded = jnp.concatenate(parts, axis=1)
-    next_context = rows_lib.time_slice(padded, rows.length, left)
-    if room:
-        padded = _end_rows(padded, rows, left=left, right=right, stride=stride, mode=mode)
-    return padded, next_context
+        at = before + rows.end
+        patch = _tail(padded, rows, before, left, right, stride, mode)
+        padded = rows_lib.time_update(padded, patch, at, (rows.end > -room) & (rows.end <= steps))
+    context = rows_lib.time_slice(padded, rows.stop, before)
+    first = before - left - lag
+    return padded[:, first : first + left + steps + right], context, lag
 
 
-def _head(x: jax.Array, rows: rows_lib.Rows, left: int) -> jax.Array:
-    """The reflection of each row's first steps, x[left], ..., x[1]: [B, left, C]."""
-    start = x[:, 1 : left + 1]
-    start = jnp.pad(start, ((0, 0), (0, left - start.shape[1]), (0, 0)))
-    inside = jnp.arange(1, left + 1) < rows.length[:, None]
-    return jnp.flip(jnp.where(inside[..., None], start, 0.0), axis=1)
+def _head(padded: jax.Array, rows: rows_lib.Rows, before: int, left: int, mode: str) -> jax.Array:
+    """What lies before each row's first step, [B, left, C]: reflected, x[left], ..., x[1]."""
+    if mode == "constant":
+        return jnp.zeros((padded.shape[0], left, padded.shape[2]), padded.dtype)
+    source = rows.start[:, None] + jnp.arange(left, 0, -1)
+    return jnp.where((source < rows.end[:, None])[..., None], _take(padded, before + source), 0.0)
 
 
-def _end_rows(
-    padded: jax.Array, rows: rows_lib.Rows, *, left: int, right: int, stride: int, mode: str
+def _tail(
+    padded: jax.Array,
+    rows: rows_lib.Rows,
+    before: int,
+    left: int,
+    right: int,
+    stride: int,
+    mode: str,
 ) -> jax.Array:
-    """Writes the padding after the rows that end in this block; `left` steps lie before it."""
-    length = rows.length[:, None]  # [B, 1]
-    steps = length + jnp.arange(right + stride - 1)  # [B, P], counted from the block's start
-    if mode == "reflect":
-        amount = jnp.maximum(left, right + -length % stride)
-        short = rows.first[:, None] & (length <= amount)
-        extent = jnp.where(short, amount + 1, length)  # the row with its zeros
-        source = 2 * (extent - 1) - steps
-        mirrored = (steps >= extent) & (source < length)
-        index = jnp.clip(left + source, 0, padded.shape[1] - 1)
-        patch = jnp.take_along_axis(padded, index[..., None], axis=1)
-        patch = jnp.where(mirrored[..., None], patch, 0.0)
-    else:
-        patch = jnp.zeros((*steps.shape, padded.shape[2]), padded.dtype)
-    present = rows_lib.time_slice(padded, left + rows.length, steps.shape[1])
-    patch = jnp.where(rows.last[:, None, None], patch, present)
-    return rows_lib.time_update(padded, patch, left + rows.length)
+    """What lies after each row's last step, [B, right + stride - 1, C]."""
+    room = right + stride - 1
+    if mode == "constant":
+        return jnp.zeros((padded.shape[0], room, padded.shape[2]), padded.dtype)
+    end = rows.end[:, None]
+    length = end - rows.start[:, None]
+    amount = jnp.maximum(left, right + -length % stride)
+    extent = jnp.where(length <= amount, rows.start[:, None] + amount + 1, end)  # with its zeros
+    steps = end + jnp.arange(room)
+    source = 2 * (extent - 1) - steps
+    mirrored = (steps >= extent) & (source < end)
+    return jnp.where(mirrored[..., None], _take(padded, before + source), 0.0)
+
+
+def _take(padded: jax.Array, index: jax.Array) -> jax.Array:
+    """Steps of each row by their index [B, P]; any of them where the index is outside."""
+    index = jnp.clip(index, 0, padded.shape[1] - 1)
+    return jnp.take_along_axis(padded, index[..., None], axis=1)

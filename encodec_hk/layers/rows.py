@@ -1,42 +1,86 @@
-"""Where each row of a block starts and ends.
+"""Where the rows of a block start and end.
+
+A layer of a causal network gives its output for a step as soon as it has the step. A layer that
+looks ahead gives it later: its stream lags. So at every layer the rows lie elsewhere in the block,
+later by the lags of the layers before.
 
 Shapes: B rows of a block, T time steps at a layer's own resolution.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
+FAR = 2**30
+"""An end that is not known yet, and the most steps that a start is counted back."""
 
-class Rows(NamedTuple):
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
     """The part of each row that a block holds, at one layer's resolution.
 
-    Steps at or past `length` are padding: nothing that belongs to a row may depend on them.
+    Positions count from the block's first step. Steps outside a row are padding: nothing that
+    belongs to a row may depend on them.
 
     Attributes:
-      length: int32 [B], time steps of the row in this block, counted from the block's start.
-      first: bool [B], the block starts with the row's first step.
-      last: bool [B], the row ends at `length`. Rows that do not end here fill whole hops.
+      start: int32 [B], the row's first step; negative where it came before this block.
+      end: int32 [B], one past the row's last step; at least FAR where the row goes on.
+      stop: int32 [B], one past the steps that are there: the next block goes on from it.
+      lag: steps by which the stream lags behind the audio, 0 for whole rows and causal networks.
+      is_whole: every row starts and ends in this block, and layers need not wait for what comes.
     """
 
-    length: jax.Array
-    first: jax.Array
-    last: jax.Array
+    start: jax.Array
+    end: jax.Array
+    stop: jax.Array
+    lag: int = 0
+    is_whole: bool = False
 
-    def downsampled(self, stride: int) -> Rows:
-        """The same rows after a strided convolution: ceil(length / stride) steps."""
-        return self._replace(length=-(-self.length // stride))
+    def downsampled(self, stride: int, lag: int = 0) -> Rows:
+        """The rows after a convolution that waits for `lag` more steps.
 
-    def upsampled(self, stride: int) -> Rows:
-        """The same rows after a transposed convolution: length * stride steps."""
-        return self._replace(length=self.length * stride)
+        A row of L steps has ceil(L / stride); start + lag and stop are multiples of the stride.
+        """
+        start = (self.start + lag) // stride
+        end = start - (self.start - self.end) // stride
+        return dataclasses.replace(
+            self,
+            start=start,
+            end=jnp.where(self.end < FAR, end, FAR),
+            stop=self.stop // stride,
+            lag=(self.lag + lag) // stride,
+        )
+
+    def upsampled(self, stride: int, lag: int = 0) -> Rows:
+        """The rows after a transposed convolution that waits for `lag` outputs."""
+        return dataclasses.replace(
+            self,
+            start=jnp.maximum(self.start, -FAR // stride) * stride + lag,
+            end=jnp.where(self.end < FAR, self.end, 0) * stride
+            + jnp.where(self.end < FAR, lag, FAR),
+            stop=self.stop * stride,
+            lag=self.lag * stride + lag,
+        )
 
     def mask(self, size: int) -> jax.Array:
-        """Bool [B, size, 1]: True where a step belongs to its row."""
-        return (jnp.arange(size) < self.length[:, None])[..., None]
+        """Bool [B, size, 1]: True where a step is there and belongs to its row."""
+        steps = jnp.arange(size)
+        inside = (steps >= self.start[:, None]) & (steps < self.end[:, None])
+        return (inside & (steps < self.stop[:, None]))[..., None]
+
+
+def delay(
+    x: jax.Array, rows: Rows, state: jax.Array | None, steps: int
+) -> tuple[jax.Array, jax.Array]:
+    """Delays x [B, T, C] by `steps`; the state holds the steps to come, [B, steps, C]."""
+    batch, size, channels = x.shape
+    if state is None:
+        state = jnp.zeros((batch, steps, channels), x.dtype)
+    x = jnp.concatenate([state, x], axis=1)
+    return x[:, :size], time_slice(x, rows.stop, steps)
 
 
 def time_slice(x: jax.Array, start: jax.Array, size: int) -> jax.Array:
@@ -44,10 +88,15 @@ def time_slice(x: jax.Array, start: jax.Array, size: int) -> jax.Array:
     return jax.vmap(lambda row, at: jax.lax.dynamic_slice_in_dim(row, at, size))(x, start)
 
 
-def time_update(x: jax.Array, patch: jax.Array, start: jax.Array) -> jax.Array:
-    """Writes patch [B, P, C] into x [B, T, C], each row at its own start [B]."""
+def time_update(
+    x: jax.Array, patch: jax.Array, start: jax.Array, condition: jax.Array
+) -> jax.Array:
+    """Writes patch [B, P, C] into x [B, T, C] at each row's own start [B], where condition [B]."""
 
     def update(row: jax.Array, values: jax.Array, at: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(row, values, at, axis=0)
 
+    start = jnp.where(condition, start, 0)
+    present = time_slice(x, start, patch.shape[1])
+    patch = jnp.where(condition[:, None, None], patch, present)
     return jax.vmap(update)(x, patch, start)
