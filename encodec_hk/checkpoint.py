@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 import safetensors
@@ -80,10 +79,11 @@ def save(
       licence: the licence of the weights.
 
     Raises:
-      ValueError: the parameters are not those of the config.
+      ValueError: the parameters are not those of the config, or not finite.
     """
     config_lib.validate_model(model_config)
     check_params(params, expected_params(model_config))
+    _check_finite(params)
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -98,7 +98,8 @@ def save(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        safetensors.numpy.save_file(tensors, partial, metadata=metadata)
+        # `save_file` would make a file that its owner alone may read.
+        partial.write_bytes(safetensors.numpy.save(tensors, metadata=metadata))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -134,6 +135,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             params.setdefault(module, {})[param] = file.get_tensor(key)
     try:
         check_params(params, expected_params(config))
+        _check_finite(params)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return Checkpoint(params=params, config=config, metadata=metadata)
@@ -146,7 +148,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
       ValueError: the file is missing, damaged or no safetensors file.
     """
     if not os.path.isfile(path):
-        raise ValueError(f"{path}: no such file")
+        is_folder = os.path.isdir(path)
+        raise ValueError(f"{path}: {'is a folder, not a file' if is_folder else 'no such file'}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
@@ -156,7 +159,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def expected_params(model_config: ml_collections.ConfigDict) -> Params:
     """The shapes and types of a model's parameters, found without making any."""
-    return jax.eval_shape(model_lib.build(model_config).init, jax.random.key(0))
+    return model_lib.build(model_config).param_shapes()
 
 
 def check_params(params: Params, expected: Params) -> None:
@@ -176,6 +179,12 @@ def check_params(params: Params, expected: Params) -> None:
     lines = difference(*types)
     if lines:
         raise ValueError("\n".join(["the tensors are not those of the config:", *lines]))
+
+
+def _check_finite(params: Params) -> None:
+    bad = [key for key, value in _flatten(params).items() if not np.isfinite(value).all()]
+    if bad:
+        raise ValueError(f"NaN or infinity in {', '.join(bad)}")
 
 
 def difference(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

@@ -34,9 +34,9 @@ class Codec:
     An item's codes and audio do not depend on what else is in the batch, nor on the lengths of the
     others: all go through blocks of a fixed shape (`batching.run`). A program is compiled for every
     number of places in a block (1, 2, 4, ... up to batch_size, by the number of items) and every
-    number of codebooks, and for no other length. The exception are variants that are neither causal
-    nor cut into segments: there an item is one block, whose length is rounded up to 1, 2, 3, 4, 6,
-    8, 12, ... times block_seconds.
+    number of codebooks, and for no other length. The exception are networks normalised over time
+    that are not cut into segments: there an item is one block, whose length is rounded up to 1, 2,
+    3, 4, 6, 8, 12, ... times block_seconds.
 
     Attributes:
       model_config: the networks' config (`config.model`).
@@ -66,23 +66,27 @@ class Codec:
           name: the variant's name.
           bandwidth: default kbps; None takes 6 kbps where the variant has it, else its highest.
           batch_size: places of a block, at most.
-          block_seconds: length of a block of causal variants, and the unit of lengths where an item
-            is one block. Segments are blocks as they are.
+          block_seconds: length of a block, where the variant is not cut into segments: those are
+            blocks as they are.
 
         Raises:
           ValueError: a value of the config or a parameter's shape is wrong.
         """
         config_lib.validate_model(model_config)
+        # A copy, so that the codec stays what it is whatever becomes of the config.
+        model_config = config_lib.from_json(config_lib.to_json(model_config))
         self.model_config = model_config
         self.model = model_lib.build(model_config)
         self.name = name
+        checkpoint.check_params(params, self.model.param_shapes())
         self.params = jax.tree.map(jnp.asarray, params)
-        checkpoint.check_params(self.params, jax.eval_shape(self.model.init, jax.random.key(0)))
         if bandwidth is None:
             offered = model_config.bandwidths
             bandwidth = DEFAULT_BANDWIDTH if DEFAULT_BANDWIDTH in offered else max(offered)
         config_lib.num_codebooks_for(model_config, bandwidth)
-        self.bandwidth = bandwidth
+        self.bandwidth = float(bandwidth)
+        settings = {"batch_size": batch_size, "block_seconds": block_seconds}
+        config_lib.validate_inference({"bandwidth": self.bandwidth, **settings}, "Codec")
         self.encode_block = functools.partial(
             jax.jit(self.model.encode_block, static_argnames="num_codebooks"), self.params
         )
@@ -93,7 +97,8 @@ class Codec:
         self._framing = segments.Framing(
             length or sys.maxsize, stride or sys.maxsize, self.hop_length
         )
-        self._is_whole = not model_config.causal and length is None  # an item is one block
+        self._has_segments = length is not None
+        self._lags = (0, 0) if length else config_lib.lags(model_config)
         self._batch_size = batch_size
         self._block_frames = max(
             config_lib.minimum_first_block(model_config),
@@ -144,12 +149,7 @@ class Codec:
             or both or impossible rates were asked for.
         """
         count = self._count(bandwidth, num_codebooks)
-        items = [
-            encoded_lib.check_audio(np.asarray(item), f"audio[{index}]", self.channels)
-            for index, item in enumerate(audio)
-        ]
-        if not items:
-            raise ValueError("audio: got no items, at least one is needed")
+        items = encoded_lib.check_audio(audio, self.channels)
         pieces = [self._framing.cut(item) for item in items]
         scales = None
         if self.model_config.normalize:
@@ -161,10 +161,9 @@ class Codec:
             state, codes = self.encode_block(state, block, *ends, num_codebooks=count)
             return state, jnp.swapaxes(codes, 1, 2)
 
-        joined = [
-            np.concatenate(item)
-            for item in self._run(step, self.model.encoder_state, pieces, self.hop_length)
-        ]
+        start, lag = self.model.encoder_state, self._lags[0]
+        outputs = self._run(step, start, pieces, self.hop_length, lag)
+        joined = [np.concatenate(parts) for parts in outputs]
         return Encoded(
             codes=np.ascontiguousarray(encoded_lib.stack(joined).swapaxes(1, 2)),
             num_frames=np.array([len(item) for item in joined], np.int32),
@@ -181,7 +180,7 @@ class Codec:
         Raises:
           ValueError: codes outside the codebooks, too many codebooks, or counts that do not fit.
         """
-        items, frames = encoded_lib.check_encoded(encoded, self.model_config, self._framing)
+        items, frames, scales = encoded_lib.check_encoded(encoded, self.model_config, self._framing)
         pieces = [
             np.split(item, np.cumsum(counts)[:-1])
             for item, counts in zip(items, frames, strict=True)
@@ -190,15 +189,15 @@ class Codec:
         def step(state: Any, block: np.ndarray, *ends: np.ndarray) -> tuple[Any, jax.Array]:
             return self.decode_block(state, block.swapaxes(1, 2), *ends)
 
+        outputs = self._run(step, self.model.decoder_state, pieces, 1, self._lags[1])
         audio = []
-        for index, parts in enumerate(self._run(step, self.model.decoder_state, pieces, 1)):
-            if encoded.scales is not None:
-                scales = np.asarray(encoded.scales[index], np.float32)
-                parts = [part * scale for part, scale in zip(parts, scales, strict=False)]
+        for index, parts in enumerate(outputs):
+            if scales is not None:
+                parts = [part * scale for part, scale in zip(parts, scales[index], strict=False)]
             joined = parts[0]
             if len(parts) > 1:
                 joined = segments.overlap_add(parts, self._framing.stride)
-            audio.append(joined[: encoded.num_samples[index]])
+            audio.append(joined[: int(encoded.num_samples[index])])
         return encoded_lib.stack(audio)
 
     def encoded(
@@ -218,24 +217,21 @@ class Codec:
           scales: [B, S] of a variant that normalises; None for ones.
 
         Raises:
-          ValueError: the codes are not integers [B, K, F] of the variant.
+          ValueError: the codes are not integers [B, K, F] of the variant, or the counts do not fit.
         """
-        codes = np.asarray(codes)
-        encoded_lib.check_codes(codes, self.model_config)
+        codes = encoded_lib.check_codes(codes, self.model_config)
         batch, _, longest = codes.shape
-        frames = [longest] * batch if num_frames is None else num_frames
-        samples = [self._framing.longest(int(count)) for count in frames]
-        if num_samples is not None:
-            samples = list(num_samples)
+        if num_frames is None:
+            num_frames = [longest] * batch
+        frames = encoded_lib.check_counts("num_frames", num_frames, batch)
+        if num_samples is None:
+            num_samples = [self._framing.longest(int(count)) for count in frames]
+        samples = encoded_lib.check_counts("num_samples", num_samples, batch)
         if scales is None and self.model_config.normalize:
-            most = max(len(self._framing.frames(count)) for count in samples)
-            scales = np.ones((batch, most))
-        return Encoded(
-            codes=codes,
-            num_frames=np.asarray(frames, np.int32),
-            num_samples=np.asarray(samples, np.int32),
-            scales=None if scales is None else np.asarray(scales, np.float32),
-        )
+            scales = np.ones((batch, max(len(self._framing.frames(int(n))) for n in samples)))
+        encoded = Encoded(codes=codes, num_frames=frames, num_samples=samples, scales=scales)
+        encoded_lib.check_encoded(encoded, self.model_config, self._framing)
+        return encoded
 
     def _run(
         self,
@@ -243,24 +239,23 @@ class Codec:
         start: Callable[[int], model_lib.State],
         items: Sequence[Sequence[np.ndarray]],
         hop: int,
+        lag: int,
     ) -> list[list[np.ndarray]]:
         """Runs the segments of items, of `hop` steps a frame, through blocks; their outputs."""
         rows = [row for item in items for row in item]
-        unit = self._block_frames * hop
-        outputs: list[np.ndarray] = [rows[0]] * len(rows)
-        if self._is_whole:
-            sizes = [batching.bucket(len(row), unit) for row in rows]
-            for size in sorted(set(sizes)):
-                indices = [index for index, own in enumerate(sizes) if own == size]
-                batch = batching.places(len(indices), max(1, self._batch_size * unit // size))
-                group = [rows[index] for index in indices]
-                results = batching.run(step, None, group, size=size, batch=batch)
-                for index, result in zip(indices, results, strict=True):
-                    outputs[index] = result
+        size = self._block_frames * hop
+        # By the items and not by the segments: so other lengths ask for no other shape.
+        batch = batching.places(len(items), self._batch_size)
+        if self._has_segments:
+            outputs = batching.run(step, None, rows, size=size, batch=batch)
+        elif (state := start(batch)) is not None:
+            outputs = batching.run(step, state, rows, size=size, batch=batch, lag=lag)
         else:
-            # By the items and not by the segments: so other lengths ask for no other shape.
-            batch = batching.places(len(items), self._batch_size)
-            outputs = batching.run(step, start(batch), rows, size=unit, batch=batch)
+            sizes = [batching.bucket(len(row), size) for row in rows]
+            outputs = [
+                batching.run(step, None, [row], size=own, batch=1)[0]
+                for row, own in zip(rows, sizes, strict=True)
+            ]
         each = iter(outputs)
         return [[next(each) for _ in item] for item in items]
 
@@ -274,7 +269,7 @@ class Codec:
                 f"got both bandwidth={bandwidth} and num_codebooks={num_codebooks}, give one"
             )
         config_lib.bandwidth_for(self.model_config, num_codebooks)  # checks it
-        return num_codebooks
+        return int(num_codebooks)
 
 
 def load(path: str | os.PathLike[str], **settings: Any) -> Codec:

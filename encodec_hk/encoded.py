@@ -6,6 +6,7 @@ Glossary of shapes: B items, T samples, C channels, F frames, K codebooks, S seg
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import chex
 import jax.numpy as jnp
@@ -34,68 +35,45 @@ class Encoded:
     scales: np.ndarray | None = None
 
 
-def check_audio(item: np.ndarray, name: str, channels: int) -> np.ndarray:
-    """Audio [T, C] as float32; ValueError where it is not finite floats of `channels` channels."""
+def check_audio(audio: Any, channels: int) -> list[np.ndarray]:
+    """Items of audio, float32 [T, C] each.
+
+    Raises:
+      ValueError: there are none, or one is not finite floats [T, C] of `channels` channels.
+    """
+    if hasattr(audio, "shape"):  # an array at once: JAX would compile the cut into items
+        audio = np.asarray(audio)
+        if audio.ndim != 3:
+            raise ValueError(
+                f"audio: got one array of shape {audio.shape}, must be [B, T, {channels}] or a "
+                f"list of [T, {channels}]"
+            )
+    elif not isinstance(audio, Sequence) or isinstance(audio, str):
+        raise ValueError(f"audio: got {type(audio).__name__}, must be an array or a list of them")
+    if not len(audio):
+        raise ValueError("audio: got no items, at least one is needed")
+    return [_check_item(item, f"audio[{index}]", channels) for index, item in enumerate(audio)]
+
+
+def _check_item(item: Any, name: str, channels: int) -> np.ndarray:
+    item = np.asarray(item)
     if item.ndim != 2 or item.shape[1] != channels:
         raise ValueError(f"{name}: got shape {item.shape}, must be [T, {channels}]")
     if not len(item):
         raise ValueError(f"{name}: got no samples, at least one is needed")
     if not jnp.issubdtype(item.dtype, jnp.floating):
         raise ValueError(f"{name}: got {item.dtype}, must be float in [-1, 1]")
-    item = item.astype(np.float32)
+    with np.errstate(over="ignore"):  # said below
+        item = item.astype(np.float32)
     finite = np.isfinite(item).all(axis=1)
     if not finite.all():
         raise ValueError(f"{name}: got NaN or infinity at sample {finite.argmin()}, must be finite")
     return item
 
 
-def check_encoded(
-    encoded: Encoded, model_config: ml_collections.ConfigDict, framing: segments.Framing
-) -> tuple[list[np.ndarray], list[list[int]]]:
-    """Takes codes apart.
-
-    Returns:
-      Of each item, its codes, int32 [F, K] without padding, and the frames of its segments.
-
-    Raises:
-      ValueError: codes outside the codebooks, too many of them, or counts that do not fit.
-    """
-    codes = np.asarray(encoded.codes)
-    check_codes(codes, model_config)
-    batch, _, frames = codes.shape
-    columns = {"num_frames": encoded.num_frames, "num_samples": encoded.num_samples}
-    if encoded.scales is not None:
-        columns["scales"] = encoded.scales
-    elif model_config.normalize:
-        raise ValueError("scales: got None, the model needs one for every segment")
-    for name, value in columns.items():
-        if len(value) != batch:
-            raise ValueError(f"{name}: got {len(value)} items, codes have {batch}")
-    items, lengths = [], []
-    for index in range(batch):
-        num_samples = int(encoded.num_samples[index])
-        own = framing.frames(num_samples)
-        if sum(own) != encoded.num_frames[index] or not 0 < sum(own) <= frames:
-            raise ValueError(
-                f"num_frames[{index}]: got {encoded.num_frames[index]} of {frames} frames, "
-                f"{num_samples} samples have {sum(own)}"
-            )
-        if encoded.scales is not None and encoded.scales.shape[1] < len(own):
-            raise ValueError(
-                f"scales: got {encoded.scales.shape[1]}, item {index} has {len(own)} segments"
-            )
-        item = codes[index, :, : sum(own)].T
-        low, high = item.min(), item.max()
-        if low < 0 or high >= model_config.codebook_size:
-            wrong, allowed = (low if low < 0 else high), f"0 to {model_config.codebook_size - 1}"
-            raise ValueError(f"codes[{index}]: got {wrong}, must be {allowed}")
-        items.append(item.astype(np.int32))
-        lengths.append(own)
-    return items, lengths
-
-
-def check_codes(codes: np.ndarray, model_config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError where codes are not integers [B, K, F] of 1 to all codebooks."""
+def check_codes(codes: Any, model_config: ml_collections.ConfigDict) -> np.ndarray:
+    """Codes as an array; ValueError where they are not integers [B, K, F], 1 to all codebooks."""
+    codes = np.asarray(codes)
     most = model_config.num_codebooks
     is_right = codes.ndim == 3 and codes.size and 1 <= codes.shape[1] <= most
     if not is_right or not np.issubdtype(codes.dtype, np.integer):
@@ -103,6 +81,77 @@ def check_codes(codes: np.ndarray, model_config: ml_collections.ConfigDict) -> N
             f"codes: got {codes.dtype} of shape {codes.shape}, "
             f"must be integers [B, K, F], K from 1 to {most}"
         )
+    return codes
+
+
+def check_counts(name: str, counts: Any, batch: int) -> np.ndarray:
+    """Counts of frames or samples as int32 [B]; ValueError where they are not."""
+    counts = np.asarray(counts)
+    if counts.shape != (batch,) or not np.issubdtype(counts.dtype, np.integer):
+        raise ValueError(
+            f"{name}: got {counts.dtype} of shape {counts.shape}, must be integers [{batch}]"
+        )
+    low, high = counts.min(), counts.max()
+    if low < 1 or high >= 2**31:
+        raise ValueError(f"{name}: got {low if low < 1 else high}, must be 1 to {2**31 - 1}")
+    return counts.astype(np.int32)
+
+
+def check_encoded(
+    encoded: Encoded, model_config: ml_collections.ConfigDict, framing: segments.Framing
+) -> tuple[list[np.ndarray], list[list[int]], np.ndarray | None]:
+    """Takes codes apart.
+
+    Returns:
+      Of each item, its codes, int32 [F, K] without padding, and the frames of its segments; and the
+      scales, float32 [B, S], of variants that normalise.
+
+    Raises:
+      ValueError: codes outside the codebooks, too many of them, or counts that do not fit.
+    """
+    if not isinstance(encoded, Encoded):
+        raise ValueError(
+            f"encoded: got {type(encoded).__name__}, must be Encoded: see Codec.encoded for codes"
+        )
+    codes = check_codes(encoded.codes, model_config)
+    batch, _, longest = codes.shape
+    num_frames = check_counts("num_frames", encoded.num_frames, batch)
+    num_samples = check_counts("num_samples", encoded.num_samples, batch)
+    frames = [framing.frames(int(count)) for count in num_samples]
+    scales = _check_scales(encoded.scales, [len(own) for own in frames], model_config.normalize)
+    items = []
+    for index, own in enumerate(frames):
+        if sum(own) != num_frames[index] or sum(own) > longest:
+            raise ValueError(
+                f"num_frames[{index}]: got {num_frames[index]} of {longest} frames, "
+                f"{num_samples[index]} samples have {sum(own)}"
+            )
+        item = codes[index, :, : sum(own)].T
+        low, high = item.min(), item.max()
+        if low < 0 or high >= model_config.codebook_size:
+            wrong, allowed = (low if low < 0 else high), f"0 to {model_config.codebook_size - 1}"
+            raise ValueError(f"codes[{index}]: got {wrong}, must be {allowed}")
+        items.append(item.astype(np.int32))
+    return items, frames, scales
+
+
+def _check_scales(scales: Any, counts: list[int], normalizes: bool) -> np.ndarray | None:
+    """Scales as float32 [B, S], S at least each item's count of segments."""
+    if scales is None and normalizes:
+        raise ValueError("scales: got None, must be one for every segment")
+    if scales is None:
+        return None
+    if not normalizes:
+        raise ValueError("scales: got some, must be None of a model that does not normalise")
+    scales = np.asarray(scales)
+    shape = (len(counts), max(counts))
+    if scales.ndim != 2 or len(scales) != shape[0] or scales.shape[1] < shape[1]:
+        raise ValueError(f"scales: got shape {scales.shape}, must be {list(shape)}")
+    for index, count in enumerate(counts):
+        own = scales[index, :count]
+        if not np.issubdtype(scales.dtype, np.number) or not (np.isfinite(own) & (own > 0)).all():
+            raise ValueError(f"scales[{index}]: got {own.tolist()}, must be finite and above 0")
+    return scales.astype(np.float32)
 
 
 def stack(items: Sequence[np.ndarray]) -> np.ndarray:

@@ -55,8 +55,8 @@ class Framing(NamedTuple):
 
 def normalize(segment: np.ndarray) -> tuple[np.ndarray, np.float32]:
     """Divides a segment [N, C] by its scale, 1e-8 plus the RMS of the mean of its channels."""
-    mono = segment.mean(axis=1, dtype=np.float32)
-    scale = np.float32(1e-8) + np.sqrt(np.mean(np.square(mono), dtype=np.float32))
+    mono = segment.mean(axis=1, dtype=np.float64)  # its square overflows in float32
+    scale = np.float32(1e-8 + np.sqrt(np.mean(np.square(mono))))
     return segment / scale, scale
 
 

@@ -58,7 +58,7 @@ def audio(seconds: float, sample_rate: int, channels: int = 1, seed: int = 0) ->
         shape = np.sin(np.pi * np.clip(t / duration, 0, 1)) ** 0.5
         if kind == "noise":
             sound = rng.standard_normal(len(t)) * rng.uniform(0.1, 0.5)
-            sound = np.convolve(sound, rng.standard_normal(8) / 3, mode="same")
+            sound = np.convolve(sound, rng.standard_normal(8) / 3)[: len(t)]
         elif kind == "voice":
             pitch = rng.uniform(80, 260) * (1 + rng.uniform(-0.3, 0.3) * t / duration)
             sound = _partials(pitch, sample_rate, rng.uniform(0.6, 1.4), rng)

@@ -73,6 +73,12 @@ class CheckpointTest(parameterized.TestCase):
         self.assertStartsWith(message, f"{self.path}: ")
         return message
 
+    def test_readable_by_all_whom_the_umask_lets(self):
+        self.save()
+        umask = os.umask(0)
+        os.umask(umask)
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o666 & ~umask)
+
     def test_round_trip(self):
         params = self.save()
         loaded = checkpoint.load(self.path)
@@ -103,12 +109,13 @@ class CheckpointTest(parameterized.TestCase):
     def test_failed_save_leaves_the_old_file(self):
         old = self.save()
 
-        def write_half(tensors, path, metadata):
-            pathlib.Path(path).write_bytes(b"half")
+        def write_half(path, content):
+            with open(path, "wb") as file:
+                file.write(content[:9])
             raise OSError("disk full")
 
         with (
-            mock.patch.object(safetensors.numpy, "save_file", write_half),
+            mock.patch.object(pathlib.Path, "write_bytes", write_half),
             self.assertRaisesRegex(OSError, "disk full"),
         ):
             self.save(random_params(self.model, seed=1))

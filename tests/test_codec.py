@@ -1,5 +1,6 @@
 """The codec: items of any lengths, alone or together; what it refuses; what it compiles."""
 
+import os
 import subprocess
 import sys
 
@@ -21,7 +22,8 @@ SEGMENTED = {
     "segment_seconds": 0.1,  # 120 samples, one every 118
     "overlap": 0.01,
 }
-WHOLE = {"causal": False, "shortcut": "identity"}
+LOOK_AHEAD = {"causal": False, "shortcut": "identity"}
+VARIANTS = {"causal": CAUSAL, "segmented": SEGMENTED, "look_ahead": LOOK_AHEAD}
 
 
 def make(variant, **settings):
@@ -45,13 +47,9 @@ class CodecTest(chex.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.codecs = {
-            "causal": make(CAUSAL, batch_size=4),
-            "segmented": make(SEGMENTED, batch_size=4),
-            "whole": make(WHOLE, batch_size=4),
-        }
+        cls.codecs = {name: make(variant, batch_size=4) for name, variant in VARIANTS.items()}
 
-    @parameterized.parameters("causal", "segmented", "whole")
+    @parameterized.parameters(*VARIANTS)
     def test_items_together_equal_items_alone(self, variant):
         codec = self.codecs[variant]
         lengths = [1, 11, 12, 13, 119, 120, 121, 237, 238, 239, 240, 777]
@@ -73,9 +71,9 @@ class CodecTest(chex.TestCase):
             np.testing.assert_allclose(decoded[index, : len(samples)], expected, atol=1e-5)
             np.testing.assert_array_equal(decoded[index, len(samples) :], 0)
 
-    @parameterized.parameters("causal", "segmented", "whole")
+    @parameterized.parameters(*VARIANTS)
     def test_other_lengths_compile_nothing(self, variant):
-        codec = make({"causal": CAUSAL, "segmented": SEGMENTED, "whole": WHOLE}[variant])
+        codec = make({**VARIANTS[variant], "num_filters": 6})  # of its own: nothing is compiled yet
         compiled = []
 
         def listen(event, duration, **_):
@@ -84,17 +82,61 @@ class CodecTest(chex.TestCase):
 
         jax.monitoring.register_event_duration_secs_listener(listen)
         try:
-            # An item that is not cut is rounded up to the next of 1, 2, 3, 4, 6, 8, ... blocks.
-            first, second = ([100, 120], [7, 99]) if variant == "whole" else ([100, 500], [7, 301])
-            codec.decode(codec.encode(draw(codec, first)))
+            codec.decode(codec.encode(draw(codec, [100, 500])))
             self.assertNotEmpty(compiled)
             compiled.clear()
-            codec.decode(codec.encode(draw(codec, second)))
+            codec.decode(codec.encode(draw(codec, [7, 301])))
+            codec.decode(codec.encode(np.stack(draw(codec, [77, 77]))))
+            self.assertEmpty(compiled)
+            array = jax.numpy.asarray(np.stack(draw(codec, [78, 78])))
+            compiled.clear()
+            codec.decode(codec.encode(array))
             self.assertEmpty(compiled)
         finally:
             jax.monitoring.unregister_event_duration_listener(listen)
 
-    @parameterized.parameters("causal", "segmented", "whole")
+    def test_normalised_over_time_without_segments(self):
+        codec = make({"causal": False, "norm": "time_group_norm", "channels": 2})
+        audio = draw(codec, [50, 300, 120])
+        together = codec.encode(audio)
+        for index, samples in enumerate(audio):
+            np.testing.assert_array_equal(item(together, index), item(codec.encode([samples]), 0))
+        self.assertEqual(codec.decode(together).shape, (3, 300, 2))
+
+    def test_the_config_may_change_afterwards(self):
+        model_config = networks.small()
+        codec = encodec_hk.Codec(model_config, networks.random_params(model_config))
+        audio = draw(codec, [200])
+        before = codec.encode(audio, num_codebooks=2)
+        model_config.pad_mode = "constant"
+        model_config.num_codebooks = 2
+        self.assertEqual(codec.num_codebooks, 3)
+        after = codec.encode(audio, num_codebooks=3)
+        np.testing.assert_array_equal(after.codes[:, :2], before.codes)
+
+    def test_numpy_numbers_are_numbers(self):
+        codec = self.codecs["causal"]
+        audio = draw(codec, [60])
+        expected = codec.encode(audio, num_codebooks=3)
+        for rate in (
+            {"num_codebooks": np.int64(3)},
+            {"bandwidth": np.float64(1.2)},
+            {"bandwidth": np.float32(1.2)},
+        ):
+            chex.assert_trees_all_equal(codec.encode(audio, **rate), expected)
+
+    @parameterized.parameters(
+        ({"batch_size": 0}, "Codec.batch_size: got 0"),
+        ({"batch_size": 2.5}, "Codec.batch_size: got 2.5"),
+        ({"block_seconds": -1.0}, "Codec.block_seconds: got -1.0"),
+        ({"block_seconds": float("inf")}, "Codec.block_seconds: got inf"),
+        ({"bandwidth": 5.0}, "whole number of codebooks"),
+    )
+    def test_bad_settings(self, settings, message):
+        with self.assertRaisesRegex(ValueError, message):
+            make(CAUSAL, **settings)
+
+    @parameterized.parameters(*VARIANTS)
     def test_fewer_codebooks_give_the_first_codes(self, variant):
         codec = self.codecs[variant]
         audio = draw(codec, [300, 40])
@@ -130,7 +172,7 @@ class CodecTest(chex.TestCase):
             decoded = codec.decode(codec.encode([silence, square]))
             chex.assert_tree_all_finite(decoded)
 
-    @parameterized.parameters("causal", "segmented", "whole")
+    @parameterized.parameters(*VARIANTS)
     def test_bare_codes(self, variant):
         codec = self.codecs[variant]
         audio = draw(codec, [300])
@@ -146,7 +188,10 @@ class CodecTest(chex.TestCase):
         ("no_items", [], "no items"),
         ("empty", [np.zeros((0, 1), np.float32)], "no samples"),
         ("channels", [np.zeros((5, 2), np.float32)], r"got shape \(5, 2\), must be \[T, 1\]"),
-        ("rank", np.zeros((2, 5), np.float32), r"got shape \(5,\)"),
+        ("array", np.zeros((5, 1), np.float32), r"got one array of shape \(5, 1\), must be \[B"),
+        ("none", None, "got NoneType, must be an array or a list"),
+        ("number", 0.5, "got float, must be an array or a list"),
+        ("rank", [np.zeros(5, np.float32)], r"got shape \(5,\)"),
         ("integers", [np.zeros((5, 1), np.int16)], "got int16, must be float"),
         ("nan", [np.array([[0.0], [np.nan]])], "sample 1"),
         ("infinite", [np.array([[np.inf]])], "sample 0"),
@@ -174,8 +219,12 @@ class CodecTest(chex.TestCase):
         ("codebooks", {"codes": np.zeros((1, 4, 5), int)}, "K from 1 to 3"),
         ("rank", {"codes": np.zeros((3, 5), int)}, r"\[B, K, F\]"),
         ("samples", {"num_samples": np.array([61])}, "61 samples have 6"),
+        ("no_samples", {"num_samples": [0]}, "num_samples: got 0, must be 1 to"),
+        ("half_samples", {"num_samples": [59.5]}, "num_samples: got float64"),
         ("frames", {"num_frames": np.array([4])}, "got 4 of 5"),
-        ("items", {"num_frames": np.array([5, 5])}, "got 2 items, codes have 1"),
+        ("no_frames", {"num_frames": None}, "num_frames: got object"),
+        ("items", {"num_frames": np.array([5, 5])}, r"got int64 of shape \(2,\), must be"),
+        ("scales", {"scales": np.ones((1, 1))}, "must be None of a model that does not normalise"),
     )
     def test_bad_codes(self, changes, message):
         codec = self.codecs["causal"]
@@ -189,7 +238,13 @@ class CodecTest(chex.TestCase):
     def test_scales_are_needed_where_the_variant_normalises(self):
         codec = self.codecs["segmented"]
         good = codec.encode(draw(codec, [300]))
-        for scales, message in [(None, "got None"), (good.scales[:, :1], "3 segments")]:
+        for scales, message in [
+            (None, "got None"),
+            (good.scales[:, :1], r"got shape \(1, 1\), must be \[1, 3\]"),
+            (good.scales[0], r"got shape \(3,\)"),
+            (np.full((1, 3), np.nan), "must be finite and above 0"),
+            (-good.scales, "must be finite and above 0"),
+        ]:
             bad = encodec_hk.Encoded(
                 codes=good.codes,
                 num_frames=good.num_frames,
@@ -198,6 +253,46 @@ class CodecTest(chex.TestCase):
             )
             with self.assertRaisesRegex(ValueError, message):
                 codec.decode(bad)
+
+    def test_lists_are_arrays(self):
+        codec = self.codecs["segmented"]
+        good = codec.encode(draw(codec, [300, 40]))
+        lists = encodec_hk.Encoded(
+            codes=good.codes.tolist(),
+            num_frames=good.num_frames.tolist(),
+            num_samples=good.num_samples.tolist(),
+            scales=good.scales.tolist(),
+        )
+        np.testing.assert_array_equal(codec.decode(lists), codec.decode(good))
+
+    def test_only_encoded_is_decoded(self):
+        codec = self.codecs["causal"]
+        for bad in (np.zeros((1, 3, 5), np.int32), None):
+            with self.assertRaisesRegex(ValueError, "must be Encoded"):
+                codec.decode(bad)
+        for counts in ({"num_frames": 5}, {"num_samples": [10**12]}, {"num_samples": ["5"]}):
+            with self.assertRaisesRegex(ValueError, "num_"):
+                codec.encoded(np.zeros((1, 3, 5), np.int32), **counts)
+
+    def test_double_precision_changes_nothing(self):
+        code = (
+            "import numpy as np, encodec_hk; from tests import networks\n"
+            "config = networks.small()\n"
+            "codec = encodec_hk.Codec(config, networks.random_params(config))\n"
+            "encoded = codec.encode(np.ones((1, 30, 1), np.float32))\n"
+            "print(encoded.codes.tolist(), codec.decode(encoded).dtype)"
+        )
+        outputs = []
+        for enabled in ("0", "1"):
+            result = subprocess.run(
+                [sys.executable, "-c", code],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "JAX_ENABLE_X64": enabled},
+            )
+            outputs.append((result.returncode, result.stdout))
+        self.assertEqual(outputs[0], outputs[1])
+        self.assertEqual(outputs[0][0], 0, result.stderr)
 
     def test_wrong_parameters_are_listed(self):
         model_config = networks.small()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import ml_collections
@@ -42,3 +43,7 @@ def write_folder(
     with pytorch.no_progress_bars():
         network.save_pretrained(folder)
     processor.save_pretrained(folder)
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in folder.iterdir():  # safetensors makes files that their owner alone may read
+        file.chmod(0o666 & ~umask)

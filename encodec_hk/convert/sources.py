@@ -192,10 +192,13 @@ def _to_numpy(package: Any) -> dict[str, np.ndarray]:
     torch = extras.require("torch")
     if not isinstance(package, Mapping):
         return {}
+    tensors = {str(key): v for key, v in package.items() if isinstance(v, torch.Tensor)}
+    for key, value in tensors.items():
+        if value.layout is not torch.strided or value.is_quantized:
+            raise ValueError(f"{key}: got a sparse or quantized tensor, must be a plain one")
     return {
-        str(key): (value.float() if value.is_floating_point() else value).numpy()
-        for key, value in package.items()
-        if isinstance(value, torch.Tensor)
+        key: (value.float() if value.is_floating_point() else value).detach().numpy()
+        for key, value in tensors.items()
     }
 
 
@@ -212,6 +215,8 @@ def _within(path: pathlib.Path, translate: Any, config: Any) -> settings_lib.Set
         return translate(config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except (TypeError, LookupError, ArithmeticError) as error:  # a field of another type
+        raise ValueError(f"{path}: a field has no sensible value ({_first_line(error)})") from error
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -73,6 +73,9 @@ def check(
     lines = checkpoint.difference(expected, found)
     if lines:
         raise ValueError("\n".join(["the tensors are not those of the config:", *lines]))
+    others = [key for key in found if not np.issubdtype(tensors[key].dtype, np.floating)]
+    if others:
+        raise ValueError(f"tensors must be float, these are not: {', '.join(others)}")
 
 
 def to_haiku(
