@@ -10,8 +10,8 @@ Every command takes --config=configs/VARIANT.py, and any field of it as --config
 from __future__ import annotations
 
 import importlib
+import os
 import pathlib
-import signal
 import sys
 
 from absl import app
@@ -19,23 +19,21 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
+_SOUND = ("checkpoint", "bandwidth", "num_codebooks", "sample_format", "rescale", "force")
 COMMANDS = {  # the arguments and the flags of each
-    "infer": (
-        "IN [OUT]",
-        ("checkpoint", "bandwidth", "num_codebooks", "sample_format", "rescale"),
-    ),
+    "infer": ("IN [OUT]", _SOUND),
     "convert": ("", ("source", "output", "to", "verify", "licence")),
     "describe": ("", ()),
 }
-_DEFAULT_CONFIG = pathlib.Path(__file__).parent / "configs" / "encodec_24khz_small.py"
-
+_DEFAULT = f"--config={pathlib.Path(__file__).parent}/configs/encodec_24khz_small.py"
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, f"The variant, configs/{_DEFAULT_CONFIG.name} by default.", lock_config=True
+    "config", None, "The variant, configs/encodec_24khz_small.py by default.", lock_config=True
 )
 flags.DEFINE_string("checkpoint", None, "infer: the weights; without --config, with their own.")
 flags.DEFINE_float("bandwidth", None, "infer: kbps, a whole number of codebooks.")
 flags.DEFINE_integer("num_codebooks", None, "infer: the same as a number of codebooks.")
 flags.DEFINE_enum("sample_format", "int16", ["int16", "int24", "float32"], "infer: of the outputs.")
+flags.DEFINE_bool("force", False, "infer: overwrite the file that OUT names.")
 flags.DEFINE_bool("rescale", False, "infer: scale outputs above full scale, instead of clipping.")
 flags.DEFINE_string("source", None, "convert: a file, a transformers folder or a hub name.")
 flags.DEFINE_string("output", None, "convert: a .safetensors file; a folder of --to=transformers.")
@@ -52,45 +50,51 @@ def main(argv: list[str]) -> int:
         if command not in COMMANDS:
             raise ValueError(f"command: got {command!r}, must be one of {', '.join(COMMANDS)}")
         usage, names = COMMANDS[command]
-        takes = usage.split()
-        if not sum("[" not in name for name in takes) <= len(arguments) <= len(takes):
-            hint = f"{usage} (a pattern in quotes)" if takes else "none"
+        if len(arguments) not in ((1, 2) if usage else (0,)):
+            hint = f"{usage} (a pattern in quotes)" if usage else "none"
             raise ValueError(f"{command}: got {len(arguments)} arguments, takes {hint}")
+        for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+            if flag.present and flag.name != "config" and flag.name not in names:
+                raise ValueError(f"{command}: --{flag.name} is a flag of another command")
+        importlib.import_module("encodec_hk.commands.interruption").install()
         module = importlib.import_module(f"encodec_hk.commands.{command}")
         settings = {name: flags.FLAGS[name].value for name in names}
-        # Without --config, a checkpoint's own config holds.
-        alone = _is_default() and (settings.get("checkpoint") or settings.get("source"))
-        return module.run(None if alone else _CONFIG.value, *arguments, **settings)
-    except ValueError as error:
-        return _failed(error)
-
-
-def _is_default() -> bool:
-    flag = flags.FLAGS["config"]
-    is_default = config_flags.get_config_filename(flag) == str(_DEFAULT_CONFIG)
-    return is_default and not config_flags.get_override_values(flag)
+        # A checkpoint that is chosen without a config brings its own.
+        chosen = settings.get("checkpoint") or settings.get("source")
+        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        is_own = chosen and sys.argv[1] == _DEFAULT and not overrides
+        status = module.run(None if is_own else _CONFIG.value, *arguments, **settings)
+        sys.stdout.flush()
+        if status != 130:
+            return status or 0
+    except KeyboardInterrupt:
+        _failed("interrupted", 130)
+    except BrokenPipeError:  # who read our output has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError) as error:
+        return _failed(str(error))
+    os._exit(130)  # interrupted: threads of JAX may be at work, and would crash an orderly end
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags; what is wrong with them is one line too."""
+    """Parses the flags; whatever is wrong with them, or in a config file, is one line too."""
     try:
         arguments = flags.FLAGS(argv)
         _CONFIG.value.lock()  # a file that is not there shows here
-    except (flags.Error, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        sys.exit(_failed(error))
+    except Exception as error:
+        kind = "" if isinstance(error, flags.Error) else f"--config: {type(error).__name__}: "
+        sys.exit(_failed(kind + (str(error).strip().splitlines() or [""])[-1].strip()))
     return arguments
 
 
-def _failed(error: Exception) -> int:
-    """Says what is wrong with the input; returns the exit status for that."""
-    kind = "no such field of the config: " if isinstance(error, AttributeError | KeyError) else ""
-    text = str(error).splitlines()[-1].strip() if isinstance(error, OSError) else error
-    print(f"run.py: {kind}{text}", file=sys.stderr)
-    return 2
+def _failed(line: str, status: int = 2) -> int:
+    """Says what is wrong; returns the exit status, of bad input by default."""
+    print(f"run.py: {line}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as ctrl-C does
-    if not any(argument.lstrip("-").startswith("config=") for argument in sys.argv):
-        sys.argv.insert(1, f"--config={_DEFAULT_CONFIG}")
+    if not any(argument.lstrip("-").split("=")[0] == "config" for argument in sys.argv[1:]):
+        sys.argv.insert(1, _DEFAULT)
     app.run(main, flags_parser=_parse)

@@ -304,7 +304,7 @@ class NamesTest(InferTestCase):
 
     @parameterized.parameters(
         ("", None, "IN: got an empty name"),
-        ("none.wav", None, "none.wav: No such file"),
+        ("none.wav", None, "none.wav: no such file or folder"),
         ("none*.wav", None, "none\\*.wav: found no sound files"),
         ("empty", None, "empty: found no sound files .*wav"),
         ("a.ecdc", None, "a.ecdc: .ecdc is not supported yet"),
@@ -429,6 +429,9 @@ class LoadCodecTest(parameterized.TestCase):
         self.path = str(pathlib.Path(folder, "weights.safetensors"))
 
     def test_missing(self) -> None:
+        folder = pathlib.Path(self.path).parent
+        self.enter_context(mock.patch.object(infer, "_ROOT", folder))
+        self.enter_context(contextlib.chdir(folder))
         config = encodec_24khz.get_config()
         command = (
             "python run.py convert --config=configs/encodec_24khz.py "
@@ -444,6 +447,14 @@ class LoadCodecTest(parameterized.TestCase):
             infer.load_codec(None, self.path)
         with self.assertRaisesRegex(ValueError, "checkpoint: got none"):
             infer.load_codec(None, None)
+
+    def test_own_checkpoint_from_another_folder(self) -> None:
+        config = encodec_tiny.get_config()
+        root = pathlib.Path(self.path).parent
+        save(str(root / "checkpoints" / "encodec_tiny.safetensors"), config)
+        self.enter_context(mock.patch.object(infer, "_ROOT", root))
+        self.enter_context(contextlib.chdir(root.parent))
+        self.assertEqual(infer.load_codec(config, None).name, "encodec_tiny")
 
     def test_missing_small(self) -> None:
         config = encodec_24khz_small.get_config()
@@ -496,7 +507,7 @@ class CodecTest(InferTestCase):
         self.assertEqual(self.infer(str(self.folder / "in"), str(self.folder / "out")), 0)
         for path in sorted((self.folder / "in").iterdir()):
             together = audio.read(self.folder / "out" / path.name)
-            self.infer(str(path), str(self.folder / "alone.wav"))
+            self.infer(str(path), str(self.folder / "alone.wav"), force=True)
             alone = audio.read(self.folder / "alone.wav")
             self.assertEqual(together.sample_rate, alone.sample_rate)
             np.testing.assert_allclose(together.samples, alone.samples, rtol=0, atol=2.0**-14)

@@ -14,6 +14,7 @@ import numpy as np
 from encodec_hk import checkpoint
 from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
+from encodec_hk.commands import interruption
 from encodec_hk.convert import export
 from encodec_hk.convert import extras
 from encodec_hk.convert import manifest
@@ -113,6 +114,7 @@ def _write(converted: _Converted, path: pathlib.Path, to: str, verify: bool) -> 
             _verify(converted, ours, folder)
         if folder is not None and path.is_dir():
             path.rmdir()
+        interruption.check()
         os.replace(folder or ours, path)
 
 

@@ -48,7 +48,7 @@ class Call(NamedTuple):
 def trace(model_config: ml_collections.ConfigDict) -> list[Call]:
     """The calls of encoding with all codebooks and of decoding, callers before what they call."""
     model = model_lib.build(model_config)
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.param_shapes()
     calls: list[Call | None] = []
 
     def record(
@@ -227,13 +227,19 @@ def _facts(model: ml_collections.ConfigDict, calls: list[Call]) -> Iterator[str]
             f"look-ahead       {first} frames ({first * hop} samples, "
             f"{milliseconds(first * hop)}) for an exact start, then one frame at a time"
         )
+    elif model.norm != "time_group_norm" and model.segment_seconds is None:
+        frames, samples = config_lib.lags(model)
+        yield (
+            f"look-ahead       a stream lags by {frames} frames ({milliseconds(frames * hop)}) in "
+            f"the encoder and {samples} samples ({milliseconds(samples)}) in the decoder"
+        )
     else:
-        segments = "whole signals"
+        coded = "whole signals"
         length, stride = config_lib.segment_length(model), config_lib.segment_stride(model)
         if length is not None and stride is not None:
-            segments = f"segments of {length} samples, one every {stride}: {length / stride:.4g} "
-            segments += "times the work below"
-        yield f"look-ahead       not causal: it codes {segments}"
+            coded = f"segments of {length} samples, one every {stride}: {length / stride:.4g} "
+            coded += "times the work below"
+        yield f"look-ahead       not causal: it codes {coded}"
 
     work = {"encoder": encoder[1], "quantiser": total("quantizer")[1], "decoder": decoder[1]}
     parts = ", ".join(f"{name} {count / 1e6:,.1f} M" for name, count in work.items())

@@ -54,8 +54,10 @@ def find(inputs: str, output: str | None = None) -> Found:
     # What exists is no pattern, even with brackets in its name.
     if path.is_dir():
         root, found = path, _walk(path, unreadable)
-    elif path.exists() or not _is_pattern(inputs):
+    elif path.exists():
         return Found([path], None)
+    elif not _is_pattern(inputs):
+        raise ValueError(f"{audio.shown(inputs)}: no such file or folder")
     else:
         fixed = [not _is_pattern(part) for part in path.parts]
         root = pathlib.Path(*path.parts[: fixed.index(False)])
@@ -88,7 +90,7 @@ def _suffixes() -> str:
     return " ".join(sorted(suffix[1:] for suffix in audio.READABLE))
 
 
-def plan(found: Found, output: str | None, tag: str) -> list[Job]:
+def plan(found: Found, output: str | None, tag: str, force: bool = False) -> list[Job]:
     """Names an output for each input.
 
     One file goes to OUT, or into it where it is a folder; without OUT beside the input, as
@@ -100,9 +102,11 @@ def plan(found: Found, output: str | None, tag: str) -> list[Job]:
       found: of `find`.
       output: OUT of the command line, None without.
       tag: what tells outputs from inputs, such as "_6kbps".
+      force: whether OUT may name a file that exists.
 
     Raises:
-      ValueError: OUT is no folder where one is needed, or an output would overwrite an input.
+      ValueError: OUT is no folder where one is needed, or an output would overwrite an input, or a
+        file that OUT names: a pattern that the shell has expanded to two files looks like that.
     """
     root = found.root
     if root is None:
@@ -127,6 +131,11 @@ def plan(found: Found, output: str | None, tag: str) -> list[Job]:
     for target in targets:
         if os.path.realpath(target) in inputs:
             raise ValueError(f"{audio.shown(target)}: is an input, name another OUT")
+    if root is None and output is not None and targets[0].is_file() and not force:
+        raise ValueError(
+            f"{audio.shown(targets[0])}: exists already; --force overwrites it (and a pattern has "
+            "to be in quotes)"
+        )
     return [Job(*pair) for pair in zip(found.files, targets, strict=True)]
 
 

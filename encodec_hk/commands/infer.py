@@ -17,6 +17,9 @@ from encodec_hk import checkpoint as checkpoint_lib
 from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
 from encodec_hk.commands import files
+from encodec_hk.commands import interruption
+
+_ROOT = pathlib.Path(__file__).parents[2]  # of the project, where run.py and checkpoints/ are
 
 # Seconds of the codec's input that are in memory at once: rows of a batch times the longest. A
 # longer file is a batch of its own.
@@ -52,6 +55,7 @@ def run(
     num_codebooks: int | None = None,
     sample_format: str = "int16",
     rescale: bool = False,
+    force: bool = False,
 ) -> int:
     """Encodes and decodes sound files; prints what it does.
 
@@ -67,6 +71,7 @@ def run(
       num_codebooks: the same as a number of codebooks.
       sample_format: of the outputs, a name of `audio.SAMPLE_FORMATS`.
       rescale: scale an output whose peak is too high, instead of clipping it.
+      force: overwrite the file that OUT names.
 
     Returns:
       The exit status: 0; 1 where files of a folder or a glob were skipped; 130 when interrupted.
@@ -82,15 +87,17 @@ def run(
     elif bandwidth is not None:
         raise ValueError("bandwidth and num_codebooks: got both, one says it all")
     kbps = f"{config_lib.bandwidth_for(codec.model_config, num_codebooks):g}"
-    jobs = files.plan(found, output, f"_{kbps}kbps")
+    jobs = files.plan(found, output, f"_{kbps}kbps", force)
 
     report = _Report(len(jobs), raising=found.root is None)
     report.failures += found.unreadable
     start = time.perf_counter()
     try:
         for batch in _batches(jobs, codec, sample_format, report):
+            interruption.check()
             encoded = codec.encode([clip.samples for clip in batch], num_codebooks=num_codebooks)
             for clip, decoded in zip(batch, codec.decode(encoded), strict=True):
+                interruption.check()
                 try:
                     _write(clip, decoded, codec.sample_rate, sample_format, rescale, report)
                 except ValueError as error:
@@ -127,6 +134,8 @@ def load_codec(config: ml_collections.ConfigDict | None, checkpoint: str | None)
     path = checkpoint or (config.checkpoint if config is not None else None)
     if path is None:
         raise ValueError("checkpoint: got none, and no configuration that names one")
+    if not checkpoint and not pathlib.Path(path).exists() and (_ROOT / path).exists():
+        path = str(_ROOT / path)  # called from another folder
     if not pathlib.Path(path).exists():
         raise ValueError(_missing(config.name if config is not None else None, path))
     if config is None:
