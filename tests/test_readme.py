@@ -1,0 +1,87 @@
+"""README's commands and Python, run in their order in a folder that looks like a fresh clone."""
+
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from absl.testing import absltest
+
+from tests import reference_files
+from tests import references
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+HUB_NAME = "facebook/encodec_24khz"
+# What README says to type and a test does not: environments, packages, the tests themselves.
+NOT_RUN = ("python3.11 -m venv .venv", ". .venv/bin/activate", "pip install ", "bash test.sh")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+class ReadmeTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        for name in ("run.py", "configs", "assets"):
+            (self.folder / name).symlink_to(ROOT / name)
+        (self.folder / "checkpoints").mkdir()
+        tiny = "checkpoints/encodec_tiny.safetensors"
+        shutil.copy(ROOT / tiny, self.folder / tiny)
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run_in_folder(self, *command):
+        result = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True
+        )
+        self.assertEqual(result.returncode, 0, f"{command}: {result.stderr}{result.stdout}")
+        return result.stdout
+
+    def fill_hub_cache(self):
+        """A random network of the published one's shape, where the hub keeps what it fetched."""
+        cache = self.folder / "hub"
+        repository = cache / f"models--{HUB_NAME.replace('/', '--')}"
+        commit = "0123456789" * 4
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text(commit)
+        network = references.transformers_model("encodec_24khz")
+        reference_files.save_transformers(network, repository / "snapshots" / commit)
+        self.environment |= {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+
+    def test_commands(self):
+        self.fill_hub_cache()
+        ran = []
+        for line in "".join(blocks("bash")).splitlines():
+            for command in line.split(" && "):
+                if command.startswith(NOT_RUN):
+                    continue
+                self.assertStartsWith(command, "python run.py ")
+                output = self.run_in_folder(sys.executable, *shlex.split(command)[1:])
+                ran.append(command)
+                if "--verify" in command:
+                    self.assertRegex(output, r"codebook 31: +\d")
+                    self.assertRegex(output, "100.000% equal, of")
+        self.assertGreaterEqual(len(ran), 7)
+        for name in ("reading_6kbps.wav", "beat.flac", "clips_24kbps/speech_reading.wav"):
+            self.assertTrue((self.folder / name).is_file(), name)
+
+    def test_python(self):
+        code = "".join(blocks("python"))
+        self.run_in_folder(sys.executable, "-c", f"{code}\nassert sound.shape == (1, 16000, 1)")
+
+    def test_links_and_variants(self):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+            self.assertTrue((ROOT / target).exists(), target)
+        named = set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
+        configs = {path.stem for path in (ROOT / "configs").glob("encodec_*.py")}
+        self.assertEqual(named, configs)
+
+
+if __name__ == "__main__":
+    absltest.main()
