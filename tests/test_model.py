@@ -173,6 +173,22 @@ class CausalBlocksTest(chex.TestCase):
         np.testing.assert_allclose(y[0, :8], blocks.whole(second), atol=1e-5)
         np.testing.assert_array_equal(state["start"], 0)
 
+    def test_a_start_as_far_back_as_is_counted(self):
+        """Past 2**29 steps, the start is no longer counted back; nothing depends on it."""
+        for blocks in (self.encoder, self.decoder):
+            rng = np.random.default_rng(6)
+            size = 8 * blocks.hop
+            row = blocks.draw(rng, 2 * size - 1)
+            parts = [row[:size], np.concatenate([row[size:], blocks.draw(rng, 1)])]
+            parts = [part[None].swapaxes(1, 2) if blocks.decodes else part[None] for part in parts]
+            size = np.array([size])
+            no, yes = np.array([False]), np.array([True])
+            state, _ = blocks.block(blocks.params, blocks.start(1), parts[0], size, no)
+            far = {**state, "start": np.array([-(2**29) // blocks.hop * blocks.hop], np.int32)}
+            _, y = blocks.block(blocks.params, state, parts[1], size - 1, yes)
+            _, far_y = blocks.block(blocks.params, far, parts[1], size - 1, yes)
+            np.testing.assert_array_equal(y, far_y)
+
     def test_idle_rows_keep_their_state(self):
         blocks = self.encoder
         x = np.ones((2, 96, 1), np.float32)

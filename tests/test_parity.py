@@ -137,6 +137,7 @@ class ParityTest(chex.TestCase):
         codec, items = codec_of(variant), draw(variant, lengths)
         encoded = codec.encode(items, bandwidth=bandwidth)
         total = wrong = 0
+        largest = 0.0
         for index, item in enumerate(items):
             reference = Reference(network, item, bandwidth)
             found = encoded.codes[index, :, : encoded.num_frames[index]]
@@ -152,10 +153,14 @@ class ParityTest(chex.TestCase):
             self.assertLen(audio, len(item))
             difference = np.abs(audio - reference.audio()[: len(item)]).max()
             self.assertLess(difference, FULL_SCALE_ERROR, f"{variant}, {len(item)} samples")
+            largest = max(largest, difference)
             if reference.scales is not None:
                 own = encoded.scales[index, : reference.scales.shape[1]]
                 np.testing.assert_allclose(own, reference.scales[0], rtol=1e-6)
-        print(f"{variant} {kind} {bandwidth} kbps: {wrong} of {total} codes differ")
+        print(
+            f"{variant} {kind} {bandwidth} kbps: {wrong} of {total} codes differ, "
+            f"audio by {largest:.1e} at most"
+        )
         self.assertLessEqual(wrong, (1 - EQUAL_CODES) * total)
 
     @parameterized.parameters("encodec_24khz", "encodec_48khz", "encodec_32khz")

@@ -1,6 +1,6 @@
 """Padding of convolutions, for blocks of rows that begin, go on or end anywhere.
 
-What a convolution of a whole row pads (Meta's `SConv1d`, Appendix A of arXiv 2210.13438):
+What a convolution of a whole row pads, as Meta's `SConv1d` does:
 
     left pad |           the row            | right pad + what fills the last stride
     c  b  a  | a'...                     z' |  y'  x'                      (reflection)
