@@ -37,12 +37,12 @@ def run(
     waiting = collections.deque(sorted(range(len(rows)), key=lambda index: -len(rows[index])))
     places: list[tuple[int, int] | None] = [None] * batch  # a row, and its steps before this block
     parts: list[list[np.ndarray]] = [[] for _ in rows]
-    pending: collections.deque[tuple[jax.Array, list[tuple[int, int]]]] = collections.deque()
+    pending: collections.deque[tuple[jax.Array, list[tuple[int, int, int]]]] = collections.deque()
 
     def collect() -> None:
         outputs, taken = pending.popleft()
         values = np.asarray(outputs)
-        for place, index in taken:
+        for place, index, _ in taken:
             parts[index].append(values[place].copy())  # and not the whole block
 
     def outputs_of(row: np.ndarray, per_block: int) -> int:
@@ -57,7 +57,7 @@ def run(
         block = np.zeros((batch, size, *rows[0].shape[1:]), rows[0].dtype)
         num_valid = np.zeros(batch, np.int32)
         is_last = np.zeros(batch, bool)
-        taken, starts = [], {}
+        taken = []
         for place, current in enumerate(places):
             if current is None:
                 continue
@@ -66,12 +66,10 @@ def run(
             block[place, : len(chunk)] = chunk
             num_valid[place] = len(chunk)
             is_last[place] = start + size >= len(rows[index])
-            taken.append((place, index))
-            starts[place] = start
+            taken.append((place, index, start + size))
         state, outputs = step(state, block, num_valid, is_last)
         per_block = outputs.shape[1]
-        for place, index in taken:
-            end = starts[place] + size
+        for place, index, end in taken:
             is_out = end * per_block // size >= outputs_of(rows[index], per_block) + lag
             places[place] = None if is_out else (index, end)
         pending.append((outputs, taken))

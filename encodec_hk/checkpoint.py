@@ -34,7 +34,7 @@ _METADATA = (
     "licence",
 )
 
-Params = Mapping[str, Mapping[str, Any]]
+Params = model_lib.Params
 
 
 @dataclasses.dataclass(frozen=True)

@@ -162,7 +162,7 @@ def from_audiocraft(text: str) -> Settings:
         }
         kind = config.get("compression_model")
     except Exception as error:  # the YAML parser and the resolver have no class in common
-        raise ValueError(f"xp.cfg: cannot be read ({_first_line(error)})") from error
+        raise ValueError(f"xp.cfg: cannot be read ({first_line(error)})") from error
     _require("compression_model", kind, "encodec")
     absent = {"encodec", "seanet", "rvq"} - sections.keys()
     if absent:
@@ -287,5 +287,6 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
+def first_line(error: Exception) -> str:
+    """What an error says, in a line of at most 200 characters; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]

@@ -103,7 +103,9 @@ def _read_hub(name: str, refers_to: bool = True) -> Source:
         except hub.errors.EntryNotFoundError:
             pass
         except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
-            raise ValueError(f"{name}: the hub refuses it ({_first_line(error)})") from error
+            raise ValueError(
+                f"{name}: the hub refuses it ({settings_lib.first_line(error)})"
+            ) from error
         else:
             return pathlib.Path(path)
         return None
@@ -169,7 +171,9 @@ def _load_safetensors(path: pathlib.Path) -> dict[str, Any]:
     try:
         return safetensors_torch.load_file(path)
     except Exception as error:
-        raise ValueError(f"{path}: no whole safetensors file ({_first_line(error)})") from error
+        raise ValueError(
+            f"{path}: no whole safetensors file ({settings_lib.first_line(error)})"
+        ) from error
 
 
 def _load_pickle(path: pathlib.Path) -> Any:
@@ -184,7 +188,9 @@ def _load_pickle(path: pathlib.Path) -> Any:
         detail = f" ({found[0]})" if found else ""
         raise ValueError(f"{path}: refused, it is no pickle of tensors alone{detail}") from error
     except Exception as error:  # a damaged file may raise anything
-        raise ValueError(f"{path}: no whole PyTorch checkpoint ({_first_line(error)})") from error
+        raise ValueError(
+            f"{path}: no whole PyTorch checkpoint ({settings_lib.first_line(error)})"
+        ) from error
 
 
 def _to_numpy(package: Any) -> dict[str, np.ndarray]:
@@ -216,13 +222,11 @@ def _within(path: pathlib.Path, translate: Any, config: Any) -> settings_lib.Set
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (TypeError, LookupError, ArithmeticError) as error:  # a field of another type
-        raise ValueError(f"{path}: a field has no sensible value ({_first_line(error)})") from error
+        raise ValueError(
+            f"{path}: a field has no sensible value ({settings_lib.first_line(error)})"
+        ) from error
 
 
 def _sha256(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:100]
