@@ -8,86 +8,50 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 import numpy as np
 from ml_collections import config_dict
 
-Rule = tuple[str, Callable[[Any], bool]]
-"""What a field's value must be, in words and as a predicate."""
+from encodec_hk import rules
 
-
-def _is_int(value: Any, minimum: int) -> bool:
-    # isinstance would let True pass. The bound keeps sizes within 32 bits.
-    return type(value) is int and minimum <= value < 2**31
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e9  # NaN is not
-
-
-def _int(minimum: int) -> Rule:
-    return f"a whole number of at least {minimum}", lambda value: _is_int(value, minimum)
-
-
-def _one_of(*names: str) -> Rule:
-    # A tuple, and not a set: the value may be of an unhashable type.
-    return f"one of {', '.join(names)}", lambda value: value in names
-
-
-def _tuple_of(words: str, accepts: Callable[[Any], bool]) -> Rule:
-    return (
-        f"a tuple of one or more {words}",
-        lambda value: isinstance(value, tuple) and bool(value) and all(map(accepts, value)),
-    )
-
-
-_BOOL: Rule = ("True or False", lambda value: type(value) is bool)
-_NAME: Rule = ("a string that is not empty", lambda value: isinstance(value, str) and value != "")
-_POSITIVE: Rule = ("a number above 0", lambda value: _is_number(value) and value > 0)
-_ODD: Rule = ("an odd whole number above 0", lambda value: _is_int(value, 1) and value % 2 == 1)
-_POWER_OF_TWO: Rule = (
-    "a power of two of at least 2",
-    lambda value: _is_int(value, 2) and value & (value - 1) == 0,
-)
-
-_MODEL_RULES: dict[str, Rule] = {
-    "sample_rate": _int(1),
-    "channels": _int(1),
-    "causal": _BOOL,
-    "ratios": _tuple_of("whole numbers above 0", lambda value: _is_int(value, 1)),
-    "num_filters": _int(1),
-    "latent_dim": _int(1),
-    "num_residual_layers": _int(0),
-    "kernel_size": _ODD,
-    "last_kernel_size": _ODD,
-    "residual_kernel_size": _ODD,
-    "dilation_base": _int(1),
-    "compress": _int(1),
-    "num_lstm_layers": _int(0),
-    "norm": _one_of("weight_norm", "time_group_norm", "none"),
-    "shortcut": _one_of("conv", "identity"),
-    "pad_mode": _one_of("reflect", "constant"),
-    "num_codebooks": _int(1),
-    "codebook_size": _POWER_OF_TWO,
-    "bandwidths": _tuple_of("numbers above 0 (kbps)", _POSITIVE[1]),
-    "normalize": _BOOL,
+_MODEL_RULES: dict[str, rules.Rule] = {
+    "sample_rate": rules.integer(1),
+    "channels": rules.integer(1),
+    "causal": rules.BOOL,
+    "ratios": rules.tuple_of("whole numbers above 0", lambda value: rules.is_int(value, 1)),
+    "num_filters": rules.integer(1),
+    "latent_dim": rules.integer(1),
+    "num_residual_layers": rules.integer(0),
+    "kernel_size": rules.ODD,
+    "last_kernel_size": rules.ODD,
+    "residual_kernel_size": rules.ODD,
+    "dilation_base": rules.integer(1),
+    "compress": rules.integer(1),
+    "num_lstm_layers": rules.integer(0),
+    "norm": rules.one_of("weight_norm", "time_group_norm", "none"),
+    "shortcut": rules.one_of("conv", "identity"),
+    "pad_mode": rules.one_of("reflect", "constant"),
+    "num_codebooks": rules.integer(1),
+    "codebook_size": rules.POWER_OF_TWO,
+    "bandwidths": rules.tuple_of("numbers above 0 (kbps)", rules.POSITIVE[1]),
+    "normalize": rules.BOOL,
     "segment_seconds": (
         "None or a number above 0 (seconds)",
-        lambda value: value is None or _POSITIVE[1](value),
+        lambda value: value is None or rules.POSITIVE[1](value),
     ),
-    "overlap": ("a number in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1),
+    "overlap": ("a number in [0, 1)", lambda value: rules.is_number(value) and 0 <= value < 1),
 }
-_INFERENCE_RULES: dict[str, Rule] = {
-    "bandwidth": _POSITIVE,
-    "batch_size": _int(1),
-    "block_seconds": _POSITIVE,
+_INFERENCE_RULES: dict[str, rules.Rule] = {
+    "bandwidth": rules.POSITIVE,
+    "batch_size": rules.integer(1),
+    "block_seconds": rules.POSITIVE,
 }
-_CONFIG_RULES: dict[str, Rule] = {
-    "name": _NAME,
-    "checkpoint": _NAME,
+_CONFIG_RULES: dict[str, rules.Rule] = {
+    "name": rules.NAME,
+    "checkpoint": rules.NAME,
     "model": ("a ConfigDict", lambda value: isinstance(value, ml_collections.ConfigDict)),
     "inference": ("a ConfigDict", lambda value: isinstance(value, ml_collections.ConfigDict)),
 }
@@ -99,8 +63,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     Raises:
       ValueError: one line that names the field, the value it has and what is allowed.
     """
-    _check_names("config", config.keys(), _CONFIG_RULES, others_allowed=True)
-    _check_values("config", config, _CONFIG_RULES)
+    rules.check_names("config", config.keys(), _CONFIG_RULES, others_allowed=True)
+    rules.check_values("config", config, _CONFIG_RULES)
     model, inference = config.model, config.inference
     validate_model(model)
 
@@ -115,25 +79,27 @@ def validate_model(model: ml_collections.ConfigDict) -> None:
       ValueError: one line that names the field, the value it has and what is allowed.
     """
     path = "config.model"
-    _check_names(path, model.keys(), _MODEL_RULES)
-    _check_values(path, model, _MODEL_RULES)
+    rules.check_names(path, model.keys(), _MODEL_RULES)
+    rules.check_values(path, model, _MODEL_RULES)
     if model.num_filters % model.compress:
-        raise _error(
+        raise rules.error(
             f"{path}.num_filters", model.num_filters, f"a multiple of compress ({model.compress})"
         )
     for bandwidth in model.bandwidths:
         num_codebooks_for(model, bandwidth, field=f"{path}.bandwidths")
     # Each of these looks at a whole segment before its first output.
     if model.causal and model.norm == "time_group_norm":
-        raise _error(f"{path}.norm", model.norm, "weight_norm or none where causal is True")
+        raise rules.error(f"{path}.norm", model.norm, "weight_norm or none where causal is True")
     if model.causal and model.normalize:
-        raise _error(f"{path}.normalize", model.normalize, "False where causal is True")
+        raise rules.error(f"{path}.normalize", model.normalize, "False where causal is True")
     if model.causal and model.segment_seconds is not None:
-        raise _error(f"{path}.segment_seconds", model.segment_seconds, "None where causal is True")
+        raise rules.error(
+            f"{path}.segment_seconds", model.segment_seconds, "None where causal is True"
+        )
     length = segment_length(model)
     if length is not None and length < hop_length(model):
         seconds = hop_length(model) / model.sample_rate
-        raise _error(
+        raise rules.error(
             f"{path}.segment_seconds", model.segment_seconds, f"at least one hop ({seconds:.6g} s)"
         )
 
@@ -144,8 +110,8 @@ def validate_inference(inference: Mapping[str, Any], path: str = "config.inferen
     Raises:
       ValueError: one line that names the field, the value it has and what is allowed.
     """
-    _check_names(path, inference.keys(), _INFERENCE_RULES)
-    _check_values(path, inference, _INFERENCE_RULES)
+    rules.check_names(path, inference.keys(), _INFERENCE_RULES)
+    rules.check_values(path, inference, _INFERENCE_RULES)
 
 
 def hop_length(model: ml_collections.ConfigDict) -> int:
@@ -167,8 +133,10 @@ def bandwidth_for(model: ml_collections.ConfigDict, num_codebooks: int) -> float
     """Kbps of codes from the first `num_codebooks` codebooks; ValueError outside 1 to all."""
     if isinstance(num_codebooks, np.integer):
         num_codebooks = int(num_codebooks)
-    if not _is_int(num_codebooks, 1) or num_codebooks > model.num_codebooks:
-        raise _error("num_codebooks", num_codebooks, f"a whole number, 1 to {model.num_codebooks}")
+    if not rules.is_int(num_codebooks, 1) or num_codebooks > model.num_codebooks:
+        raise rules.error(
+            "num_codebooks", num_codebooks, f"a whole number, 1 to {model.num_codebooks}"
+        )
     return num_codebooks * (bits_per_codebook(model) * frame_rate(model)) / 1000
 
 
@@ -190,12 +158,12 @@ def num_codebooks_for(
     """
     if isinstance(bandwidth, np.number):
         bandwidth = bandwidth.item()
-    if not _is_number(bandwidth):
-        raise _error(field, bandwidth, "a number (kbps)")
+    if not rules.is_number(bandwidth):
+        raise rules.error(field, bandwidth, "a number (kbps)")
     exact = 1000 * bandwidth / (bits_per_codebook(model) * frame_rate(model))
     nearest = min(max(round(exact), 1), model.num_codebooks)
     if abs(exact - nearest) > 1e-6:
-        raise _error(
+        raise rules.error(
             field,
             bandwidth,
             f"a whole number of codebooks of {bandwidth_for(model, 1):g} kbps, 1 to "
@@ -300,8 +268,8 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"config.model: not JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise _error("config.model", fields, "a JSON object")
-    _check_names("config.model", fields, _MODEL_RULES)
+        raise rules.error("config.model", fields, "a JSON object")
+    rules.check_names("config.model", fields, _MODEL_RULES)
     fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
     model = ml_collections.ConfigDict()
     model.segment_seconds = config_dict.placeholder(object)  # as in configs/base.py
@@ -316,26 +284,3 @@ def _residual_kernels(model: ml_collections.ConfigDict) -> list[int]:
         (model.residual_kernel_size - 1) * model.dilation_base**layer + 1
         for layer in range(model.num_residual_layers)
     ]
-
-
-def _error(field: str, value: Any, allowed: str) -> ValueError:
-    shown = " ".join(repr(value).split())  # of a ConfigDict, one line too
-    return ValueError(f"{field}: got {shown}, must be {allowed}")
-
-
-def _check_names(
-    path: str, names: Iterable[str], rules: Mapping[str, Rule], others_allowed: bool = False
-) -> None:
-    names = set(names)
-    missing = sorted(rules.keys() - names)
-    unknown = [] if others_allowed else sorted(names - rules.keys())
-    problems = [f"missing {', '.join(missing)}"] if missing else []
-    problems += [f"unknown {', '.join(unknown)}"] if unknown else []
-    if problems:
-        raise ValueError(f"{path}: {'; '.join(problems)}; must have {', '.join(rules)}")
-
-
-def _check_values(path: str, section: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    for name, (allowed, accepts) in rules.items():
-        if not accepts(section[name]):
-            raise _error(f"{path}.{name}", section[name], allowed)
