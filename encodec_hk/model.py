@@ -6,8 +6,9 @@ One block computation serves every use: whole files, batches, streams, and train
     state, audio = model.decode_block(params, state, codes, num_valid, is_last)
 
 A block is B independent rows; `num_valid` says how much of each belongs to it, `is_last` whether it
-ends there. With state None, every row starts and ends in the block. With a state, that of
-`encoder_state` at first, rows go on from block to block:
+ends there. With state None, every row starts and ends in the block; with num_valid and is_last None
+too, every row fills it, as crops do in training: fewer steps, and fast gradients. With a state,
+that of `encoder_state` at first, rows go on from block to block:
 
 - A row that goes on fills whole hops, and its first block holds at least
   `config.minimum_first_block` of them.
@@ -56,6 +57,7 @@ class Model(NamedTuple):
       decode_block: (params, state, codes [B, K, F], num_valid [B] frames, is_last [B]) ->
         (state, audio [B, T, C]); a row has num_valid * hop samples.
       embed_block: like encode_block, to the latents [B, F, D] before quantisation.
+      synthesize_block: like decode_block, from latents [B, F, D] in place of codes.
       encoder_state, decoder_state: (B) -> the state of B rows that have not begun; None where the
         variant takes whole rows alone.
     """
@@ -65,6 +67,7 @@ class Model(NamedTuple):
     encode_block: Callable[..., tuple[State, jax.Array]]
     decode_block: Callable[..., tuple[State, jax.Array]]
     embed_block: Callable[..., tuple[State, jax.Array]]
+    synthesize_block: Callable[..., tuple[State, jax.Array]]
     encoder_state: Callable[[int], State]
     decoder_state: Callable[[int], State]
 
@@ -118,7 +121,7 @@ def _build(config_json: str) -> Model:
         )
 
         def embed(
-            state: State, audio: jax.Array, num_valid: jax.Array, is_last: jax.Array
+            state: State, audio: jax.Array, num_valid: jax.Array | None, is_last: jax.Array | None
         ) -> tuple[State, jax.Array]:
             chex.assert_axis_dimension(audio, 2, config.channels)
             chex.assert_is_divisible(audio.shape[1], hop)
@@ -127,18 +130,22 @@ def _build(config_json: str) -> Model:
         def encode(
             state: State,
             audio: jax.Array,
-            num_valid: jax.Array,
-            is_last: jax.Array,
+            num_valid: jax.Array | None,
+            is_last: jax.Array | None,
             num_codebooks: int,
         ) -> tuple[State, jax.Array]:
             state, latents = embed(state, audio, num_valid, is_last)
             return state, rvq.encode(latents, num_codebooks)
 
-        def decode(
-            state: State, codes: jax.Array, num_valid: jax.Array, is_last: jax.Array
+        def synthesize(
+            state: State, latents: jax.Array, num_valid: jax.Array | None, is_last: jax.Array | None
         ) -> tuple[State, jax.Array]:
-            latents = rvq.decode(codes)
             return _carry(decoder, state, latents, num_valid, is_last, 1)
+
+        def decode(
+            state: State, codes: jax.Array, num_valid: jax.Array | None, is_last: jax.Array | None
+        ) -> tuple[State, jax.Array]:
+            return synthesize(state, rvq.decode(codes), num_valid, is_last)
 
         def init() -> None:
             one = jnp.full((1,), hop)
@@ -146,30 +153,47 @@ def _build(config_json: str) -> Model:
             _, codes = encode(None, audio, one, one > 0, 1)
             decode(None, codes, one // hop, one > 0)
 
-        return init, (encode, decode, embed)
+        return init, (encode, decode, embed, synthesize)
 
-    init, (encode, decode, embed) = hk.multi_transform(networks)
+    init, (encode, decode, embed, synthesize) = hk.multi_transform(networks)
 
     def encode_block(
         params: Params,
         state: State,
         audio: jax.Array,
-        num_valid: jax.Array,
-        is_last: jax.Array,
+        num_valid: jax.Array | None,
+        is_last: jax.Array | None,
         *,
         num_codebooks: int,
     ) -> tuple[State, jax.Array]:
         return encode(params, None, state, audio, num_valid, is_last, num_codebooks)
 
     def decode_block(
-        params: Params, state: State, codes: jax.Array, num_valid: jax.Array, is_last: jax.Array
+        params: Params,
+        state: State,
+        codes: jax.Array,
+        num_valid: jax.Array | None,
+        is_last: jax.Array | None,
     ) -> tuple[State, jax.Array]:
         return decode(params, None, state, codes, num_valid, is_last)
 
     def embed_block(
-        params: Params, state: State, audio: jax.Array, num_valid: jax.Array, is_last: jax.Array
+        params: Params,
+        state: State,
+        audio: jax.Array,
+        num_valid: jax.Array | None,
+        is_last: jax.Array | None,
     ) -> tuple[State, jax.Array]:
         return embed(params, None, state, audio, num_valid, is_last)
+
+    def synthesize_block(
+        params: Params,
+        state: State,
+        latents: jax.Array,
+        num_valid: jax.Array | None,
+        is_last: jax.Array | None,
+    ) -> tuple[State, jax.Array]:
+        return synthesize(params, None, state, latents, num_valid, is_last)
 
     @functools.cache
     def param_shapes() -> Params:
@@ -192,7 +216,14 @@ def _build(config_json: str) -> Model:
         return None if takes_whole_rows else _repeat(one_decoder_state(), batch)
 
     return Model(
-        init, param_shapes, encode_block, decode_block, embed_block, encoder_state, decoder_state
+        init=init,
+        param_shapes=param_shapes,
+        encode_block=encode_block,
+        decode_block=decode_block,
+        embed_block=embed_block,
+        synthesize_block=synthesize_block,
+        encoder_state=encoder_state,
+        decoder_state=decoder_state,
     )
 
 
@@ -200,12 +231,15 @@ def _carry(
     network: Callable[..., tuple[jax.Array, rows_lib.Rows, State]],
     state: State,
     x: jax.Array,
-    num_valid: jax.Array,
-    is_last: jax.Array,
+    num_valid: jax.Array | None,
+    is_last: jax.Array | None,
     hop: int,
 ) -> tuple[State, jax.Array]:
     """Calls a network on a block of x [B, T, C], `hop` steps a frame, and keeps account of rows."""
     batch, size, _ = x.shape
+    if num_valid is None:
+        y, _, _ = network(x, rows_lib.Rows.full(batch, size))
+        return None, y
     chex.assert_shape([num_valid, is_last], (batch,))
     if state is None:
         begin, stop = jnp.zeros_like(num_valid), jnp.full_like(num_valid, size)

@@ -13,6 +13,7 @@ import chex
 import haiku as hk
 import jax
 
+from encodec_hk.layers import activation
 from encodec_hk.layers import convolution
 from encodec_hk.layers import lstm
 from encodec_hk.layers import rows as rows_lib
@@ -63,8 +64,8 @@ class Residual(hk.Module):
             **self.padding,
         )
         conv_1 = convolution.Conv(channels=channels, kernel_size=1, name="conv_1", **self.padding)
-        y, after = layers(conv_0, jax.nn.elu(x), rows)
-        y, after = layers(conv_1, jax.nn.elu(y), after)
+        y, after = layers(conv_0, activation.elu(x), rows)
+        y, after = layers(conv_1, activation.elu(y), after)
         if self.shortcut == "conv":
             shortcut = convolution.Conv(
                 channels=channels, kernel_size=1, name="shortcut", **self.padding
@@ -134,7 +135,7 @@ class Stage(hk.Module):
                 norm=self.padding["norm"],
                 name="upsample",
             )
-            x, rows = layers(upsample, jax.nn.elu(x), rows)
+            x, rows = layers(upsample, activation.elu(x), rows)
         for index in range(self.num_residual_layers):
             residual = Residual(
                 dilation=self.dilation_base**index, name=f"residual_{index}", **self.residual
@@ -148,7 +149,7 @@ class Stage(hk.Module):
                 name="downsample",
                 **self.padding,
             )
-            x, rows = layers(downsample, jax.nn.elu(x), rows)
+            x, rows = layers(downsample, activation.elu(x), rows)
         return x, rows, layers.state
 
 
@@ -207,7 +208,7 @@ class Encoder(hk.Module):
             name="conv_out",
             **self.padding,
         )
-        return *layers(conv_out, jax.nn.elu(x), rows), layers.state
+        return *layers(conv_out, activation.elu(x), rows), layers.state
 
 
 class Decoder(hk.Module):
@@ -265,7 +266,7 @@ class Decoder(hk.Module):
             name="conv_out",
             **self.padding,
         )
-        return *layers(conv_out, jax.nn.elu(x), rows), layers.state
+        return *layers(conv_out, activation.elu(x), rows), layers.state
 
 
 class _Layers:

@@ -18,7 +18,17 @@ from encodec_hk.layers import rows as rows_lib
 
 
 def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, dilation: int = 1) -> jax.Array:
-    """A convolution without padding: x [B, T, C], w [kernel, C, D] -> [B, T', D]."""
+    """A convolution without padding: x [B, T, C], w [kernel, C, D] -> [B, T', D].
+
+    A kernel of whole strides runs as a convolution of stride 1 over blocks of a stride: the
+    gradient of a strided convolution would be a dilated one, up to 3.5 times slower on CPU.
+    """
+    kernel_size, channels, features = w.shape
+    if stride > 1 and dilation == 1 and kernel_size % stride == 0:
+        batch, steps, _ = x.shape
+        x = x[:, : steps // stride * stride].reshape(batch, -1, stride * channels)
+        w = w.reshape(kernel_size // stride, stride * channels, features)
+        stride = 1
     return jax.lax.conv_general_dilated(
         x,
         w,
@@ -142,10 +152,13 @@ class ConvTranspose(hk.Module):
         trim = 0 if self.causal else self.stride - self.stride // 2
         if state is None:
             state = jnp.zeros((batch, 1, in_channels), x.dtype)
-        # Zeros lie before a row and after it.
-        state = jnp.where(rows.start[:, None, None] >= 0, 0.0, state)
-        x = jnp.concatenate([state, jnp.where(rows.mask(steps), x, 0.0)], axis=1)
-        state = rows_lib.time_slice(x, rows.stop, 1)
+        if rows.is_full:
+            x = jnp.pad(x, ((0, 0), (1, 0), (0, 0)))
+        else:
+            # Zeros lie before a row and after it.
+            state = jnp.where(rows.start[:, None, None] >= 0, 0.0, state)
+            x = jnp.concatenate([state, jnp.where(rows.mask(steps), x, 0.0)], axis=1)
+            state = rows_lib.time_slice(x, rows.stop, 1)
         if trim and rows.is_whole:  # the full output goes one step past the row
             x = jnp.pad(x, ((0, 0), (0, 1), (0, 0)))
         y = conv(x, w).reshape(batch, -1, self.channels) + b

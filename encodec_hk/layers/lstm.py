@@ -61,17 +61,80 @@ class LSTMLayer(hk.Module):
         gates = jnp.matmul(x, w_i, precision=jax.lax.Precision.HIGHEST) + b  # [B, F, 4D]
         inside = rows.mask(frames)
 
-        def step(
-            carry: LSTMState, inputs: tuple[jax.Array, jax.Array]
-        ) -> tuple[LSTMState, jax.Array]:
-            h, c = carry
-            gates, keep = inputs
-            gates = gates + jnp.matmul(h, w_h, precision=jax.lax.Precision.HIGHEST)
-            i, f, g, o = jnp.split(gates, 4, axis=-1)
-            new_c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            new_h = jax.nn.sigmoid(o) * jnp.tanh(new_c)
-            return (jnp.where(keep, new_h, h), jnp.where(keep, new_c, c)), new_h
-
-        by_frame = (jnp.swapaxes(gates, 0, 1), jnp.swapaxes(inside, 0, 1))
-        last, y = jax.lax.scan(step, (h, c), by_frame)
+        by_frame = jnp.swapaxes(gates, 0, 1), jnp.swapaxes(inside, 0, 1)
+        y, last = _recur(*by_frame, w_h, (h, c))
         return jnp.swapaxes(y, 0, 1), last
+
+
+@jax.custom_vjp
+def _recur(
+    gates: jax.Array, inside: jax.Array, w_h: jax.Array, state: LSTMState
+) -> tuple[jax.Array, LSTMState]:
+    """The recurrence over frames: gates [F, B, 4D] before the product with h -> h [F, B, D].
+
+    Its gradient, by hand, takes that of w_h as one product over all frames: what differentiates a
+    scan would add up a matrix of that size with every frame.
+    """
+    y, last, _ = _scan(gates, inside, w_h, state)
+    return y, last
+
+
+def _scan(
+    gates: jax.Array, inside: jax.Array, w_h: jax.Array, state: LSTMState
+) -> tuple[jax.Array, LSTMState, tuple[jax.Array, ...]]:
+    """Gives every h [F, B, D], the last state, and h, c before each frame with its gates."""
+
+    def step(
+        carry: LSTMState, inputs: tuple[jax.Array, jax.Array]
+    ) -> tuple[LSTMState, tuple[jax.Array, ...]]:
+        h, c = carry
+        gates, keep = inputs
+        gates = gates + jnp.matmul(h, w_h, precision=jax.lax.Precision.HIGHEST)
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        new_c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        new_h = jax.nn.sigmoid(o) * jnp.tanh(new_c)
+        carry = jnp.where(keep, new_h, h), jnp.where(keep, new_c, c)
+        return carry, (new_h, h, c, gates)
+
+    last, (y, *saved) = jax.lax.scan(step, state, (gates, inside))
+    return y, last, tuple(saved)
+
+
+def _recur_forward(
+    gates: jax.Array, inside: jax.Array, w_h: jax.Array, state: LSTMState
+) -> tuple[tuple[jax.Array, LSTMState], tuple[jax.Array, ...]]:
+    y, last, saved = _scan(gates, inside, w_h, state)
+    return (y, last), (inside, w_h, *saved)
+
+
+def _recur_backward(
+    saved: tuple[jax.Array, ...], gradient: tuple[jax.Array, LSTMState]
+) -> tuple[jax.Array, None, jax.Array, LSTMState]:
+    inside, w_h, hs, cs, gates = saved
+    dy, dlast = gradient
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+    tanh_c = jnp.tanh(f * cs + i * g)
+    # What each gate's gradient is for one of c (i, f, g) and of h (o), and that of c for one of h.
+    by_gate = jnp.concatenate([g * i * (1 - i), cs * f * (1 - f), i * (1 - g * g)], axis=-1)
+    by_o = tanh_c * o * (1 - o)
+    h_to_c = o * (1 - tanh_c * tanh_c)
+    # Kept transposed: products with it as it is are three times slower on CPU.
+    back = jax.lax.optimization_barrier(w_h.T)
+
+    def step(carry: LSTMState, inputs: tuple[jax.Array, ...]) -> tuple[LSTMState, jax.Array]:
+        dh_next, dc_next = carry
+        dy, keep, f, by_gate, by_o, h_to_c = inputs
+        dh = dy + jnp.where(keep, dh_next, 0)
+        dc = jnp.where(keep, dc_next, 0) + dh * h_to_c
+        dgates = jnp.concatenate([jnp.tile(dc, 3) * by_gate, dh * by_o], axis=-1)
+        dh = jnp.matmul(dgates, back, precision=jax.lax.Precision.HIGHEST)
+        carry = jnp.where(keep, 0, dh_next) + dh, jnp.where(keep, 0, dc_next) + dc * f
+        return carry, dgates
+
+    first, dgates = jax.lax.scan(step, dlast, (dy, inside, f, by_gate, by_o, h_to_c), reverse=True)
+    dw_h = jnp.einsum("fbd,fbe->de", hs, dgates, precision=jax.lax.Precision.HIGHEST)
+    return dgates, None, dw_h, first
+
+
+_recur.defvjp(_recur_forward, _recur_backward)

@@ -56,6 +56,9 @@ def pad_block(
     """
     chex.assert_rank(x, 3)
     batch, steps, channels = x.shape
+    chex.assert_is_divisible(steps, stride)
+    if rows.is_full:
+        return _pad_full(x, left, right, mode), x[:, :0], 0
     room = right + stride - 1
     lag, before = 0, left
     if right and not rows.is_whole:
@@ -77,6 +80,17 @@ def pad_block(
     context = rows_lib.time_slice(padded, rows.stop, before)
     first = before - left - lag
     return padded[:, first : first + left + steps + right], context, lag
+
+
+def _pad_full(x: jax.Array, left: int, right: int, mode: str) -> jax.Array:
+    """The padding of rows that fill their block, in few steps that a gradient goes through fast."""
+    widths = ((0, 0), (left, right), (0, 0))
+    if mode == "constant":
+        return jnp.pad(x, widths)
+    steps = x.shape[1]
+    zeros = max(0, max(left, right) + 1 - steps)
+    padded = jnp.pad(jnp.pad(x, ((0, 0), (0, zeros), (0, 0))), widths, mode="reflect")
+    return padded[:, : left + steps + right]
 
 
 def _head(padded: jax.Array, rows: rows_lib.Rows, before: int, left: int, mode: str) -> jax.Array:

@@ -31,6 +31,7 @@ class Rows:
       stop: int32 [B], one past the steps that are there: the next block goes on from it.
       lag: steps by which the stream lags behind the audio, 0 for whole rows and causal networks.
       is_whole: every row starts and ends in this block, and layers need not wait for what comes.
+      is_full: every row is whole and fills the block, so that layers need not look where it ends.
     """
 
     start: jax.Array
@@ -38,6 +39,13 @@ class Rows:
     stop: jax.Array
     lag: int = 0
     is_whole: bool = False
+    is_full: bool = False
+
+    @classmethod
+    def full(cls, batch: int, steps: int) -> Rows:
+        """Rows that fill a block of `steps` steps."""
+        begin, end = jnp.zeros((batch,), jnp.int32), jnp.full((batch,), steps)
+        return cls(begin, end, end, is_whole=True, is_full=True)
 
     def downsampled(self, stride: int, lag: int = 0) -> Rows:
         """The rows after a convolution that waits for `lag` more steps.
@@ -67,6 +75,8 @@ class Rows:
 
     def mask(self, size: int) -> jax.Array:
         """Bool [B, size, 1]: True where a step is there and belongs to its row."""
+        if self.is_full:
+            return jnp.ones((self.start.shape[0], size, 1), bool)
         steps = jnp.arange(size)
         inside = (steps >= self.start[:, None]) & (steps < self.end[:, None])
         return (inside & (steps < self.stop[:, None]))[..., None]
