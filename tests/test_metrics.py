@@ -1,0 +1,390 @@
+"""Metrics against closed forms, torch, transformers and ViSQOL's own package."""
+
+import functools
+import pathlib
+import sys
+import warnings
+from unittest import mock
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+import visqol as visqol_python
+from absl.testing import parameterized
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import audio_utils
+
+from encodec_hk.evaluation import metrics
+
+CLIPS = pathlib.Path(__file__).parents[1] / "assets" / "clips"
+METRICS = {
+    "si_snr": metrics.si_snr,
+    "si_snr_windows": functools.partial(metrics.si_snr_windows, sample_rate=24000),
+    "mel_distance": functools.partial(metrics.mel_distance, sample_rate=24000),
+    "visqol": functools.partial(metrics.visqol, sample_rate=24000),
+}
+
+
+def normal(shape, seed=0, scale=0.1):
+    return scale * np.random.default_rng(seed).standard_normal(shape)
+
+
+def at_snr(reference, decibels, seed=1):
+    """The reference [T, C] and noise that much quieter, orthogonal to it and without a mean."""
+    centred = reference - reference.mean(axis=0)
+    noise = normal(reference.shape, seed)
+    noise -= noise.mean(axis=0)
+    noise -= np.sum(noise * centred, axis=0) / np.sum(centred**2, axis=0) * centred
+    loudness = np.sqrt(np.sum(centred**2, axis=0) / np.sum(noise**2, axis=0))
+    return reference + noise * loudness * 10 ** (-np.asarray(decibels) / 20)
+
+
+@functools.cache
+def clip(name, sample_rate, seconds=3.0):
+    """The first seconds of a clip at another rate, mono, float64 [T], of 16 bits."""
+    samples, rate = soundfile.read(CLIPS / f"{name}.flac", always_2d=True)
+    samples = soxr.resample(samples.mean(axis=1), rate, sample_rate)[: round(seconds * sample_rate)]
+    return np.rint(samples * 2**15) / 2**15
+
+
+class InputsTest(parameterized.TestCase):
+    @parameterized.product(
+        metric=list(METRICS),
+        pair=(
+            (np.ones((5, 1)), np.ones((5, 2))),
+            (np.ones((5, 1)), np.ones(5)),
+            (np.ones((5, 1)), np.ones((4, 1))),
+            (np.ones((2, 5, 1)), np.ones((2, 5, 1))),
+            (np.ones((0, 2)), np.ones((0, 2))),
+            (np.ones((5, 0)), np.ones((5, 0))),
+            (np.float32(1), np.float32(1)),
+        ),
+    )
+    def test_shapes(self, metric, pair):
+        with self.assertRaisesRegex(
+            ValueError, r"^reference and estimate: got shapes \(.*\[T, C\]"
+        ):
+            METRICS[metric](*pair)
+
+    @parameterized.product(metric=list(METRICS), value=(np.nan, np.inf, -np.inf))
+    def test_finite(self, metric, value):
+        good, bad = np.ones((48000, 1)), np.ones((48000, 1))
+        bad[7] = value
+        with self.assertRaisesRegex(ValueError, "^reference: got samples that are NaN or infinite"):
+            METRICS[metric](bad, good)
+        with self.assertRaisesRegex(ValueError, "^estimate: got samples that are NaN or infinite"):
+            METRICS[metric](good, bad)
+
+    @parameterized.parameters(*METRICS)
+    def test_integers(self, metric):
+        with self.assertRaisesRegex(
+            ValueError, "^estimate: got samples of int16, must be of a flo"
+        ):
+            METRICS[metric](np.ones(5, np.float32), np.ones(5, np.int16))
+
+    @parameterized.parameters("si_snr_windows", "mel_distance", "visqol")
+    def test_rates(self, metric):
+        with self.assertRaisesRegex(ValueError, "^sample_rate: got 0, must be above 0"):
+            METRICS[metric](np.ones(5), np.ones(5), sample_rate=0)
+
+    @parameterized.parameters(*METRICS)
+    def test_one_channel_is_none_and_arrays_are_left_alone(self, metric):
+        reference, estimate = normal(48000, 0), normal(48000, 1)
+        copies = reference.copy(), estimate.copy()
+        value = METRICS[metric](reference, estimate)
+        self.assertIsInstance(value, float)
+        self.assertEqual(METRICS[metric](reference[:, None], estimate[:, None]), value)
+        np.testing.assert_array_equal((reference, estimate), copies)
+
+
+class SiSnrTest(parameterized.TestCase):
+    def test_by_hand(self):
+        # Without its mean the reference is (1, -1, 1, -1); the estimate is twice that and
+        # (1, 1, -1, -1): 4 to 1 in energy.
+        reference = np.array([3.0, 1.0, 3.0, 1.0])
+        estimate = np.array([3.0, -1.0, 1.0, -3.0])
+        self.assertAlmostEqual(metrics.si_snr(reference, estimate), 10 * np.log10(4), places=12)
+
+    @parameterized.parameters(-30.0, 0.0, 10.0, 90.0)
+    def test_known(self, decibels):
+        reference = normal((5000, 1)) + 0.3
+        estimate = at_snr(reference, decibels)
+        self.assertAlmostEqual(metrics.si_snr(reference, estimate), decibels, places=6)
+
+    def test_channels_are_averaged(self):
+        reference = normal((5000, 2)) * [1.0, 0.01]
+        estimate = at_snr(reference, [10.0, 4.0])
+        self.assertAlmostEqual(metrics.si_snr(reference, estimate), 7.0, places=8)
+
+    @given(st.floats(-1e3, 1e3).filter(lambda x: abs(x) > 1e-3), st.floats(-2, 2))
+    def test_volume_polarity_and_offset_make_no_difference(self, gain, offset):
+        reference = normal((1000, 1))
+        estimate = at_snr(reference, 10.0)
+        self.assertAlmostEqual(metrics.si_snr(reference, gain * estimate + offset), 10.0, places=6)
+        self.assertAlmostEqual(metrics.si_snr(gain * reference + offset, estimate), 10.0, places=6)
+
+    def test_torch(self):
+        pair = normal((2, 3000, 2), scale=1.0)
+        s, e = (torch.tensor(x - x.mean(axis=0)) for x in pair)
+        target = (s * e).sum(0) / s.square().sum(0) * s
+        expected = 20 * torch.log10(target.norm(dim=0) / (e - target).norm(dim=0))
+        self.assertAlmostEqual(metrics.si_snr(*pair), expected.mean().item(), places=10)
+
+    def test_limits(self):
+        reference = normal((1000, 2)).astype(np.float32)
+        self.assertEqual(metrics.si_snr(reference, reference), 100.0)
+        self.assertEqual(metrics.si_snr(reference, 0.3 * reference), 100.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            self.assertEqual(metrics.si_snr(reference, np.zeros_like(reference)), -100.0)
+            constant = np.full((1000, 2), 0.1)  # whose mean is not 0.1 in floating point
+            self.assertEqual(metrics.si_snr(reference, constant), -100.0)
+            self.assertTrue(np.isnan(metrics.si_snr(constant, reference)))
+            self.assertTrue(np.isnan(metrics.si_snr(0 * reference, 0 * reference)))
+            self.assertTrue(np.isnan(metrics.si_snr(np.ones(1), np.ones(1))))
+
+    def test_silent_channels_do_not_count(self):
+        reference = normal((5000, 2))
+        estimate = at_snr(reference, 10.0)
+        self.assertAlmostEqual(metrics.si_snr(reference * [1, 0], estimate), 10.0, places=8)
+
+
+class SiSnrWindowsTest(parameterized.TestCase):
+    # Less audiocraft's SISNR(sample_rate, segment=5, overlap=0.5) of the same float64 arrays.
+    @parameterized.parameters(
+        (24000, 1, 1, -0.029188337367045403),
+        (24000, 59999, 1, 13.963794683322178),
+        (24000, 60000, 1, 14.022845882507099),
+        (24000, 60001, 2, 7.277390210464265),
+        (24000, 120000, 1, 13.999250110066821),
+        (24000, 120001, 1, 9.436078586001155),
+        (44100, 500001, 2, 13.975535590983068),
+        (101, 1117, 2, 14.03330634400927),
+    )
+    def test_audiocraft(self, sample_rate, steps, channels, expected):
+        reference, estimate = self.pairs()[sample_rate, steps]
+        self.assertEqual(reference.shape, (steps, channels))
+        value = metrics.si_snr_windows(reference, estimate, sample_rate)
+        self.assertAlmostEqual(value, expected, places=9)
+
+    @staticmethod
+    @functools.cache
+    def pairs():
+        """The signals that the values above are of, drawn one after the other."""
+        rng = np.random.default_rng(0)
+        found = {}
+        for rate, steps, channels in (
+            (24000, 1, 1),
+            (24000, 59999, 1),
+            (24000, 60000, 1),
+            (24000, 60001, 2),
+            (24000, 120000, 1),
+            (24000, 120001, 1),
+            (44100, 500001, 2),
+            (101, 1117, 2),
+        ):
+            reference = rng.normal(size=(steps, channels)) * 0.1
+            noise = rng.normal(size=(steps, channels)) * 0.02
+            found[rate, steps] = reference, reference + noise
+        return found
+
+    def test_the_mean_over_windows(self):
+        parts = [normal((500, 1), seed, scale=1e3) for seed in range(3)]
+        reference = np.concatenate(parts)
+        estimate = np.concatenate(
+            [at_snr(p, db) for p, db in zip(parts, (10, 20, 40), strict=True)]
+        )
+        windows = [slice(start, start + 1000) for start in (0, 500)]
+        expected = [metrics.si_snr(reference[w], estimate[w]) for w in windows]
+        last = [np.pad(x[1000:], ((0, 500), (0, 0))) for x in (reference, estimate)]
+        expected.append(metrics.si_snr(*last))
+        value = metrics.si_snr_windows(reference, estimate, 100, window_seconds=10.0)
+        self.assertAlmostEqual(value, np.mean(expected), places=6)
+
+    def test_silence_is_finite(self):
+        silence, sound = np.zeros(1000), normal(1000)
+        self.assertEqual(metrics.si_snr_windows(silence, silence, 100), 0.0)
+        self.assertEqual(metrics.si_snr_windows(sound, silence, 100), 0.0)
+        self.assertLess(metrics.si_snr_windows(silence, sound, 100), -40.0)
+        self.assertGreater(metrics.si_snr_windows(sound, sound, 100), 40.0)
+
+    @parameterized.parameters(0.0, -1.0, 0.019, float("nan"), float("inf"))
+    def test_windows_of_no_samples(self, seconds):
+        with self.assertRaisesRegex(
+            ValueError, "^window_seconds: got .* at 100 Hz, must be two sam"
+        ):
+            metrics.si_snr_windows(np.ones(5), np.ones(5), 100, window_seconds=seconds)
+
+
+def reference_filters(sample_rate, window, bands):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that bands are empty
+        return audio_utils.mel_filter_bank(
+            window // 2 + 1, bands, 0.0, sample_rate / 2, sample_rate, norm=None, mel_scale="htk"
+        )
+
+
+class MelDistanceTest(parameterized.TestCase):
+    @parameterized.product(sample_rate=(16000, 24000, 44100, 48000), window=(64, 512, 2048))
+    def test_filters_equal_transformers(self, sample_rate, window):
+        filters = metrics.mel_filters(sample_rate, window, 64)
+        expected = reference_filters(sample_rate, window, 64)
+        self.assertEqual(filters.shape, (window // 2 + 1, 64))
+        np.testing.assert_allclose(filters, expected, rtol=0, atol=1e-11)
+        self.assertGreater(filters.max(), 0.9)
+
+    @parameterized.parameters((24000, 1, 2), (16000, 63, 1), (44100, 5001, 2), (24000, 24000, 1))
+    def test_torch(self, sample_rate, steps, channels):
+        pair = normal((2, steps, channels)) * np.array([1.0, 0.02])[:, None, None]
+        distances = []
+        for window in (64, 128, 256, 512, 1024, 2048):
+            filters = torch.tensor(reference_filters(sample_rate, window, 64))
+            filters = filters[:, filters.sum(0) > 0]
+            edge = window - window // 4
+            rest = -steps % (window // 4)
+            spectra = torch.stft(
+                torch.nn.functional.pad(torch.tensor(pair).swapaxes(1, 2), (edge, edge + rest))
+                .flatten(0, 1),
+                n_fft=window,
+                hop_length=window // 4,
+                window=torch.hann_window(window, dtype=torch.float64),
+                center=False,
+                return_complex=True,
+            )  # fmt: skip
+            energy = torch.hann_window(window, dtype=torch.float64).square().sum()
+            mels = torch.einsum("xfn,fm->xmn", spectra.abs() / energy.sqrt(), filters)
+            logs = mels.clamp(min=1e-5).log10().unflatten(0, (2, channels))
+            distances.append((logs[0] - logs[1]).abs().mean().item())
+        value = metrics.mel_distance(*pair, sample_rate)
+        self.assertAlmostEqual(value, np.mean(distances), places=10)
+
+    def test_a_factor_of_ten_is_one(self):
+        reference = normal((48000, 2), scale=1.0)
+        self.assertEqual(metrics.mel_distance(reference, reference, 48000), 0.0)
+        self.assertEqual(metrics.mel_distance(reference, -reference, 48000), 0.0)
+        for louder in (10.0, 0.1):
+            value = metrics.mel_distance(reference, louder * reference, 48000)
+            self.assertAlmostEqual(value, 1.0, places=3)  # the floor touches the lowest bins
+
+    def test_below_the_floor_is_silence(self):
+        quiet, silence = normal((4800, 1), scale=1e-7), np.zeros((4800, 1))
+        self.assertEqual(metrics.mel_distance(quiet, silence, 24000), 0.0)
+        self.assertGreater(metrics.mel_distance(1e5 * quiet, silence, 24000), 2.0)
+
+    def test_blocks_make_no_difference(self):
+        reference, estimate = normal((30000, 2)), normal((30000, 2), 1, 0.01)
+        expected = metrics.mel_distance(reference, estimate, 24000)
+        with mock.patch.object(metrics, "_BLOCK", 3000):
+            value = metrics.mel_distance(reference, estimate, 24000)
+        self.assertAlmostEqual(value, expected, places=12)
+
+    def test_grows_with_noise(self):
+        reference = clip("speech_reading", 24000)
+        noise = normal(len(reference), scale=1.0)
+        values = [metrics.mel_distance(reference, reference + s * noise, 24000) for s in SCALES]
+        self.assertEqual(values, sorted(values))
+        self.assertGreater(values[0], 0.0)
+
+
+SCALES = (1e-4, 3e-4, 1e-3)
+
+
+class VisqolTest(parameterized.TestCase):
+    @parameterized.parameters("music_tabla", "speech_reading")
+    def test_falls_with_noise(self, name):
+        reference = clip(name, 24000)
+        noise = normal(len(reference), scale=1.0)
+        # Google's conformance case of a castanet and itself has 4.7321; so has any signal.
+        best = metrics.visqol(reference, reference, 24000)
+        self.assertAlmostEqual(best, 4.7321, places=4)
+        values = [metrics.visqol(reference, reference + s * noise, 24000) for s in SCALES]
+        self.assertEqual([best, *values], sorted([best, *values], reverse=True))
+        self.assertLess(values[-1], 4.0)
+        self.assertGreater(values[-1], 1.0)
+
+    @parameterized.parameters(("audio", 48000), ("speech", 16000))
+    def test_equals_the_package(self, mode, rate):
+        api = visqol_python.VisqolApi()
+        api.create(mode=mode, use_lattice_model=mode == "speech")
+
+        # Of 16 bits at the rate of the mode: nothing to prepare.
+        reference = clip("speech_reading", rate)
+        estimate = np.rint((reference + normal(len(reference), scale=5e-4)) * 2**15) / 2**15
+        expected = api.measure_from_arrays(reference, estimate, rate).moslqo
+        self.assertEqual(metrics.visqol(reference, estimate, rate, mode, pad_seconds=0), expected)
+
+        # Loud stereo at another rate: everything to prepare.
+        pair = [np.stack([x, 0.5 * x], axis=1) for x in (reference, estimate)]
+        pair = [soxr.resample(6 * x.astype(np.float32), rate, 22050) for x in pair]
+        self.assertGreater(np.abs(pair[0]).max(), 1.0)
+        prepared = []
+        for samples in pair:
+            samples = np.clip(soxr.resample(samples, 22050, rate).astype(np.float64), -0.99, 0.99)
+            samples = np.rint(samples * 32768) / 32768
+            silence = np.zeros(rate // 2)
+            prepared.append(np.concatenate([silence, samples.mean(axis=1), silence]))
+        expected = api.measure_from_arrays(*prepared, rate).moslqo
+        value = metrics.visqol(*pair, 22050, mode)
+        self.assertAlmostEqual(value, expected, places=9)
+        self.assertLess(value, 4.7)
+
+    def test_speech_mode(self):
+        reference = clip("speech_reading", 16000)
+        noise = normal(len(reference), scale=1.0)
+        scales = (0.0, 1e-3, 1e-2)
+        values = [metrics.visqol(reference, reference + s * noise, 16000, "speech") for s in scales]
+        self.assertGreater(values[0], 4.3)
+        self.assertEqual(values, sorted(values, reverse=True))
+        self.assertLess(values[-1], 2.0)
+
+    @parameterized.parameters("audio", "speech")
+    def test_silence(self, mode):
+        rate = metrics.VISQOL_RATES[mode]
+        sound, silence = clip("speech_reading", rate), np.full(3 * rate, 1e-6)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            self.assertTrue(np.isnan(metrics.visqol(silence, sound, rate, mode)))
+            self.assertTrue(np.isnan(metrics.visqol(silence, silence, rate, mode)))
+            self.assertEqual(metrics.visqol(sound, silence, rate, mode), 1.0)
+
+    @parameterized.parameters(("audio", 46080), ("speech", 10240))
+    def test_the_shortest(self, mode, shortest):
+        rate = metrics.VISQOL_RATES[mode]
+        sound = clip("speech_reading", rate)[rate:]
+        score = functools.partial(metrics.visqol, sample_rate=rate, mode=mode, pad_seconds=0)
+        self.assertGreater(score(sound[:shortest], sound[:shortest]), 4.0)
+        with self.assertRaisesRegex(
+            ValueError, f"^got .* s of audio and 0 s .* {mode} mode needs 0"
+        ):
+            score(sound[: shortest - 1], sound[: shortest - 1])
+        # Silence around makes up for what is missing.
+        self.assertGreater(metrics.visqol(sound[:10], sound[:10], rate, mode), 1.0)
+
+    def test_bad_settings(self):
+        with self.assertRaisesRegex(
+            ValueError, "^mode: got 'music', must be one of audio, speech$"
+        ):
+            metrics.visqol(np.ones(5), np.ones(5), 24000, "music")
+        with self.assertRaisesRegex(ValueError, "^pad_seconds: got -1, must be 0 or more$"):
+            metrics.visqol(np.ones(5), np.ones(5), 24000, pad_seconds=-1)
+
+    @parameterized.parameters(
+        ("audio", "visqol"), ("speech", "visqol"), ("speech", "ai_edge_litert.interpreter")
+    )
+    def test_what_is_not_installed(self, mode, module):
+        sound = normal(48000)
+        metrics._visqol_model.cache_clear()
+        self.addCleanup(metrics._visqol_model.cache_clear)
+        with (
+            mock.patch.dict(sys.modules, {module: None}),
+            self.assertRaisesRegex(ValueError, r'^ViSQOL is not .*"encodec-hk\[evaluate\]".*$'),
+        ):
+            metrics.visqol(sound, sound, 24000, mode)
+
+    def test_models_are_loaded_once(self):
+        sound = clip("speech_reading", 48000)
+        metrics.visqol(sound, sound, 48000)
+        with mock.patch.object(visqol_python.VisqolApi, "create", side_effect=AssertionError):
+            metrics.visqol(sound, sound, 48000)
