@@ -1,4 +1,4 @@
-"""Modules that only conversion needs, imported when they are."""
+"""Modules of optional dependencies, imported when they are needed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import importlib
 from types import ModuleType
 
 
-def require(module: str) -> ModuleType:
-    """Imports a module of the `convert` extra.
+def require(module: str, extra: str = "convert") -> ModuleType:
+    """Imports a module that an extra of this project brings.
 
     Raises:
       ValueError: it is not installed; the message says how to install it.
@@ -15,6 +15,7 @@ def require(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
+        what = {"convert": "conversion", "train": "training"}[extra]
         raise ValueError(
-            f"conversion needs {error.name or module}: pip install '.[convert]'"
+            f"{what} needs {error.name or module}: pip install '.[{extra}]'"
         ) from error

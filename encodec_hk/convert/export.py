@@ -8,7 +8,7 @@ import pathlib
 import ml_collections
 
 from encodec_hk import checkpoint
-from encodec_hk.convert import extras
+from encodec_hk import extras
 from encodec_hk.convert import names
 from encodec_hk.convert import pytorch
 from encodec_hk.convert import weights

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 import numpy as np
 
-from encodec_hk.convert import extras
+from encodec_hk import extras
 from encodec_hk.convert import names
 from encodec_hk.convert import settings
 from encodec_hk.convert import weights

@@ -15,7 +15,7 @@ from typing import Any
 import ml_collections
 
 from encodec_hk import config as config_lib
-from encodec_hk.convert import extras
+from encodec_hk import extras
 
 
 @dataclasses.dataclass(frozen=True)

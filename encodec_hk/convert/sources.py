@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from encodec_hk.convert import extras
+from encodec_hk import extras
 from encodec_hk.convert import names
 from encodec_hk.convert import settings as settings_lib
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from encodec_hk import codec as codec_lib
-from encodec_hk.convert import extras
+from encodec_hk import extras
 
 if TYPE_CHECKING:
     import transformers
