@@ -1,0 +1,1 @@
+"""Training: losses, codebooks, data and the loop."""
