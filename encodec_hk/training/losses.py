@@ -1,0 +1,76 @@
+"""Reconstruction losses (Section 3.4 of arXiv 2210.13438).
+
+Shapes: B items, T samples, C audio channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from encodec_hk import spectrogram
+
+FLOOR = 1e-5  # of power under the logarithm, as in audiocraft
+
+
+def time_l1(audio: jax.Array, output: jax.Array) -> jax.Array:
+    """Mean absolute difference of samples, of audio and output [B, T, C]."""
+    chex.assert_equal_shape([audio, output])
+    return jnp.mean(jnp.abs(audio - output))
+
+
+def time_l2(audio: jax.Array, output: jax.Array) -> jax.Array:
+    """Mean squared difference of samples, of audio and output [B, T, C]."""
+    chex.assert_equal_shape([audio, output])
+    return jnp.mean(jnp.square(audio - output))
+
+
+def multi_scale_mel(
+    audio: jax.Array,
+    output: jax.Array,
+    *,
+    sample_rate: int,
+    windows: Sequence[int],
+    num_mels: int,
+) -> jax.Array:
+    """L1 and L2 distance of mel spectrograms, over several windows.
+
+    The mean over windows of mean|S(x) - S(y)| + mean(log10 S(x) - log10 S(y))^2, where S are mel
+    spectrograms of the power of a normalised STFT, with a floor under the logarithm. The paper
+    leaves open which of its two terms is of logarithms, and of what; this is audiocraft's reading,
+    with its `alphas` off. Its reflection at the ends is left out: crops have no ends of their own.
+    The floor matters: where it is far lower, the loss is all about noise that nobody hears.
+
+    Args:
+      audio: [B, T, C].
+      output: [B, T, C].
+      sample_rate: Hz.
+      windows: samples, each a multiple of 4; the hop is a quarter.
+      num_mels: mel bands of every window.
+    """
+    chex.assert_equal_shape([audio, output])
+    total = jnp.zeros((), audio.dtype)
+    for window in windows:
+        filters = spectrogram.mel_filters(sample_rate, window, num_mels)
+        filters = filters[:, filters.any(axis=0)]
+        share = filters.shape[1] / num_mels  # bands without a bin count as equal
+
+        mel_audio, mel_output = (
+            jnp.matmul(
+                _power(spectrogram.stft(signal, window)),
+                filters,
+                precision=jax.lax.Precision.HIGHEST,
+            )
+            for signal in (audio, output)
+        )
+        logs = jnp.log10(FLOOR + mel_audio) - jnp.log10(FLOOR + mel_output)
+        distance = jnp.mean(jnp.abs(mel_audio - mel_output)) + jnp.mean(jnp.square(logs))
+        total += share * distance
+    return total / len(windows)
+
+
+def _power(z: jax.Array) -> jax.Array:
+    return jnp.square(z.real) + jnp.square(z.imag)
