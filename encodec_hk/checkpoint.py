@@ -66,6 +66,7 @@ def save(
     source: str,
     source_sha256: str,
     licence: str,
+    half: bool = False,
 ) -> None:
     """Writes a checkpoint beside `path` and renames it, so that no half-written file is left.
 
@@ -77,6 +78,7 @@ def save(
       source: what the weights were read from, or how they were trained.
       source_sha256: hexadecimal SHA-256 of the source's file of weights, "" where there is none.
       licence: the licence of the weights.
+      half: whether to round the parameters to half precision, for half the size.
 
     Raises:
       ValueError: the parameters are not those of the config, or not finite.
@@ -94,6 +96,9 @@ def save(
         "licence": licence,
     }
     tensors = {key: np.ascontiguousarray(value) for key, value in _flatten(params).items()}
+    if half:
+        tensors = {key: value.astype(np.float16) for key, value in tensors.items()}
+        _check_finite({"half precision": tensors})
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -106,7 +111,7 @@ def save(
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
-    """Reads a checkpoint and checks it whole.
+    """Reads a checkpoint and checks it whole; parameters in half precision become float32.
 
     Raises:
       ValueError: the file is missing, damaged, of another format or version, or its tensors are
@@ -132,7 +137,10 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     with safetensors.safe_open(path, framework="numpy") as file:
         for key in file.keys():  # noqa: SIM118, the file is no mapping
             module, _, param = key.rpartition(".")
-            params.setdefault(module, {})[param] = file.get_tensor(key)
+            tensor = file.get_tensor(key)
+            if tensor.dtype == np.float16:  # how it is stored alone: computation is in float32
+                tensor = tensor.astype(np.float32)
+            params.setdefault(module, {})[param] = tensor
     try:
         check_params(params, expected_params(config))
         _check_finite(params)

@@ -6,6 +6,7 @@ import pathlib
 import tempfile
 from unittest import mock
 
+import chex
 import jax
 import numpy as np
 import safetensors
@@ -52,9 +53,9 @@ class CheckpointTest(parameterized.TestCase):
         self.path = self.folder / "model.safetensors"
         self.model = model_config()
 
-    def save(self, params=None, path=None):
+    def save(self, params=None, path=None, half=False):
         params = random_params(self.model) if params is None else params
-        checkpoint.save(path or self.path, params, self.model, **PROVENANCE)
+        checkpoint.save(path or self.path, params, self.model, half=half, **PROVENANCE)
         return params
 
     def rewrite(self, change):
@@ -101,6 +102,25 @@ class CheckpointTest(parameterized.TestCase):
         tensors = safetensors.numpy.load_file(self.path)
         self.assertIn("encoder/stage_0/residual_0/conv_0.w", tensors)
         self.assertEqual({str(value.dtype) for value in tensors.values()}, {"float32"})
+
+    def test_half_precision_on_disk(self):
+        params = self.save(half=True)
+        tensors = safetensors.numpy.load_file(self.path)
+        self.assertEqual({str(value.dtype) for value in tensors.values()}, {"float16"})
+
+        def rounded(value):
+            return np.asarray(value).astype(np.float16).astype(np.float32)
+
+        expected = jax.tree.map(rounded, dict(params))
+        loaded = checkpoint.load(self.path).params
+        jax.tree.map(np.testing.assert_array_equal, dict(loaded), expected)
+        chex.assert_trees_all_equal_dtypes(dict(loaded), expected)
+
+    def test_half_precision_that_overflows(self):
+        params = random_params(self.model)
+        params["encoder/conv_in"]["b"] = params["encoder/conv_in"]["b"] + 1e5
+        with self.assertRaisesRegex(ValueError, "NaN or infinity in .*encoder/conv_in.b"):
+            self.save(params, half=True)
 
     def test_makes_its_folder(self):
         self.save(path=self.folder / "new" / "folder" / "model.safetensors")
@@ -168,7 +188,7 @@ class CheckpointTest(parameterized.TestCase):
             del tensors["decoder/conv_out.b"]
             tensors["decoder/conv_out.gain"] = np.ones(3, np.float32)
             tensors["encoder/conv_in.w"] = tensors["encoder/conv_in.w"][:5]
-            tensors["quantizer.codebooks"] = tensors["quantizer.codebooks"].astype(np.float16)
+            tensors["quantizer.codebooks"] = tensors["quantizer.codebooks"].astype(np.float64)
 
         self.rewrite(change)
         self.assertEqual(
@@ -179,7 +199,7 @@ class CheckpointTest(parameterized.TestCase):
                 "- encoder/conv_in.w float32[7, 1, 4]",
                 "+ encoder/conv_in.w float32[5, 1, 4]",
                 "- quantizer.codebooks float32[8, 16, 8]",
-                "+ quantizer.codebooks float16[8, 16, 8]",
+                "+ quantizer.codebooks float64[8, 16, 8]",
             ],
         )
 
