@@ -1,6 +1,7 @@
 """EnCodec from the command line.
 
 python run.py infer IN [OUT]   sound through the codec and back: a file, a folder or a 'glob*'
+python run.py train            a variant, on audio of your own: --data, --workdir
 python run.py convert          a PyTorch checkpoint in, or one of ours out to transformers
 python run.py describe         the network of a config: shapes, parameters, rates, cost
 
@@ -19,43 +20,29 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-_SOUND = ("checkpoint", "bandwidth", "num_codebooks", "sample_format", "rescale", "force")
-COMMANDS = {  # the arguments and the flags of each
-    "infer": ("IN [OUT]", _SOUND),
-    "convert": ("", ("source", "output", "to", "verify", "licence")),
-    "describe": ("", ()),
-}
 _DEFAULT = f"--config={pathlib.Path(__file__).parent}/configs/encodec_24khz_small.py"
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The variant, configs/encodec_24khz_small.py by default.", lock_config=True
 )
-flags.DEFINE_string("checkpoint", None, "infer: the weights; without --config, with their own.")
-flags.DEFINE_float("bandwidth", None, "infer: kbps, a whole number of codebooks.")
-flags.DEFINE_integer("num_codebooks", None, "infer: the same as a number of codebooks.")
-flags.DEFINE_enum("sample_format", "int16", ["int16", "int24", "float32"], "infer: of the outputs.")
-flags.DEFINE_bool("force", False, "infer: overwrite the file that OUT names.")
-flags.DEFINE_bool("rescale", False, "infer: scale outputs above full scale, instead of clipping.")
-flags.DEFINE_string("source", None, "convert: a file, a transformers folder or a hub name.")
-flags.DEFINE_string("output", None, "convert: a .safetensors file; a folder of --to=transformers.")
-flags.DEFINE_enum("to", "haiku", ["haiku", "transformers"], "convert: the form to write.")
-flags.DEFINE_bool("verify", False, "convert: run PyTorch beside ours, print how far they agree.")
-flags.DEFINE_string("licence", None, "convert: of the weights, where it is not known.")
 
 
 def main(argv: list[str]) -> int:
     """Runs a command; returns its exit status."""
     logging.set_verbosity(logging.WARNING)  # else JAX tells of the devices that are not there
+    options = importlib.import_module("encodec_hk.commands.options")
     command, *arguments = argv[1:] or [""]
     try:
-        if command not in COMMANDS:
-            raise ValueError(f"command: got {command!r}, must be one of {', '.join(COMMANDS)}")
-        usage, names = COMMANDS[command]
+        if command not in options.COMMANDS:
+            raise ValueError(
+                f"command: got {command!r}, must be one of {', '.join(options.COMMANDS)}"
+            )
+        usage, names = options.COMMANDS[command]
         if len(arguments) not in ((1, 2) if usage else (0,)):
             hint = f"{usage} (a pattern in quotes)" if usage else "none"
             raise ValueError(f"{command}: got {len(arguments)} arguments, takes {hint}")
-        for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
-            if flag.present and flag.name != "config" and flag.name not in names:
-                raise ValueError(f"{command}: --{flag.name} is a flag of another command")
+        for name in options.FLAGS:
+            if flags.FLAGS[name].present and name not in names:
+                raise ValueError(f"{command}: --{name} is a flag of another command")
         importlib.import_module("encodec_hk.commands.interruption").install()
         module = importlib.import_module(f"encodec_hk.commands.{command}")
         settings = {name: flags.FLAGS[name].value for name in names}
@@ -79,6 +66,7 @@ def main(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> list[str]:
     """Parses the flags; whatever is wrong with them, or in a config file, is one line too."""
+    importlib.import_module("encodec_hk.commands.options")  # defines them
     try:
         arguments = flags.FLAGS(argv)
         _CONFIG.value.lock()  # a file that is not there shows here
@@ -95,6 +83,11 @@ def _failed(line: str, status: int = 2) -> int:
 
 
 if __name__ == "__main__":
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        # Large buffers in huge pages: else much of the time goes into page faults. glibc reads this
+        # once, as a process starts.
+        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        os.execv(sys.executable, sys.orig_argv)
     if not any(argument.lstrip("-").split("=")[0] == "config" for argument in sys.argv[1:]):
         sys.argv.insert(1, _DEFAULT)
     app.run(main, flags_parser=_parse)

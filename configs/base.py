@@ -69,4 +69,72 @@ def get_config() -> ml_collections.ConfigDict:
     # exact start of a stream needs (`encodec_hk.config.minimum_first_block`).
     inference.block_seconds = 1.0
 
+    config.training = _training()
     return config.lock()
+
+
+def _training() -> ml_collections.ConfigDict:
+    """The recipe of `run.py train`; [A] is audiocraft's `solver/compression` configuration."""
+    training = ml_collections.ConfigDict()
+    training.seed = 0
+    training.num_steps = 600_000  # [E] 4.3: 300 epochs of 2000 updates
+    training.batch_size = 64  # crops, of all devices together
+    training.crop_seconds = 1.0  # rounded up to whole frames
+    # What the networks compute in: "float32" or "bfloat16". Parameters, quantiser and losses
+    # are float32 either way.
+    training.dtype = "float32"
+
+    # Adam, of the generator and of the discriminator.
+    training.learning_rate = 3e-4
+    training.adam_betas = (0.5, 0.9)
+    training.schedule = "constant"  # or "cosine", which falls to zero at num_steps
+    training.warmup_steps = 0  # the learning rate rises from 0
+    # The gradient of the generator is scaled down to this norm; None: never.
+    training.max_gradient_norm = config_dict.placeholder(object)
+    # Of the moving average of the generator's parameters, which is what is validated and exported.
+    training.average_decay = 0.99  # [A]
+
+    # Weights of the losses: shares of the gradient's norm where the balancer is on ([E] 3.4). 0
+    # leaves a loss out.
+    losses = training.losses = ml_collections.ConfigDict()
+    losses.time_l1 = 0.1
+    losses.time_l2 = 0.0
+    losses.mel = 1.0
+    losses.adversarial = 3.0
+    losses.feature = 3.0
+    losses.commitment = 0.25  # a factor, outside the balancer
+    training.mel_windows = (32, 64, 128, 256, 512, 1024, 2048)  # samples, multiples of 4
+    training.num_mels = 64
+
+    balancer = training.balancer = ml_collections.ConfigDict()
+    balancer.enabled = True  # False: weights are factors
+    balancer.decay = 0.999  # of the moving average of the gradients' norms
+
+    codebooks = training.codebooks = ml_collections.ConfigDict()
+    codebooks.decay = 0.99  # of the moving averages
+    # Until this step latents are not quantised; then the codebooks start by k-means on its batch.
+    codebooks.first_step = 0
+    codebooks.kmeans_iterations = 50
+    # Entries used less than this share of the average use are restarted. [A]: fewer than 2 of the
+    # 64 * 75 vectors of a batch, of 1024 entries.
+    codebooks.restart_below = 0.43
+
+    discriminator = training.discriminator = ml_collections.ConfigDict()
+    discriminator.num_filters = 32
+    discriminator.windows = (2048, 1024, 512, 256, 128)  # samples
+    discriminator.first_step = 0  # until then, no discriminator and no loss of one
+    discriminator.update_probability = 2 / 3  # [E] 3.4; 1/2 at 48 kHz
+
+    data = training.data = ml_collections.ConfigDict()
+    # Probabilities of one source, and of the sum of two and of three ([E] 4.1).
+    data.mix_probabilities = (0.64, 0.24, 0.12)
+    data.gain_db = (-10.0, 6.0)  # drawn for every source ([E] 4.1)
+    data.num_workers = 4  # processes that read and resample; 0: threads
+
+    training.log_every = 50  # steps
+    training.checkpoint_every = 1000  # steps
+    training.num_checkpoints = 3  # the latest ones are kept
+    training.validate_every = 5000  # steps
+    training.validation_items = 16
+    training.validation_seconds = 5.0
+    return training

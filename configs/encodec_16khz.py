@@ -31,4 +31,12 @@ def get_config() -> ml_collections.ConfigDict:
     model.bandwidths = (2.2,)
 
     config.inference.bandwidth = 2.2
+
+    # audiocraft's `solver/compression/default.yaml`.
+    training = config.training
+    training.losses.mel = 2.0
+    training.losses.adversarial = 4.0
+    training.losses.feature = 4.0
+    training.mel_windows = (64, 128, 256, 512, 1024)
+    training.discriminator.update_probability = 1.0
     return config

@@ -29,4 +29,12 @@ def get_config() -> ml_collections.ConfigDict:
     model.normalize = True
     model.segment_seconds = 1.0
     model.overlap = 0.01
+
+    # Section 3.4: other weights, windows of the discriminator twice as long, and trained half as
+    # often as the generator.
+    training = config.training
+    training.losses.adversarial = 4.0
+    training.losses.feature = 4.0
+    training.discriminator.windows = (4096, 2048, 1024, 512, 256)
+    training.discriminator.update_probability = 1 / 2
     return config

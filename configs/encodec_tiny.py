@@ -22,4 +22,20 @@ def get_config() -> ml_collections.ConfigDict:
     model.latent_dim = 32
     model.num_codebooks = 8
     model.bandwidths = (1.5, 3.0, 6.0)
+
+    # To see training work within minutes on a CPU.
+    training = config.training
+    training.num_steps = 2000
+    training.batch_size = 4
+    training.crop_seconds = 0.25
+    training.learning_rate = 1e-3
+    training.adam_betas = (0.8, 0.95)
+    training.losses.time_l1 = 1.0
+    training.codebooks.first_step = 200
+    training.codebooks.restart_below = 0.1
+    training.discriminator.num_filters = 4
+    training.discriminator.first_step = 1000
+    training.data.num_workers = 0
+    training.validation_items = 2
+    training.validation_seconds = 2.0
     return config

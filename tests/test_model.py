@@ -20,6 +20,7 @@ from configs import encodec_48khz
 from configs import encodec_tiny
 from encodec_hk import config as config_lib
 from encodec_hk import model as model_lib
+from encodec_hk import quantizer
 from tests import networks
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "params.json"
@@ -284,3 +285,39 @@ class LookAheadTest(chex.TestCase):
         model = model_lib.build(networks.small(causal=False, norm="time_group_norm"))
         self.assertIsNone(model.encoder_state(2))
         self.assertIsNone(model.decoder_state(2))
+
+
+class FullRowsTest(parameterized.TestCase):
+    """Rows that fill their block, as crops do in training, have a shorter way to the same."""
+
+    @parameterized.product(
+        config=(
+            {},
+            {"causal": False, "shortcut": "identity", "pad_mode": "constant"},
+            {"causal": False, "norm": "time_group_norm", "channels": 2},
+        ),
+        frames=(1, 9),
+    )
+    def test_computes_what_rows_of_that_length_do(self, config, frames):
+        config = networks.small(**config)
+        model, params = model_lib.build(config), networks.random_params(config)
+        rng = np.random.default_rng(0)
+        audio = rng.standard_normal((2, 12 * frames, config.channels)).astype(np.float32)
+        latents = rng.standard_normal((2, frames, config.latent_dim)).astype(np.float32)
+        for block, x in ((model.embed_block, audio), (model.synthesize_block, latents)):
+            block = jax.jit(block)
+            counts = np.full(2, x.shape[1])
+            _, expected = block(params, None, x, counts, counts > 0)
+            state, found = block(params, None, x, None, None)
+            self.assertIsNone(state)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+    def test_synthesize_is_decode_from_latents(self):
+        config = networks.small()
+        model, params = model_lib.build(config), networks.random_params(config)
+        codes = np.random.default_rng(0).integers(0, 16, (2, 3, 9)).astype(np.int32)
+        counts, is_last = np.array([9, 4]), np.array([True, True])
+        latents = quantizer.decode(params["quantizer"]["codebooks"], codes)
+        _, expected = jax.jit(model.decode_block)(params, None, codes, counts, is_last)
+        _, found = jax.jit(model.synthesize_block)(params, None, latents, counts, is_last)
+        np.testing.assert_array_equal(found, expected)

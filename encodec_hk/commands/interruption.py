@@ -18,10 +18,27 @@ def install() -> None:
     signal.signal(signal.SIGTERM, _request)
 
 
+def postpone() -> None:
+    """Makes the first signal a request alone, for work that can stop between two steps of it."""
+    signal.signal(signal.SIGINT, _note)
+    signal.signal(signal.SIGTERM, _note)
+
+
+def is_requested() -> bool:
+    """Whether a signal has asked for the end."""
+    return _requested
+
+
 def check() -> None:
     """Raises KeyboardInterrupt where one was asked for."""
     if _requested:
         raise KeyboardInterrupt
+
+
+def _note(signum: int, frame: types.FrameType | None) -> None:
+    global _requested
+    _requested = True
+    install()  # who asks again does not want to wait
 
 
 def _request(signum: int, frame: types.FrameType | None) -> None:

@@ -1,0 +1,96 @@
+"""What a run writes down: a CSV file, TensorBoard, and the lines on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorboardX
+
+TABLES = ("metrics", "validation")
+
+
+class Logs:
+    """The logs of one run in its folder: `metrics.csv`, `validation.csv` and `tensorboard/`.
+
+    Rows after the step that a run goes on from are dropped, so that a run that was killed leaves
+    the same files as one that was not.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int):
+        """Opens the logs of a run that has done `step` steps."""
+        self._workdir = workdir
+        self._columns = {table: _drop_after(workdir / f"{table}.csv", step) for table in TABLES}
+        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def scalars(self, table: str, step: int, values: Mapping[str, float]) -> None:
+        """Adds a row to a table of TABLES; its columns are those of its first row, or more."""
+        for name, value in values.items():
+            self._board.add_scalar(f"{table}/{name}", value, step)
+        path, row = self._workdir / f"{table}.csv", {"step": step, **values}
+        columns = self._columns[table]
+        added = [name for name in row if name not in columns]
+        if added:  # the first row, or a loss that came later: then every row gets its column
+            columns += added
+            _write(path, columns, [*_read(path)[0], row])
+            return
+        with path.open("a", newline="") as file:
+            csv.DictWriter(file, columns, restval="").writerow(row)
+
+    def sound(self, name: str, step: int, audio: np.ndarray, sample_rate: int) -> None:
+        """Adds audio [T, C] and its spectrogram."""
+        self._board.add_audio(name, np.clip(audio, -1, 1), step, sample_rate)
+        self._board.add_image(f"{name}/spectrogram", picture(audio), step, dataformats="HW")
+
+    def flush(self) -> None:
+        """Brings what is written so far to the disk."""
+        self._board.flush()
+
+    def close(self) -> None:
+        """Ends the logs."""
+        self._board.close()
+
+
+def picture(audio: np.ndarray, window: int = 512, decibels: float = 80.0) -> np.ndarray:
+    """A spectrogram of audio [T, C] as an image, uint8 [bins, frames]: low frequencies below.
+
+    White is the largest magnitude, black what lies `decibels` or more under it.
+    """
+    mono = audio.mean(axis=1)
+    mono = np.pad(mono, (0, max(0, window - len(mono))))
+    windows = np.lib.stride_tricks.sliding_window_view(mono, window)[:: window // 4]
+    magnitude = np.abs(np.fft.rfft(windows * np.hanning(window), axis=1)).T[::-1]
+    level = 20 * np.log10(np.maximum(magnitude, 1e-9) / max(magnitude.max(), 1e-9))
+    return (255 * np.clip(1 + level / decibels, 0, 1)).astype(np.uint8)
+
+
+def _drop_after(path: pathlib.Path, step: int) -> list[str]:
+    """Drops the rows after a step, and a last one that was cut off; returns the columns."""
+    rows, columns = _read(path)
+    is_cut_off = bool(rows) and not path.read_bytes().endswith(b"\n")
+    whole = rows[: len(rows) - is_cut_off]
+    kept = [row for row in whole if int(row["step"]) <= step]
+    if len(kept) < len(rows):
+        _write(path, columns, kept)
+    return columns
+
+
+def _read(path: pathlib.Path) -> tuple[list[Mapping[str, Any]], list[str]]:
+    if not path.exists():
+        return [], []
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file, restval="")
+        return list(reader), list(reader.fieldnames or [])
+
+
+def _write(path: pathlib.Path, columns: list[str], rows: list[Mapping[str, Any]]) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)

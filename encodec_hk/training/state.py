@@ -1,0 +1,133 @@
+"""What a training run carries from step to step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from encodec_hk import config as config_lib
+from encodec_hk import model as model_lib
+from encodec_hk.training import balancer
+from encodec_hk.training import codebooks as codebooks_lib
+from encodec_hk.training import discriminator as discriminator_lib
+from encodec_hk.training import weight_norm
+
+BALANCED = ("time_l1", "time_l2", "mel", "adversarial", "feature")
+"""The losses on the output of the generator, by their names in `config.training.losses`."""
+ADVERSARIAL = ("adversarial", "feature")
+
+
+class State(NamedTuple):
+    """A pytree of arrays, equal on every device.
+
+    Attributes:
+      step: int32, steps done.
+      generator: parameters of encoder and decoder, with weight norm split (`weight_norm`).
+      average: their moving average.
+      optimizer: state of the generator's optimiser.
+      codebooks: state of the quantiser.
+      discriminator: its parameters.
+      discriminator_optimizer: state of its optimiser.
+      balancer: moving averages of the losses' gradient norms.
+    """
+
+    step: jax.Array
+    generator: Any
+    average: Any
+    optimizer: Any
+    codebooks: codebooks_lib.Codebooks
+    discriminator: Any
+    discriminator_optimizer: Any
+    balancer: Any
+
+
+def create(
+    config: ml_collections.ConfigDict, key: jax.Array, params: model_lib.Params | None = None
+) -> State:
+    """The state before the first step.
+
+    Args:
+      config: a whole config.
+      key: of the random parameters.
+      params: the networks to start from, as a checkpoint holds them. Without, parameters are drawn,
+        and the codebooks are zeros until `step.initialize`.
+    """
+    model, training = config.model, config.training
+    generator_key, discriminator_key = jax.random.split(key)
+    is_fresh = params is None
+    if params is None:
+        params = jax.jit(model_lib.build(model).init)(generator_key)
+    generator = {
+        module: jax.tree.map(jnp.asarray, dict(leaves))
+        for module, leaves in params.items()
+        if module != "quantizer"
+    }
+    if model.norm == "weight_norm":
+        generator = weight_norm.split(generator)
+    entries = jnp.asarray(params["quantizer"]["codebooks"])
+    if is_fresh:
+        entries = jnp.zeros_like(entries)
+    vectors = training.batch_size * crop_length(config) // config_lib.hop_length(model)
+    critic = weight_norm.split(jax.jit(discriminator(config).init)(discriminator_key))
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        generator=generator,
+        average=jax.tree.map(jnp.copy, generator),  # a buffer of its own, to be donated
+        optimizer=optimizer(training, training.max_gradient_norm).init(generator),
+        codebooks=codebooks_lib.start(entries, vectors),
+        discriminator=critic,
+        discriminator_optimizer=optimizer(training).init(critic),
+        balancer=balancer.init(BALANCED),
+    )
+
+
+def export(state: State, config: ml_collections.ConfigDict) -> dict[str, dict[str, jax.Array]]:
+    """The parameters of a checkpoint: the moving average, weight norm folded, and the codebooks."""
+    params = state.average
+    if config.model.norm == "weight_norm":
+        params = weight_norm.fold(params)
+    return {**params, "quantizer": {"codebooks": state.codebooks.entries}}
+
+
+def optimizer(
+    training: ml_collections.ConfigDict, max_gradient_norm: float | None = None
+) -> optax.GradientTransformation:
+    """Adam with the config's schedule, after clipping the gradient's norm if one is given."""
+    first, second = training.adam_betas
+    adam = optax.adam(schedule(training), b1=first, b2=second)
+    if max_gradient_norm is None:
+        return adam
+    return optax.chain(optax.clip_by_global_norm(max_gradient_norm), adam)
+
+
+def schedule(training: ml_collections.ConfigDict) -> optax.Schedule:
+    """The learning rate by step."""
+    rate, warmup = training.learning_rate, training.warmup_steps
+    if training.schedule == "cosine":
+        rest = optax.cosine_decay_schedule(rate, max(1, training.num_steps - warmup))
+    else:
+        rest = optax.constant_schedule(rate)
+    if not warmup:
+        return rest
+    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), rest], [warmup])
+
+
+def crop_length(config: ml_collections.ConfigDict) -> int:
+    """Samples of a crop: `crop_seconds`, rounded up to whole frames."""
+    hop = config_lib.hop_length(config.model)
+    samples = round(config.training.crop_seconds * config.model.sample_rate)
+    return -(-samples // hop) * hop
+
+
+def discriminator(config: ml_collections.ConfigDict) -> discriminator_lib.Discriminator:
+    """The discriminator of the config."""
+    settings = config.training.discriminator
+    return discriminator_lib.build(
+        channels=config.model.channels,
+        num_filters=settings.num_filters,
+        windows=settings.windows,
+    )

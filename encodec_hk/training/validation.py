@@ -1,0 +1,62 @@
+"""How good the model of a run is, on excerpts that it is not trained on."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+import numpy as np
+
+from encodec_hk import codec as codec_lib
+from encodec_hk.evaluation import metrics
+
+NUM_SOUNDS = 2  # excerpts whose renditions go into the logs
+
+
+def has_visqol() -> bool:
+    """Whether ViSQOL is installed."""
+    return importlib.util.find_spec("visqol") is not None
+
+
+class Result(NamedTuple):
+    """Means over the excerpts, and some of them to listen to.
+
+    Attributes:
+      values: of every metric at every bandwidth, "metric/kbps"; ViSQOL where it is installed.
+      sounds: audio [T, C] by name: the original and every bandwidth's rendition.
+    """
+
+    values: dict[str, float]
+    sounds: dict[str, np.ndarray]
+
+
+def validate(config: ml_collections.ConfigDict, params: Any, items: Sequence[np.ndarray]) -> Result:
+    """Codes excerpts at every bandwidth, and compares.
+
+    Args:
+      config: a whole config.
+      params: of its networks, as a checkpoint holds them.
+      items: excerpts [T, C] at the model's rate and channels.
+    """
+    codec = codec_lib.Codec(config.model, params)
+    rate = codec.sample_rate
+    values: dict[str, list[float]] = {}
+    sounds = {f"excerpt_{index}/original": item for index, item in enumerate(items[:NUM_SOUNDS])}
+    for bandwidth in config.model.bandwidths:
+        encoded = codec.encode(list(items), bandwidth=bandwidth)
+        decoded = codec.decode(encoded)
+        for index, item in enumerate(items):
+            output = decoded[index, : len(item)]
+            row = {
+                "si_snr": metrics.si_snr(item, output),
+                "mel_distance": metrics.mel_distance(item, output, rate),
+            }
+            if has_visqol() and len(item) >= metrics.VISQOL_SHORTEST["audio"] * rate:
+                row["visqol"] = metrics.visqol(item, output, rate)
+            for name, value in row.items():
+                values.setdefault(f"{name}/{bandwidth:g}", []).append(value)
+            if index < NUM_SOUNDS:
+                sounds[f"excerpt_{index}/{bandwidth:g}_kbps"] = output
+    return Result({name: float(np.nanmean(v)) for name, v in values.items()}, sounds)
