@@ -23,7 +23,7 @@ def run(*arguments, **settings):
 
 class RunTest(parameterized.TestCase):
     @parameterized.parameters(
-        ([], "command: got '', must be one of infer, convert, describe"),
+        ([], "command: got '', must be one of infer, convert, train, describe"),
         (["describe", "x"], "got 1 arguments, takes none"),
         (["infer", "a", "b", "c"], "takes IN [OUT] (a pattern in quotes)"),
         (["infer", CLIPS, "--verify"], "--verify is a flag of another command"),

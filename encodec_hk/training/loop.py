@@ -148,7 +148,12 @@ class Run:
         batches = self._batches()
         try:
             while self.step < training.num_steps:
-                batch = next(batches)
+                try:
+                    batch = next(batches)
+                except RuntimeError:  # what asked this process to stop has ended a worker
+                    if not is_stopped() or jax.process_count() > 1:
+                        raise
+                    break
                 audio = jax.make_array_from_process_local_data(self._split, batch)
                 if not self._has_codebooks and self.step >= training.codebooks.first_step:
                     self.state = self._step.initialize(self.state, audio)
