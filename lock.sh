@@ -3,13 +3,17 @@
 #
 # torch stands apart: its default build for Linux requires several gigabytes of CUDA packages, and a
 # lock compiled with it would list them all. The version alone leaves the choice of build to pip.
+#
+# uv takes no notice of the newest Python that a package allows, pip does: backports-strenum 1.3 ends
+# before Python 3.11.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 torch="torch==2.13.0"
-without_torch=$(mktemp)
-trap 'rm -f "$without_torch"' EXIT
+without_torch=$(mktemp) constraints=$(mktemp)
+trap 'rm -f "$without_torch" "$constraints"' EXIT
 echo "torch ; python_version < '3'" >"$without_torch"
+echo "backports-strenum<1.3" >"$constraints"
 
 compile() {
   local output=$1
@@ -18,7 +22,7 @@ compile() {
     echo "# Made by lock.sh from pyproject.toml ($*). Do not edit."
     uv pip compile pyproject.toml "$@" --quiet --no-header --no-annotate --no-strip-extras \
       --no-emit-index-url --no-emit-find-links --python-version 3.11 \
-      --override "$without_torch" "${upgrade[@]}"
+      --override "$without_torch" --constraint "$constraints" "${upgrade[@]}"
     echo "$torch"
   } >"$output.part"
   mv "$output.part" "$output"
