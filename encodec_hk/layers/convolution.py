@@ -176,9 +176,13 @@ class ConvTranspose(hk.Module):
 def _weights(
     kernel_size: int, channels: int, features: int, dtype: jnp.dtype, bias: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """The parameters w [kernel, channels, features] and b [bias], uniform by what they sum over."""
-    limit = (kernel_size * channels) ** -0.5
-    init = hk.initializers.RandomUniform(-limit, limit)
+    """The parameters w [kernel, channels, features] and b [bias].
+
+    They start so that signals keep their variance from layer to layer. (PyTorch's default, a third
+    of this one's variance and a random b, leaves latents that hardly change over time: the first
+    thousands of steps of training with small batches went into getting away from there.)
+    """
+    init = hk.initializers.VarianceScaling(1.0, "fan_in", "uniform")
     w = hk.get_parameter("w", (kernel_size, channels, features), dtype, init)
-    b = hk.get_parameter("b", (features if bias is None else bias,), dtype, init)
+    b = hk.get_parameter("b", (features if bias is None else bias,), dtype, jnp.zeros)
     return w, b

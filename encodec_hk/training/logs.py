@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import tensorboardX
 
@@ -53,6 +56,49 @@ class Logs:
     def close(self) -> None:
         """Ends the logs."""
         self._board.close()
+
+
+class Meter:
+    """Means of the metrics between two lines of the log, and the speed."""
+
+    def __init__(self, samples_per_step: int):
+        """Starts with no step; every one has so many samples, of all devices."""
+        self._samples = samples_per_step
+        self._metrics: list[Mapping[str, jax.Array]] = []
+        self._began: float | None = None
+        self._steps = 0
+
+    def restart(self) -> None:
+        """Leaves the time until the next step out of the speed."""
+        self._began = None
+
+    def add(self, metrics: Mapping[str, jax.Array]) -> None:
+        """Takes in the metrics of a step."""
+        self._metrics.append(metrics)
+        if self._began is None:  # the first step compiles: time starts after it
+            jax.block_until_ready(metrics)
+            self._began, self._steps = time.perf_counter(), 0
+        else:
+            self._steps += 1
+
+    def take(self, sample_rate: int) -> dict[str, float]:
+        """The means since the last call, and seconds of audio per second."""
+        metrics = jax.device_get(self._metrics)
+        elapsed = time.perf_counter() - (self._began or math.nan)
+        values: dict[str, float] = {}
+        for name in sorted(set().union(*metrics)):  # not all steps have all
+            if name == "is_finite":
+                continue
+            found = [row[name] for row in metrics if name in row]
+            mean = np.mean(found, axis=0)
+            if mean.ndim:
+                values |= {f"{name}/{index}": float(v) for index, v in enumerate(mean)}
+            else:
+                values[name] = float(mean)
+        if self._steps:
+            values["audio_per_second"] = self._steps * self._samples / sample_rate / elapsed
+        self._metrics, self._steps, self._began = [], 0, time.perf_counter()
+        return values
 
 
 def picture(audio: np.ndarray, window: int = 512, decibels: float = 80.0) -> np.ndarray:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -137,7 +135,7 @@ class Run:
         """
         training = self._training
         logs = logs_lib.Logs(self._workdir, self.step) if jax.process_index() == 0 else None
-        meter = _Meter(training.batch_size * state_lib.crop_length(self._config))
+        meter = logs_lib.Meter(training.batch_size * state_lib.crop_length(self._config))
         pending: tuple[int, Any, np.ndarray] | None = None
         bar = tqdm.tqdm(
             total=training.num_steps,
@@ -159,7 +157,11 @@ class Run:
                     self.state = self._step.initialize(self.state, audio)
                     self._has_codebooks = True
                 self.state, metrics = self._step(
-                    self.state, audio, quantized=self._has_codebooks, judged=self._is_judged()
+                    self.state,
+                    audio,
+                    quantized=self._has_codebooks,
+                    judged=self._is_judged(),
+                    learns=step_lib.draw_learns(training, self.step),
                 )
                 # One step late, so that the device has work while the host looks.
                 self._check(pending)
@@ -288,47 +290,6 @@ def _is_true_anywhere(value: bool) -> bool:
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.process_allgather(np.asarray(value)).any())
-
-
-class _Meter:
-    """Means of the metrics between two lines of the log, and the speed."""
-
-    def __init__(self, samples_per_step: int):
-        self._samples = samples_per_step
-        self._metrics: list[step_lib.Metrics] = []
-        self._began: float | None = None
-        self._steps = 0
-
-    def restart(self) -> None:
-        """Leaves the time until the next step out of the speed."""
-        self._began = None
-
-    def add(self, metrics: step_lib.Metrics) -> None:
-        self._metrics.append(metrics)
-        if self._began is None:  # the first step compiles: time starts after it
-            jax.block_until_ready(metrics)
-            self._began, self._steps = time.perf_counter(), 0
-        else:
-            self._steps += 1
-
-    def take(self, sample_rate: int) -> dict[str, float]:
-        """The means since the last call, and seconds of audio per second."""
-        metrics = jax.device_get(self._metrics)
-        elapsed = time.perf_counter() - (self._began or math.nan)
-        values: dict[str, float] = {}
-        for name in sorted(metrics[-1]):
-            if name == "is_finite":
-                continue
-            found = [row[name] for row in metrics if name in row]
-            mean = np.mean(found, axis=0)
-            if mean.ndim:
-                values |= {f"{name}/{index}": float(v) for index, v in enumerate(mean)}
-            else:
-                values[name] = float(mean)
-        if self._steps:
-            values["audio_per_second"] = self._steps * self._samples / sample_rate / elapsed
-        self._metrics, self._steps, self._began = [], 0, time.perf_counter()
-        return values
 
 
 def initial_params(config: ml_collections.ConfigDict, path: str | os.PathLike[str]) -> Any:

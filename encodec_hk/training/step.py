@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from encodec_hk import config as config_lib
@@ -48,14 +49,17 @@ class Step:
             for bandwidth in config.model.bandwidths
         )
         self.initialize = self._compile(self._initialize, mesh, outputs=1)
-        self._steps = {
-            (quantized, judged): self._compile(self._step(quantized, judged), mesh, outputs=2)
-            for quantized in (False, True)
-            for judged in (False, True)
-        }
+        self._mesh = mesh
+        self._steps: dict[tuple[bool, bool, bool], Any] = {}
 
     def __call__(
-        self, state: state_lib.State, audio: jax.Array, *, quantized: bool, judged: bool
+        self,
+        state: state_lib.State,
+        audio: jax.Array,
+        *,
+        quantized: bool,
+        judged: bool,
+        learns: bool = True,
     ) -> tuple[state_lib.State, Metrics]:
         """Takes a step.
 
@@ -63,13 +67,18 @@ class Step:
           state: given up.
           audio: [B, T, C], the batch of all devices.
           quantized: whether latents are quantised; before codebooks are there, they are not.
-          judged: whether the discriminator is trained and its losses count.
+          judged: whether there is a discriminator, whose losses count.
+          learns: whether it takes a step of its own; see `draw_learns`. This is a program of its
+            own and not a branch: XLA's CPU back end runs branches on one thread, 16 times slower.
 
         Returns:
           The state and the metrics, of which `is_finite` tells whether all of the step was finite.
           Where it was not, the state is as before, but for its count of steps.
         """
-        return self._steps[quantized, judged](state, audio)
+        kind = (quantized, judged, judged and learns)
+        if kind not in self._steps:
+            self._steps[kind] = self._compile(self._step(*kind), self._mesh, outputs=2)
+        return self._steps[kind](state, audio)
 
     @staticmethod
     def _compile(function: Callable[..., Any], mesh: jax.sharding.Mesh, outputs: int) -> Any:
@@ -116,7 +125,7 @@ class Step:
         return state._replace(codebooks=codebooks)
 
     def _step(
-        self, quantized: bool, judged: bool
+        self, quantized: bool, judged: bool, learns: bool
     ) -> Callable[[state_lib.State, jax.Array], tuple[state_lib.State, Metrics]]:
         training = self._training
         weights = {
@@ -126,7 +135,7 @@ class Step:
         }
 
         def step(state: state_lib.State, audio: jax.Array) -> tuple[state_lib.State, Metrics]:
-            draw, restart, discriminate = jax.random.split(self._key(state.step), 3)
+            draw, restart = jax.random.split(self._key(state.step))
             count = jax.random.choice(draw, jnp.asarray(self._counts))
             metrics: Metrics = {"num_codebooks": count}
 
@@ -144,9 +153,9 @@ class Step:
                 generate, state.generator, has_aux=True
             )
             critic, critic_optimizer = state.discriminator, state.discriminator_optimizer
-            if judged:
+            if learns:
                 critic, critic_optimizer, metrics["discriminator"] = self._train_discriminator(
-                    critic, critic_optimizer, audio, output, discriminate
+                    critic, critic_optimizer, audio, output
                 )
             values, gradients = self._losses(critic, audio, output, weights)
             metrics |= {f"loss/{name}": value for name, value in values.items()}
@@ -245,10 +254,9 @@ class Step:
         return values, gradients
 
     def _train_discriminator(
-        self, critic: Any, optimizer_state: Any, audio: jax.Array, output: jax.Array, key: jax.Array
+        self, critic: Any, optimizer_state: Any, audio: jax.Array, output: jax.Array
     ) -> tuple[Any, Any, jax.Array]:
-        """The discriminator after its own step, which it takes with `update_probability`."""
-        optimizer = state_lib.optimizer(self._training)
+        """The discriminator after its own step, the state of its optimiser, and its loss."""
         output = jax.lax.stop_gradient(output)
 
         def loss(critic: Any) -> jax.Array:
@@ -257,14 +265,17 @@ class Step:
             real = self._discriminator.apply(params, audio)
             return adversarial.discriminator_loss(fake, real)
 
-        def learn() -> tuple[Any, Any, jax.Array]:
-            value, gradient = jax.value_and_grad(loss)(critic)
-            gradient = jax.lax.pmean(gradient, AXIS)
-            updates, after = optimizer.update(gradient, optimizer_state)
-            return optax.apply_updates(critic, updates), after, value
+        value, gradient = jax.value_and_grad(loss)(critic)
+        gradient = jax.lax.pmean(gradient, AXIS)
+        optimizer = state_lib.optimizer(self._training)
+        updates, optimizer_state = optimizer.update(gradient, optimizer_state)
+        return optax.apply_updates(critic, updates), optimizer_state, value
 
-        def skip() -> tuple[Any, Any, jax.Array]:
-            return critic, optimizer_state, jnp.zeros((), output.dtype)
 
-        is_drawn = jax.random.bernoulli(key, self._training.discriminator.update_probability)
-        return jax.lax.cond(is_drawn, learn, skip)
+def draw_learns(training: ml_collections.ConfigDict, step: int) -> bool:
+    """Whether the discriminator learns in this step: with `update_probability` (Section 3.4).
+
+    It depends on the seed and the step alone, so all hosts agree, and so does a run that goes on.
+    """
+    draw = np.random.default_rng((training.seed, step)).random()
+    return bool(draw < training.discriminator.update_probability)
