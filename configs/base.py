@@ -103,6 +103,9 @@ def _training() -> ml_collections.ConfigDict:
     losses.adversarial = 3.0
     losses.feature = 3.0
     losses.commitment = 0.25  # a factor, outside the balancer
+    # Waveforms are compared after x[t] - pre_emphasis * x[t - 1]. 0 as in the paper; near 1, time
+    # losses are about all frequencies and not the loud low ones alone.
+    training.pre_emphasis = 0.0
     training.mel_windows = (32, 64, 128, 256, 512, 1024, 2048)  # samples, multiples of 4
     training.num_mels = 64
 

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.signal
 import torch
 from absl.testing import parameterized
 from transformers import audio_utils
@@ -96,6 +97,14 @@ class MelFiltersTest(parameterized.TestCase):
 
 
 class TimeTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_pre_emphasis_equals_scipy(self):
+        audio = draw(0, 3, 100, 2)
+        ours = self.variant(losses.pre_emphasize)(audio, 0.9)
+        expected = scipy.signal.lfilter([1, -0.9], [1], audio, axis=1)
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+        np.testing.assert_array_equal(losses.pre_emphasize(audio, 0.0), audio)
+
     def test_by_hand(self):
         audio = jnp.array([[[0.5], [-1.0]], [[0.0], [0.25]]])
         output = jnp.array([[[0.0], [1.0]], [[-0.125], [0.5]]])

@@ -83,6 +83,7 @@ class ValidateTest(parameterized.TestCase):
         ),
         ("discriminator.first_step", -1, "a whole number of at least 0"),
         ("discriminator.update_probability", 1.5, "a number in [0, 1]"),
+        ("pre_emphasis", -0.9, "a number in [0, 1]"),
         ("data.mix_probabilities", (0.5, 0.5), "a tuple of three numbers that add up to 1"),
         ("data.mix_probabilities", (0.5, 0.3, 0.1), "a tuple of three numbers that add up to 1"),
         ("data.mix_probabilities", (1.5, -0.5, 0.0), "a tuple of three numbers that add up to 1"),

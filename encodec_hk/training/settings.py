@@ -52,6 +52,7 @@ _RULES: dict[str, rules.Rule] = {
     "max_gradient_norm": rules.optional(rules.POSITIVE),
     "average_decay": rules.DECAY,
     "losses": _SECTION,
+    "pre_emphasis": rules.SHARE,
     "mel_windows": _WINDOWS,
     "num_mels": rules.integer(1),
     "balancer": _SECTION,

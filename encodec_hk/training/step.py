@@ -219,9 +219,13 @@ class Step:
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """The value of every loss of the output, and its gradient with respect to it."""
         training = self._training
+
+        def emphasized(x: jax.Array) -> jax.Array:
+            return losses_lib.pre_emphasize(x, training.pre_emphasis)
+
         functions: dict[str, Callable[[jax.Array], jax.Array]] = {
-            "time_l1": lambda y: losses_lib.time_l1(audio, y),
-            "time_l2": lambda y: losses_lib.time_l2(audio, y),
+            "time_l1": lambda y: losses_lib.time_l1(emphasized(audio), emphasized(y)),
+            "time_l2": lambda y: losses_lib.time_l2(emphasized(audio), emphasized(y)),
             "mel": lambda y: losses_lib.multi_scale_mel(
                 audio,
                 y,
