@@ -106,6 +106,25 @@ class GoldenTest(parameterized.TestCase):
         self.assertEqual(found, expected, f"if the change is meant: {REGENERATE}")
 
 
+class InitialTest(parameterized.TestCase):
+    def test_a_signal_stays_alive(self):
+        """Through all layers of a network with fresh weights, or training has nothing to go by."""
+        model = model_lib.build(networks.small(num_filters=8))
+
+        @jax.jit
+        def run(key, audio):
+            params = model.init(key)
+            _, latents = model.embed_block(params, None, audio, None, None)
+            return latents, model.synthesize_block(params, None, latents, None, None)[1]
+
+        audio = 0.3 * np.random.default_rng(0).standard_normal((2, 1200, 1)).astype(np.float32)
+        latents, output = run(jax.random.key(0), audio)
+        for x in (latents, output):
+            spread = np.std(x, axis=1)
+            self.assertBetween(spread.mean(), 0.1, 1)
+            self.assertLess(np.abs(np.mean(x, axis=1)).mean(), spread.mean())
+
+
 class CausalBlocksTest(chex.TestCase):
     @classmethod
     def setUpClass(cls):
