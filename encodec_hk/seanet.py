@@ -20,6 +20,8 @@ from encodec_hk.layers import rows as rows_lib
 
 State = dict[str, Any]
 
+_BRANCH_GAIN = 0.2  # of a residual branch at first: nearly all goes through the shortcut
+
 
 class Residual(hk.Module):
     """ELU, convolution to fewer channels, ELU, convolution back, plus the shortcut.
@@ -63,7 +65,9 @@ class Residual(hk.Module):
             name="conv_0",
             **self.padding,
         )
-        conv_1 = convolution.Conv(channels=channels, kernel_size=1, name="conv_1", **self.padding)
+        conv_1 = convolution.Conv(
+            channels=channels, kernel_size=1, gain=_BRANCH_GAIN, name="conv_1", **self.padding
+        )
         y, after = layers(conv_0, activation.elu(x), rows)
         y, after = layers(conv_1, activation.elu(y), after)
         if self.shortcut == "conv":

@@ -89,8 +89,14 @@ class PaddingTest(chex.TestCase):
 def run(module, block, rows, state=None, params=None):
     """Applies a layer; params None draws them. Returns (outputs, next state), params."""
     transformed = hk.without_apply_rng(hk.transform(lambda *args: module()(*args)))
-    if params is None:
+    if params is None:  # not its own fresh ones, in which most taps are zero
         params = transformed.init(jax.random.key(0), block, rows, state)
+        rng = np.random.default_rng(0)
+        scale = np.prod(params["layer"]["w"].shape[:-1]) ** -0.5
+        params["layer"] = {
+            name: (scale * rng.uniform(-1, 1, value.shape)).astype(np.float32)
+            for name, value in params["layer"].items()
+        }
     return transformed.apply(params, block, rows, state), params["layer"]
 
 
@@ -216,6 +222,54 @@ class ConvTest(chex.TestCase):
             )
             expected = numpy_layers.group_norm(expected, **affine)
             np.testing.assert_allclose(row[: len(expected)], expected, atol=2e-4)
+
+
+class FreshWeightsTest(parameterized.TestCase):
+    @parameterized.parameters(
+        # Kernel, stride, dilation, causal; the taps that are not zero.
+        (7, 1, 1, True, slice(6, 7)),
+        (7, 1, 1, False, slice(3, 4)),
+        (3, 1, 4, True, slice(2, 3)),
+        (10, 5, 1, True, slice(5, 10)),
+        (10, 5, 1, False, slice(3, 8)),
+    )
+    def test_orthogonal_on_what_is_new(self, kernel_size, stride, dilation, causal, taps):
+        def module(x, channels):
+            layer = convolution.Conv(
+                channels=channels,
+                kernel_size=kernel_size,
+                stride=stride,
+                dilation=dilation,
+                causal=causal,
+                norm="none",
+                pad_mode="reflect",
+                gain=0.5,
+                name="layer",
+            )
+            return layer(x, whole([40], 40))
+
+        transformed = hk.without_apply_rng(hk.transform(module))
+        for channels in (2, 20):
+            params = transformed.init(jax.random.key(0), jnp.zeros((1, 40, CHANNELS)), channels)
+            w = np.asarray(params["layer"]["w"])
+            self.assertFalse(np.any(np.delete(w, taps, axis=0)))
+            matrix = w[taps].reshape(-1, channels)
+            small = matrix.T @ matrix if channels <= len(matrix) else matrix @ matrix.T
+            gain = 0.25 * max(1, channels / len(matrix))
+            np.testing.assert_allclose(small, gain * np.eye(len(small)), atol=1e-6)
+
+    def test_transposed(self):
+        def module(x):
+            layer = convolution.ConvTranspose(
+                channels=4, stride=5, causal=True, norm="none", name="layer"
+            )
+            return layer(x, whole([7], 7))
+
+        transformed = hk.without_apply_rng(hk.transform(module))
+        params = transformed.init(jax.random.key(0), jnp.zeros((1, 7, 10)))
+        before, new = np.asarray(params["layer"]["w"])
+        self.assertFalse(np.any(before))
+        np.testing.assert_allclose(new @ new.T, 2 * np.eye(10), atol=1e-6)
 
 
 class ConvTransposeTest(chex.TestCase):

@@ -6,6 +6,7 @@ Shapes: B rows, T time steps of the block, C channels.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import chex
 import haiku as hk
@@ -55,6 +56,7 @@ class Conv(hk.Module):
       norm: "time_group_norm" (of whole rows), or what is folded into the weights: "weight_norm",
         "none".
       pad_mode: "reflect" or "constant".
+      gain: of fresh weights.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class Conv(hk.Module):
         causal: bool,
         norm: str,
         pad_mode: str,
+        gain: float = 1.0,
         name: str | None = None,
     ):
         super().__init__(name=name)
         self.channels = channels
         self.kernel_size = kernel_size
+        self.gain = gain
         self.stride = stride
         self.dilation = dilation
         self.norm = norm
@@ -92,7 +96,9 @@ class Conv(hk.Module):
         """
         chex.assert_rank(x, 3)
         batch, steps, _ = x.shape
-        w, b = _weights(self.kernel_size, x.shape[-1], self.channels, x.dtype)
+        first = self.left // self.dilation
+        taps = slice(first, first + self.stride)
+        w, b = _weights(self.kernel_size, x.shape[-1], self.channels, x.dtype, taps, gain=self.gain)
         padded, state, lag = padding.pad_block(
             x,
             rows,
@@ -148,7 +154,8 @@ class ConvTranspose(hk.Module):
         """
         chex.assert_rank(x, 3)
         batch, steps, in_channels = x.shape
-        w, b = _weights(2, in_channels, self.stride * self.channels, x.dtype, bias=self.channels)
+        features = self.stride * self.channels
+        w, b = _weights(2, in_channels, features, x.dtype, slice(1, 2), bias=self.channels)
         trim = 0 if self.causal else self.stride - self.stride // 2
         if state is None:
             state = jnp.zeros((batch, 1, in_channels), x.dtype)
@@ -174,15 +181,30 @@ class ConvTranspose(hk.Module):
 
 
 def _weights(
-    kernel_size: int, channels: int, features: int, dtype: jnp.dtype, bias: int | None = None
+    kernel_size: int,
+    channels: int,
+    features: int,
+    dtype: jnp.dtype,
+    taps: slice,
+    *,
+    gain: float = 1.0,
+    bias: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The parameters w [kernel, channels, features] and b [bias].
 
-    They start so that signals keep their variance from layer to layer. (PyTorch's default, a third
-    of this one's variance and a random b, leaves latents that hardly change over time: the first
-    thousands of steps of training with small batches went into getting away from there.)
+    Fresh weights are orthogonal on `taps`, which read what is new to an output, and zero on those
+    that reach into what is around (delta-orthogonal, arXiv 1806.05393), with outputs of a standard
+    deviation of `gain` for inputs of 1. A network of them hands all directions of a signal through
+    alike, as far as they fit into its latents. Layers of random taps, one after the other, keep a
+    few directions, and training has to win back the rest one by one.
     """
-    init = hk.initializers.VarianceScaling(1.0, "fan_in", "uniform")
+
+    def init(shape: Sequence[int], dtype: jnp.dtype) -> jax.Array:
+        rows = (taps.stop - taps.start) * channels
+        matrix = hk.initializers.Orthogonal(axis=0)((features, rows), dtype).T
+        matrix *= gain * max(1.0, features / rows) ** 0.5
+        return jnp.zeros(shape, dtype).at[taps].set(matrix.reshape(-1, channels, features))
+
     w = hk.get_parameter("w", (kernel_size, channels, features), dtype, init)
     b = hk.get_parameter("b", (features if bias is None else bias,), dtype, jnp.zeros)
     return w, b
