@@ -5,6 +5,10 @@ Architecture of arXiv:2210.13438, sections 3.1 and 3.2, with 16 filters (LSTM wi
 
     python run.py infer IN OUT
     python run.py describe
+    python run.py train --data=FOLDER --validation=FOLDER --workdir=DIR
+
+Expected on the shipped clips (mean of five, `tests/test_shipped.py`): SI-SNR 4.1, 6.2 and 8.2 dB,
+ViSQOL 2.91, 2.98 and 3.01 at 3, 6 and 12 kbps.
 """
 
 import ml_collections
@@ -23,26 +27,32 @@ def get_config() -> ml_collections.ConfigDict:
     model.num_codebooks = 16
     model.bandwidths = (1.5, 3.0, 6.0, 12.0)
 
-    # Made for two CPU cores: small batches of short crops, and losses of waveforms that count as
-    # much as that of spectra. With less the waveform never comes to follow the input's.
+    # For small batches of short crops on two CPU cores. The losses of waveforms have a larger share
+    # than that of spectra: with less the waveform never comes to follow the input's.
     training = config.training
-    training.num_steps = 60_000
+    training.num_steps = 3400
     training.batch_size = 8
     training.crop_seconds = 0.5
-    training.learning_rate = 1e-3
-    training.adam_betas = (0.8, 0.95)
-    training.warmup_steps = 300
+    training.learning_rate = 6e-4
+    training.adam_betas = (0.8, 0.99)
+    training.schedule = "cosine"
+    training.warmup_steps = 50
     training.max_gradient_norm = 5.0
     training.average_decay = 0.999
-    training.losses.time_l1 = 0.2
-    training.losses.time_l2 = 0.4
-    training.losses.mel = 4.0
-    training.codebooks.first_step = 800
-    training.codebooks.restart_below = 0.1
+    training.losses.time_l1 = 1.0
+    training.losses.time_l2 = 1.0
+    training.losses.mel = 1.5
+    training.losses.commitment = 1.0
+    training.pre_emphasis = 0.9
+    training.balancer.decay = 0.99
+    training.codebooks.first_step = 300
+    training.codebooks.decay = 0.98
+    training.codebooks.restart_below = 0.3
     training.discriminator.num_filters = 8
-    training.discriminator.first_step = 40_000
+    training.discriminator.first_step = 3400
+    training.data.mix_probabilities = (0.9, 0.1, 0.0)
     training.data.num_workers = 1
-    training.checkpoint_every = 500
-    training.validate_every = 4000
-    training.validation_seconds = 4.0
+    training.checkpoint_every = 250
+    training.validate_every = 1000
+    training.validation_items = 12
     return config

@@ -17,7 +17,6 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from configs import encodec_24khz
-from configs import encodec_24khz_small
 from configs import encodec_48khz
 from configs import encodec_tiny
 from encodec_hk import audio
@@ -455,11 +454,6 @@ class LoadCodecTest(parameterized.TestCase):
         self.enter_context(mock.patch.object(infer, "_ROOT", root))
         self.enter_context(contextlib.chdir(root.parent))
         self.assertEqual(infer.load_codec(config, None).name, "encodec_tiny")
-
-    def test_missing_small(self) -> None:
-        config = encodec_24khz_small.get_config()
-        with self.assertRaisesRegex(ValueError, "of encodec_24khz_small come with a later release"):
-            infer.load_codec(config, self.path)
 
     def test_settings_of_the_config(self) -> None:
         config = encodec_tiny.get_config()

@@ -32,8 +32,8 @@ class ReadmeTest(absltest.TestCase):
         for name in ("run.py", "configs", "assets"):
             (self.folder / name).symlink_to(ROOT / name)
         (self.folder / "checkpoints").mkdir()
-        tiny = "checkpoints/encodec_tiny.safetensors"
-        shutil.copy(ROOT / tiny, self.folder / tiny)
+        shipped = "checkpoints/encodec_24khz_small.safetensors"
+        shutil.copy(ROOT / shipped, self.folder / shipped)
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def run_in_folder(self, *command):

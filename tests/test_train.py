@@ -290,14 +290,14 @@ class InitialTest(TrainTestCase):
     @pytest.mark.slow
     def test_the_shipped_model(self):
         """A step of its own configuration, on the clips that come with it."""
-        initial = ROOT / "checkpoints" / "encodec_tiny.safetensors"
+        initial = ROOT / "checkpoints" / "encodec_24khz_small.safetensors"
         arguments = [
-            "--config=configs/encodec_tiny.py",
             f"--init={initial}",
             "--data=assets/clips",
             f"--workdir={self.folder / 'run'}",
             "--config.training.num_steps=1",
             "--config.training.learning_rate=1e-6",
+            "--config.training.warmup_steps=0",
             "--config.training.batch_size=2",
             "--config.training.codebooks.decay=0.9999",
             "--config.training.codebooks.restart_below=0",
@@ -306,7 +306,7 @@ class InitialTest(TrainTestCase):
         ]
         self.wait(self.start("train", *arguments))
         params = checkpoint.load(initial).params
-        self.assert_near(self.folder / "run" / "encodec_tiny.safetensors", params, 0.05)
+        self.assert_near(self.folder / "run" / "encodec_24khz_small.safetensors", params, 0.05)
 
 
 class BadCallsTest(TrainTestCase):

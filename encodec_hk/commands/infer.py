@@ -32,7 +32,6 @@ _SOURCES = {
     "encodec_32khz": ("facebook/encodec_32khz", ""),
     "encodec_16khz": ("compression_state_dict.bin", " (a file of facebook/audiogen-medium)"),
 }
-_COMING = ("encodec_24khz_small",)
 
 
 class _Clip(NamedTuple):
@@ -161,11 +160,6 @@ def load_codec(config: ml_collections.ConfigDict | None, checkpoint: str | None)
 def _missing(name: str | None, path: str) -> str:
     """One line on a checkpoint that is not there: how to get it."""
     line = f"checkpoint: {path} does not exist"
-    if name in _COMING:
-        return (
-            f"{line}: trained weights of {name} come with a later release; until then use "
-            "another variant, such as --config=configs/encodec_24khz.py"
-        )
     if name in _SOURCES:
         source, place = _SOURCES[name]
         return (
