@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import numpy as np
+import pytest
 from absl.testing import parameterized
 
 import encodec_hk
@@ -47,12 +48,15 @@ def stated(model, metric):
 
 
 class ShippedTest(parameterized.TestCase):
-    @parameterized.parameters(
-        ("encodec_tiny", "SI-SNR", 3),
-        ("encodec_24khz_small", "SI-SNR", 4),
-        ("encodec_24khz_small", "ViSQOL", 4),
-    )
-    def test_what_the_card_says(self, model, metric, bandwidths):
+    @parameterized.parameters(("encodec_tiny", 3), ("encodec_24khz_small", 4))
+    def test_what_the_card_says(self, model, bandwidths):
+        self.assert_stated(model, "SI-SNR", bandwidths)
+
+    @pytest.mark.slow
+    def test_what_the_card_says_of_visqol(self):
+        self.assert_stated("encodec_24khz_small", "ViSQOL", 4)
+
+    def assert_stated(self, model, metric, bandwidths):
         """No figure is more than 5 % below; what is near 0 dB, no more than its rounding."""
         table = stated(model, metric)
         self.assertLen(table, bandwidths)

@@ -204,6 +204,7 @@ class ResumeTest(TrainTestCase):
                         float(row[name]), float(other[name]), rtol=1e-4, atol=1e-7, err_msg=name
                     )
 
+    @pytest.mark.slow
     def test_two_processes(self):
         run = self.folder / "run"
         first, second = self.start_both(run, "--config.training.num_steps=3")

@@ -9,6 +9,7 @@ import sys
 import chex
 import jax
 import numpy as np
+import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 from scipy import signal
@@ -243,6 +244,7 @@ class StepTest(parameterized.TestCase):
         frames = train.audio.shape[0] * tiny_training.CROP // 4
         np.testing.assert_array_equal(train.start.codebooks.counts.sum(axis=1), 3 * [frames])
 
+    @pytest.mark.slow
     def test_without_the_balancer(self):
         train = trainer("unbalanced")
         state, rows = train.start, []
@@ -252,6 +254,7 @@ class StepTest(parameterized.TestCase):
         chex.assert_tree_all_finite(rows)
         self.assertLess(rows[-1]["loss/mel"], 0.95 * rows[0]["loss/mel"])
 
+    @pytest.mark.slow
     def test_bfloat16(self):
         train = trainer("bfloat16")
         state, metrics = train(train.start, judged=False)
