@@ -69,7 +69,7 @@ class Step:
           quantized: whether latents are quantised; before codebooks are there, they are not.
           judged: whether there is a discriminator, whose losses count.
           learns: whether it takes a step of its own; see `draw_learns`. This is a program of its
-            own and not a branch: XLA's CPU back end runs branches on one thread, 16 times slower.
+            own and not a branch: as a branch its gradient was 16 times slower on a CPU.
 
         Returns:
           The state and the metrics, of which `is_finite` tells whether all of the step was finite.
