@@ -26,4 +26,5 @@ ruff check .
 mypy
 # One process per core, each with one thread: so they do not wait for each other.
 export OMP_NUM_THREADS=1
-python -m pytest -n "${PYTEST_WORKERS:-auto}" "${selection[@]}" "$@"
+# A file stays with one process, which compiles what its tests share.
+python -m pytest -n "${PYTEST_WORKERS:-auto}" --dist loadfile "${selection[@]}" "$@"

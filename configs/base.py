@@ -108,6 +108,11 @@ def _training() -> ml_collections.ConfigDict:
     training.pre_emphasis = 0.0
     training.mel_windows = (32, 64, 128, 256, 512, 1024, 2048)  # samples, multiples of 4
     training.num_mels = 64
+    # None: L1 of the power of bands and L2 of its logarithm [A]; a number: both of the power to
+    # this exponent, which weighs quiet bands less than a logarithm and more than the power.
+    training.mel_exponent = config_dict.placeholder(object)
+    # Added to the power under the logarithm or the exponent: far below it a band may hold anything.
+    training.mel_floor = 1e-5  # of a normalised STFT [A]
 
     balancer = training.balancer = ml_collections.ConfigDict()
     balancer.enabled = True  # False: weights are factors

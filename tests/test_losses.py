@@ -129,7 +129,7 @@ def mel(audio, output):
 mel_gradients = jax.jit(jax.value_and_grad(mel, (0, 1)))
 
 
-def numpy_mel(audio, output, rate, window, num_mels):
+def numpy_mel(audio, output, rate, window, num_mels, exponent=None, floor=1e-5):
     """One window of the loss in float64, frame by frame and band by band."""
     hann = np.hanning(window + 1)[:-1]
     hann /= np.sqrt(np.sum(hann**2))
@@ -142,8 +142,13 @@ def numpy_mel(audio, output, rate, window, num_mels):
                 for samples in (signal, other):
                     part = samples[start : start + window, channel].astype(np.float64)
                     pair.append(np.abs(np.fft.rfft(part * hann)) ** 2 @ filters)
-                absolute += np.sum(np.abs(pair[0] - pair[1]))
-                squares += np.sum((np.log10(1e-5 + pair[0]) - np.log10(1e-5 + pair[1])) ** 2)
+                if exponent is None:
+                    absolute += np.sum(np.abs(pair[0] - pair[1]))
+                    first, second = (np.log10(floor + power) for power in pair)
+                else:
+                    first, second = ((floor + power) ** exponent for power in pair)
+                    absolute += np.sum(np.abs(first - second))
+                squares += np.sum((first - second) ** 2)
                 count += num_mels
     return (absolute + squares) / count
 
@@ -163,6 +168,41 @@ class MelTest(chex.TestCase):
         )
         expected = numpy_mel(audio, output, rate, window, num_mels)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+    @parameterized.parameters((None, 1e-3), (0.15, 1e-6), (0.5, 1e-2))
+    def test_exponent_and_floor(self, exponent, floor):
+        audio, output = draw(0, 2, 203, 1), draw(1, 2, 203, 1)
+        both = {"exponent": exponent, "floor": floor}
+        found = losses.multi_scale_mel(
+            audio, output, sample_rate=RATE, windows=(64,), num_mels=8, **both
+        )
+        np.testing.assert_allclose(found, numpy_mel(audio, output, RATE, 64, 8, **both), rtol=1e-5)
+
+    def test_exponent_weighs_bands_more_evenly(self):
+        """The gradient of a signal too quiet by half, and of one 40 dB louder that is so too."""
+        audio = draw(0, 2, 200, 1) / 0.3
+
+        def ratio(**compression):
+            norms = [
+                jnp.linalg.norm(
+                    jax.grad(losses.multi_scale_mel, 1)(
+                        level * audio, 0.5 * level * audio, floor=1e-12, **SETTINGS, **compression
+                    )
+                )
+                for level in (1e-3, 1e-1)
+            ]
+            return float(norms[1] / norms[0])
+
+        # Linear in the difference, A^(2 p - 1), to quadratic, A^(4 p - 1).
+        self.assertBetween(ratio(exponent=0.15), 100 ** (0.3 - 1), 100 ** (0.6 - 1))
+        self.assertLess(ratio(), 0.03)
+
+    def test_silence_has_a_finite_gradient_with_an_exponent(self):
+        for scale in (0.0, 1e-30, 1.0):
+            gradient = jax.grad(losses.multi_scale_mel, 1)(
+                draw(0, 2, 200, 1), scale * draw(1, 2, 200, 1), exponent=0.15, **SETTINGS
+            )
+            chex.assert_tree_all_finite(gradient)
 
     def test_is_the_mean_over_windows(self):
         audio, output = draw(0, 2, 200, 1), draw(1, 2, 200, 1)

@@ -64,6 +64,8 @@ class ValidateTest(parameterized.TestCase):
         ("mel_windows", (64, 30), "a tuple of one or more multiples of 4 (samples)"),
         ("mel_windows", (0,), "a tuple of one or more multiples of 4 (samples)"),
         ("num_mels", 0, "a whole number of at least 1"),
+        ("mel_exponent", 0.0, "None or a number above 0"),
+        ("mel_floor", 0.0, "a number above 0"),
         ("balancer.enabled", 1, "True or False"),
         ("balancer.decay", 1.0, "a number in [0, 1)"),
         ("codebooks.decay", -0.1, "a number in [0, 1)"),

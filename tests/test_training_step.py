@@ -92,7 +92,9 @@ def trainer(name):
         "plain": lambda: configure({}, {}),
         "bfloat16": lambda: configure({"num_lstm_layers": 1}, {"dtype": "bfloat16"}),
         "unbalanced": lambda: configure({}, {"balancer.enabled": False}),
-        "stereo": lambda: configure(STEREO, {"pre_emphasis": 0.7}),
+        "stereo": lambda: configure(
+            STEREO, {"pre_emphasis": 0.7, "mel_exponent": 0.3, "mel_floor": 1e-4}
+        ),
     }[name]()
     with tiny_training.quick_compilation():
         return Trainer(config)
@@ -132,6 +134,8 @@ class StepTest(parameterized.TestCase):
             sample_rate=tiny_training.RATE,
             windows=train.config.training.mel_windows,
             num_mels=train.config.training.num_mels,
+            exponent=train.config.training.mel_exponent,
+            floor=train.config.training.mel_floor,
         )
         taps = [1, -train.config.training.pre_emphasis]
         difference = signal.lfilter(taps, [1], output - train.audio, axis=1)
@@ -293,7 +297,7 @@ class StepTest(parameterized.TestCase):
         environment = {
             **os.environ,
             **tiny_training.QUICK,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {tiny_training.QUICK_FLAGS}",
         }
         done = subprocess.run(
             [

@@ -55,6 +55,8 @@ _RULES: dict[str, rules.Rule] = {
     "pre_emphasis": rules.SHARE,
     "mel_windows": _WINDOWS,
     "num_mels": rules.integer(1),
+    "mel_exponent": rules.optional(rules.POSITIVE),
+    "mel_floor": rules.POSITIVE,
     "balancer": _SECTION,
     "codebooks": _SECTION,
     "discriminator": _SECTION,

@@ -232,6 +232,8 @@ class Step:
                 sample_rate=self._model_config.sample_rate,
                 windows=training.mel_windows,
                 num_mels=training.num_mels,
+                exponent=training.mel_exponent,
+                floor=training.mel_floor,
             ),
         }
         values, gradients = {}, {}
