@@ -18,6 +18,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk import audio
+from encodec_hk.training import deb
 from encodec_hk.training import debian
 from encodec_hk.training import packages
 
@@ -154,7 +155,7 @@ class BuildTest(absltest.TestCase):
             self.build()
         self.assertEqual(again.call_count, 2)
         self.assertLen([name for name in self.written() if name.endswith(".flac")], 3)
-        with mock.patch.object(debian, "_command", side_effect=AssertionError):
+        with mock.patch.object(deb, "_command", side_effect=AssertionError):
             self.build()  # all is there
         record = json.loads((self.out / "sources.json").read_text())["toys"]
         self.assertEqual(record["sources"]["train/speech_ru"], [2, 1 / 60])

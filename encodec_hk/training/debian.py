@@ -23,10 +23,8 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -34,6 +32,7 @@ import soundfile
 import tqdm
 
 from encodec_hk import audio
+from encodec_hk.training import deb
 from encodec_hk.training import packages as packages_lib
 
 _SHORTEST = 0.3  # seconds: shorter files are left out
@@ -85,13 +84,13 @@ def build(
             continue
         with tempfile.TemporaryDirectory(prefix=".partial_", dir=out) as folder:
             temporary = pathlib.Path(folder)
-            deb = (
-                _find_deb(package.name, deb_dir) if deb_dir else _download(package.name, temporary)
-            )
-            version = _verify(package.name, deb)
+            if deb_dir:
+                path = deb.find(package.name, deb_dir)
+            else:
+                path = deb.download(package.name, temporary)
+            version = deb.version(package.name, path)
             root = temporary / "unpacked"
-            _command("dpkg-deb", "-x", str(deb), str(root))
-            _unpack_archives(root, package.archives)
+            deb.unpack(path, root, package.archives)
             groups = _plan(package, root)
             with tqdm.tqdm(
                 total=sum(len(group.files) for group in groups),
@@ -134,53 +133,6 @@ def _check_same(where: pathlib.Path, made: tuple[int, int], asked: tuple[int, in
             f"{audio.shown(where)}: made with {made[0]} Hz and {made[1]} channels, asked for "
             f"{asked[0]} and {asked[1]}: name another OUT"
         )
-
-
-def _command(*arguments: str, cwd: pathlib.Path | None = None) -> str:
-    """What a program prints; its error in one line where it fails."""
-    try:
-        result = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True)
-    except FileNotFoundError as error:
-        raise ValueError(f"{arguments[0]}: not found; this needs Debian or a derivative") from error
-    if result.returncode:
-        lines = [line for line in result.stderr.splitlines() if not line.startswith("W:")]
-        reason = lines[0] if lines else f"exit status {result.returncode}"
-        raise ValueError(f"{' '.join(arguments[:2])} {pathlib.Path(arguments[2]).name}: {reason}")
-    return result.stdout
-
-
-def _find_deb(name: str, deb_dir: pathlib.Path) -> pathlib.Path:
-    found = sorted(deb_dir.glob(f"{name}_*.deb"))
-    if len(found) != 1:
-        raise ValueError(
-            f"{audio.shown(deb_dir)}: has {len(found)} files {name}_*.deb, must be one"
-        )
-    return found[0]
-
-
-def _download(name: str, folder: pathlib.Path) -> pathlib.Path:
-    print(f"{name}: downloading", flush=True)
-    _command("apt-get", "download", name, cwd=folder.resolve())  # it checks the archive's hash
-    return _find_deb(name, folder)
-
-
-def _verify(name: str, deb: pathlib.Path) -> str:
-    """The version of a .deb file that is of this package."""
-    found = _command("dpkg-deb", "--show", str(deb)).strip().split("\t")
-    if found[0] != name:
-        raise ValueError(f"{audio.shown(deb)}: is package {found[0]}, must be {name}")
-    return found[-1]
-
-
-def _unpack_archives(root: pathlib.Path, suffix: str) -> None:
-    if not suffix:
-        return
-    for path in sorted(root.rglob(f"*{suffix}")):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(path.with_suffix(""))
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{audio.shown(path.name)}: {error}") from error
 
 
 def _plan(package: packages_lib.Package, root: pathlib.Path) -> list[_Group]:
