@@ -353,6 +353,23 @@ class BadCallsTest(TrainTestCase):
         message = self.fails("a run of another network: ", workdir=str(self.folder))
         self.assertIn("config.model.num_filters: got 4, the run has 8", message)
 
+    def test_folder_in_use(self):
+        code = (
+            "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.lockf(file, fcntl.LOCK_EX);"
+            "print('locked', flush=True); sys.stdin.read()"
+        )
+        other = subprocess.Popen(
+            [sys.executable, "-c", code, self.folder / ".lock"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with other:
+            other.stdout.readline()
+            self.fails("another process trains there", workdir=str(self.folder))
+            self.assertFalse((self.folder / "states").exists())
+            other.stdin.close()
+        train._lock(self.folder).close()
+
     def test_folder_of_something_else(self):
         (self.folder / "config.json").write_text('{"architectures": []}')
         self.fails("config.json: is not the configuration of a run", workdir=str(self.folder))

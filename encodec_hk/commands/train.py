@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pathlib
 import re
 import sys
+from typing import IO
 
 import jax
 import ml_collections
@@ -16,6 +18,7 @@ from encodec_hk.commands import interruption
 
 INTERRUPTED = 130
 _CONFIG = "config.json"
+_LOCK = ".lock"
 
 
 def run(
@@ -61,6 +64,7 @@ def run(
     _check_network(config, folder)
     params = None if init is None else loop.initial_params(config, init)
     interruption.postpone()
+    lock = _lock(folder)
     training = loop.Run(
         config, folder, data=data, validation=validation, params=params, report=_report
     )
@@ -77,6 +81,7 @@ def run(
         raise ValueError(str(error)) from error
     finally:
         training.close()
+        lock.close()
     _report(f"{path}: after {training.step} of {config.training.num_steps} steps")
     if not is_done:
         _report("interrupted; the same command goes on")
@@ -120,6 +125,25 @@ def _check_network(config: ml_collections.ConfigDict, folder: pathlib.Path) -> N
     ]
     if different:
         raise ValueError(f"{folder}: a run of another network: {'; '.join(different)}")
+
+
+def _lock(folder: pathlib.Path) -> IO[str]:
+    """Keeps other runs out of the folder for as long as this process lives or the file is open.
+
+    Raises:
+      ValueError: another process has it. Those of one distributed run leave it to the first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / _LOCK).open("a")
+    if jax.process_index() == 0:
+        try:
+            # Unlike flock's, such a lock is not inherited by the processes that read data, which
+            # may outlive this one for a moment.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise ValueError(f"{folder}: another process trains there ({error})") from error
+    return file
 
 
 def _keep_config(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
