@@ -1,8 +1,13 @@
 """A checkpoint: one safetensors file that describes itself.
 
-Tensors are float32 and named `module/path.param`, e.g. `encoder/conv_in.w`. The metadata, all
-strings: `format` ("encodec_hk"), `format_version`, `name` of the variant, `config` (the model
-config as JSON), and where the weights come from: `source`, `source_sha256`, `licence`.
+Tensors are float32 and named `module/path.param`, e.g. `encoder/conv_in.w`. In a file of half the
+size they are int16, each with a float32 tensor `NAME:scale` beside it: a row, along the last axis,
+is its integers times its scale. A row has its largest value at +-32767, so it is kept to 1 in 65534
+of that, where half precision keeps each value to 1 in 4096 of itself.
+
+The metadata, all strings: `format` ("encodec_hk"), `format_version`, `name` of the variant,
+`config` (the model config as JSON), and where the weights come from: `source`, `source_sha256`,
+`licence`.
 """
 
 from __future__ import annotations
@@ -23,6 +28,9 @@ from encodec_hk import model as model_lib
 
 FORMAT = "encodec_hk"
 FORMAT_VERSION = "1"
+
+_SCALE = ":scale"
+_LARGEST = np.float32(32767)  # integer of a row
 
 _METADATA = (
     "format",
@@ -66,7 +74,7 @@ def save(
     source: str,
     source_sha256: str,
     licence: str,
-    half: bool = False,
+    int16: bool = False,
 ) -> None:
     """Writes a checkpoint beside `path` and renames it, so that no half-written file is left.
 
@@ -78,7 +86,7 @@ def save(
       source: what the weights were read from, or how they were trained.
       source_sha256: hexadecimal SHA-256 of the source's file of weights, "" where there is none.
       licence: the licence of the weights.
-      half: whether to round the parameters to half precision, for half the size.
+      int16: whether to round the parameters to 16 bit integers, for half the size.
 
     Raises:
       ValueError: the parameters are not those of the config, or not finite.
@@ -96,9 +104,8 @@ def save(
         "licence": licence,
     }
     tensors = {key: np.ascontiguousarray(value) for key, value in _flatten(params).items()}
-    if half:
-        tensors = {key: value.astype(np.float16) for key, value in tensors.items()}
-        _check_finite({"half precision": tensors})
+    if int16:
+        tensors = _quantize(tensors)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -111,7 +118,7 @@ def save(
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
-    """Reads a checkpoint and checks it whole; parameters in half precision become float32.
+    """Reads a checkpoint and checks it whole; its parameters are float32, however it stores them.
 
     Raises:
       ValueError: the file is missing, damaged, of another format or version, or its tensors are
@@ -133,14 +140,12 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         config = config_lib.from_json(metadata["config"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    params: dict[str, dict[str, np.ndarray]] = {}
     with safetensors.safe_open(path, framework="numpy") as file:
-        for key in file.keys():  # noqa: SIM118, the file is no mapping
-            module, _, param = key.rpartition(".")
-            tensor = file.get_tensor(key)
-            if tensor.dtype == np.float16:  # how it is stored alone: computation is in float32
-                tensor = tensor.astype(np.float32)
-            params.setdefault(module, {})[param] = tensor
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, no mapping
+    params: dict[str, dict[str, np.ndarray]] = {}
+    for key, tensor in _dequantize(tensors).items():
+        module, _, param = key.rpartition(".")
+        params.setdefault(module, {})[param] = tensor
     try:
         check_params(params, expected_params(config))
         _check_finite(params)
@@ -187,6 +192,29 @@ def check_params(params: Params, expected: Params) -> None:
     lines = difference(*types)
     if lines:
         raise ValueError("\n".join(["the tensors are not those of the config:", *lines]))
+
+
+def _quantize(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors as integers and the scales of their rows."""
+    stored = {}
+    for key, value in tensors.items():
+        scale = np.max(np.abs(value), axis=-1, keepdims=True) / _LARGEST
+        scale = np.where(scale > 0, scale, np.float32(1))
+        stored[key] = np.round(value / scale).astype(np.int16)
+        stored[key + _SCALE] = scale
+    return stored
+
+
+def _dequantize(stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Undoes `_quantize`; leaves alone what does not fit together, for the check that follows."""
+    tensors = dict(stored)
+    for key, value in stored.items():
+        scale = stored.get(key + _SCALE)
+        if value.dtype != np.int16 or scale is None or scale.dtype != np.float32:
+            continue
+        if scale.shape == (*value.shape[:-1], 1):
+            tensors[key] = value * tensors.pop(key + _SCALE)
+    return tensors
 
 
 def _check_finite(params: Params) -> None:

@@ -53,9 +53,9 @@ class CheckpointTest(parameterized.TestCase):
         self.path = self.folder / "model.safetensors"
         self.model = model_config()
 
-    def save(self, params=None, path=None, half=False):
+    def save(self, params=None, path=None, int16=False):
         params = random_params(self.model) if params is None else params
-        checkpoint.save(path or self.path, params, self.model, half=half, **PROVENANCE)
+        checkpoint.save(path or self.path, params, self.model, int16=int16, **PROVENANCE)
         return params
 
     def rewrite(self, change):
@@ -103,24 +103,46 @@ class CheckpointTest(parameterized.TestCase):
         self.assertIn("encoder/stage_0/residual_0/conv_0.w", tensors)
         self.assertEqual({str(value.dtype) for value in tensors.values()}, {"float32"})
 
-    def test_half_precision_on_disk(self):
-        params = self.save(half=True)
-        tensors = safetensors.numpy.load_file(self.path)
-        self.assertEqual({str(value.dtype) for value in tensors.values()}, {"float16"})
-
-        def rounded(value):
-            return np.asarray(value).astype(np.float16).astype(np.float32)
-
-        expected = jax.tree.map(rounded, dict(params))
-        loaded = checkpoint.load(self.path).params
-        jax.tree.map(np.testing.assert_array_equal, dict(loaded), expected)
-        chex.assert_trees_all_equal_dtypes(dict(loaded), expected)
-
-    def test_half_precision_that_overflows(self):
+    def test_integers_on_disk(self):
         params = random_params(self.model)
-        params["encoder/conv_in"]["b"] = params["encoder/conv_in"]["b"] + 1e5
-        with self.assertRaisesRegex(ValueError, "NaN or infinity in .*encoder/conv_in.b"):
-            self.save(params, half=True)
+        params["encoder/conv_in"]["w"][0] = 0.0
+        params["encoder/conv_in"]["b"] *= 1e-30
+        self.save(params, int16=True)
+        tensors = safetensors.numpy.load_file(self.path)
+        types = {(key.endswith(":scale"), str(value.dtype)) for key, value in tensors.items()}
+        self.assertEqual(types, {(False, "int16"), (True, "float32")})
+        loaded = checkpoint.load(self.path).params
+        chex.assert_trees_all_equal_shapes_and_dtypes(dict(loaded), dict(params))
+
+        def assert_near(found, value):
+            step = np.max(np.abs(value), axis=-1, keepdims=True) / 32767 + 1e-37
+            # Half a step, and what float32 rounds: 32767 steps of 2^-24, twice.
+            np.testing.assert_array_less(np.abs(found - value) / step, 0.504)
+
+        jax.tree.map(assert_near, dict(loaded), dict(params))
+        self.assertTrue(np.any(loaded["encoder/conv_in"]["b"]))
+
+        # Rounded once, they stay what they are.
+        checkpoint.save(self.path, loaded, self.model, int16=True, **PROVENANCE)
+        again = checkpoint.load(self.path).params
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), dict(again), dict(loaded)
+        )
+
+    def test_damaged_integers(self):
+        self.save(int16=True)
+        whole = safetensors.numpy.load_file(self.path)
+        metadata = checkpoint.read_metadata(self.path)
+        name = "encoder/conv_in.w"
+        for change, message in (
+            ({f"{name}:scale": None}, f"- {name} float32"),
+            ({f"{name}:scale": whole[f"{name}:scale"][:1]}, "scale float32"),
+            ({f"{name}:scale": np.float32(np.nan) * whole[f"{name}:scale"]}, "NaN or infinity"),
+            ({name: None}, f"- {name} float32"),
+        ):
+            tensors = {key: value for key, value in (whole | change).items() if value is not None}
+            safetensors.numpy.save_file(tensors, self.path, metadata=metadata)
+            self.assertIn(message, self.error())
 
     def test_makes_its_folder(self):
         self.save(path=self.folder / "new" / "folder" / "model.safetensors")

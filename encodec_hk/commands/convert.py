@@ -52,20 +52,20 @@ def run(
     to: str = "haiku",
     verify: bool = False,
     licence: str | None = None,
-    half: bool = False,
+    int16: bool = False,
 ) -> int:
     """Converts a checkpoint and prints what was done.
 
     Args:
       config: a whole configuration that a source's own config must agree with, the pad mode apart,
         which the source decides. None: what the source says of itself is all.
-      source: what `sources.read` takes, or a checkpoint of ours (for `to="transformers"` or half
-        precision only).
+      source: what `sources.read` takes, or a checkpoint of ours (for `to="transformers"` or
+        `int16` only).
       output: the .safetensors file, or the folder of `to="transformers"`: new, or empty.
       to: "haiku" or "transformers".
       verify: whether to run the PyTorch network beside ours and print how far they agree.
       licence: of the weights, where the manifest does not know it.
-      half: whether to write the file of weights in half precision (`to="haiku"` only).
+      int16: whether to round weights to 16 bit integers, for half the size (`to="haiku"` only).
 
     Returns:
       The exit status, 0.
@@ -80,25 +80,25 @@ def run(
     if not source or not output:
         raise ValueError("convert: needs --source and --output")
     source, path = os.path.expanduser(source), pathlib.Path(output).expanduser()
-    if half and to == "transformers":
-        raise ValueError("half: the form of --to=transformers is float32")
+    if int16 and to == "transformers":
+        raise ValueError("int16: the form of --to=transformers is float32")
     if to == "transformers":
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise ValueError(f"output: {output} is there already, must be a new or an empty folder")
     elif path.is_dir() or path.suffix != ".safetensors":
         raise ValueError(f"output: got {output}, must be a file name that ends in .safetensors")
     converted = _read(config, source, licence)
-    if to == "haiku" and converted.source is None and not half:
+    if to == "haiku" and converted.source is None and not int16:
         raise ValueError(f"{source}: is a checkpoint of this project already; --to=transformers?")
     try:
-        _write(converted, path, to, verify, half)
+        _write(converted, path, to, verify, int16)
     except OSError as error:
         raise ValueError(f"output: {output} cannot be written ({error})") from error
     print(f"wrote {output}")
     return 0
 
 
-def _write(converted: _Converted, path: pathlib.Path, to: str, verify: bool, half: bool) -> None:
+def _write(converted: _Converted, path: pathlib.Path, to: str, verify: bool, int16: bool) -> None:
     """Makes the output whole, and verifies it, before anything stands under its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".convert-") as staging:
@@ -111,7 +111,7 @@ def _write(converted: _Converted, path: pathlib.Path, to: str, verify: bool, hal
             source=converted.origin,
             source_sha256=converted.sha256,
             licence=converted.licence,
-            half=half,
+            int16=int16,
         )
         folder = pathlib.Path(staging, "transformers") if to == "transformers" else None
         if folder is not None:

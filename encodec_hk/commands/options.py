@@ -7,7 +7,7 @@ from absl import flags
 _SOUND = ("checkpoint", "bandwidth", "num_codebooks", "sample_format", "rescale", "force")
 COMMANDS = {  # the arguments and the flags of each
     "infer": ("IN [OUT]", _SOUND),
-    "convert": ("", ("source", "output", "to", "verify", "licence", "half")),
+    "convert": ("", ("source", "output", "to", "verify", "licence", "int16")),
     "train": ("", ("data", "workdir", "validation", "init", "licence", "distributed")),
     "describe": ("", ()),
 }
@@ -22,7 +22,7 @@ flags.DEFINE_bool("rescale", False, "infer: scale outputs above full scale, inst
 flags.DEFINE_string("source", None, "convert: a file, a transformers folder or a hub name.")
 flags.DEFINE_string("output", None, "convert: a .safetensors file; a folder of --to=transformers.")
 flags.DEFINE_enum("to", "haiku", ["haiku", "transformers"], "convert: the form to write.")
-flags.DEFINE_bool("half", False, "convert: write half precision, for half the size.")
+flags.DEFINE_bool("int16", False, "convert: write 16 bit integers, for half the size.")
 flags.DEFINE_bool("verify", False, "convert: run PyTorch beside ours, print how far they agree.")
 flags.DEFINE_string("licence", None, "convert, train: of the weights, where it is not known.")
 flags.DEFINE_string("data", None, "train: a folder, or a glob in quotes, of audio.")
