@@ -28,7 +28,8 @@ def get_config() -> ml_collections.ConfigDict:
     model.bandwidths = (1.5, 3.0, 6.0, 12.0)
 
     # For small batches of short crops on two CPU cores; shares found by trial, in few runs. These
-    # are of the last part of the shipped model's run; its card tells what came before.
+    # are of the last part of the shipped model's run; its card tells what came before. From the
+    # start they have not been tried.
     training = config.training
     training.num_steps = 11_700
     training.batch_size = 8
