@@ -1,0 +1,39 @@
+"""Codes in files: .ecdc, read and written block by block.
+
+    with open(path, "wb") as file:
+        writer = bitstream.open_writer(file, header)
+        writer.write(codes)
+        writer.finish(num_samples)
+
+    with open(path, "rb") as file:
+        for block in bitstream.open_reader(file).blocks(): ...
+
+`header` is what a file says of its codes, `interface` what readers and writers do, `opening` picks
+one. `version0` is Meta's format; of ours, `layout` has the bytes, `blocks` writes and `recovery`
+reads. `packing` packs codes into bits, and `transport` is the way to a file or a pipe. Any JAX
+or audio is the caller's.
+"""
+
+from encodec_hk.bitstream.header import META_MODELS
+from encodec_hk.bitstream.header import EcdcError
+from encodec_hk.bitstream.header import Header
+from encodec_hk.bitstream.header import MetaModel
+from encodec_hk.bitstream.header import meta_header
+from encodec_hk.bitstream.interface import Block
+from encodec_hk.bitstream.interface import Reader
+from encodec_hk.bitstream.interface import Writer
+from encodec_hk.bitstream.opening import open_reader
+from encodec_hk.bitstream.opening import open_writer
+
+__all__ = [
+    "META_MODELS",
+    "Block",
+    "EcdcError",
+    "Header",
+    "MetaModel",
+    "Reader",
+    "Writer",
+    "meta_header",
+    "open_reader",
+    "open_writer",
+]

@@ -1,0 +1,90 @@
+"""Codes to bytes and back: `bits` bits each, one after another, least significant bit first.
+
+As the bit packer of Meta's `encodec.binary` does it code by code; here numpy does whole blocks.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+MAX_BITS = 24  # of a code: a window of 32 bits holds it from any bit of a byte on
+
+_STEP = 2**15  # codes at a time, whole bytes of any width; bounds the memory in between
+_WINDOW = np.dtype("<u4")
+
+
+def num_bytes(count: int, bits: int) -> int:
+    """Bytes of `count` codes, the last one filled with zeros."""
+    return -(-count * bits // 8)
+
+
+def whole_bytes(bits: int) -> int:
+    """The least count of codes that fills bytes with nothing left over."""
+    return 8 // math.gcd(8, bits)
+
+
+def pack(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Packs rows of codes, each row from a byte of its own on.
+
+    Args:
+      codes: integers [N, n], 0 to 2**bits - 1.
+      bits: bits of a code, 1 to MAX_BITS.
+
+    Returns:
+      uint8 [N, num_bytes(n, bits)].
+    """
+    rows, count = codes.shape
+    group = whole_bytes(bits)
+    size = group * bits // 8
+    step = max(group, _STEP // max(rows, 1) // group * group)
+    packed = np.empty((rows, -(-count // group) * size), np.uint8)
+    for start in range(0, count, step):
+        part = codes[:, start : start + step]
+        groups = -(-part.shape[1] // group)
+        values = np.zeros((rows, groups * group), np.uint64)
+        values[:, : part.shape[1]] = part
+        values = values.reshape(rows, groups, group)
+        words = np.zeros((rows, groups, -(-size // 8)), "<u8")
+        for index in range(group):
+            word, shift = divmod(index * bits, 64)
+            code = values[..., index]
+            words[..., word] |= code << np.uint64(shift)
+            if shift + bits > 64:
+                words[..., word + 1] |= code >> np.uint64(64 - shift)
+        first = start // group * size
+        filled = words.view(np.uint8)[..., :size].reshape(rows, -1)
+        packed[:, first : first + filled.shape[1]] = filled
+    return packed[:, : num_bytes(count, bits)]
+
+
+def unpack(data: bytes, bits: int, count: int) -> np.ndarray:
+    """The first `count` codes of `data`, int32 [count].
+
+    Args:
+      data: at least num_bytes(count, bits) bytes.
+      bits: bits of a code, 1 to MAX_BITS.
+      count: how many codes.
+    """
+    # The 32 bits that start at each byte.
+    windows = np.ndarray((len(data) + 1,), _WINDOW, data + b"\0\0\0\0", strides=(1,))
+    codes = np.empty(count, np.uint32)
+    mask = np.uint32(2**bits - 1)
+    for start in range(0, count, _STEP):
+        part = codes[start : start + _STEP]
+        places, shifts = _places(bits, len(part))
+        first = start * bits // 8
+        # No place is outside; only in this mode there is no copy of the result in between.
+        windows[first : first + len(part) * bits // 8 + 1].take(places, out=part, mode="clip")
+        np.right_shift(part, shifts, part)
+        np.bitwise_and(part, mask, part)
+    return codes.view(np.int32)
+
+
+@functools.lru_cache(maxsize=4)
+def _places(bits: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The byte in which each code starts, and the bit of it."""
+    starts = np.arange(count) * bits
+    return starts // 8, (starts % 8).astype(np.uint32)
