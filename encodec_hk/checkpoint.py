@@ -13,6 +13,7 @@ The metadata, all strings: `format` ("encodec_hk"), `format_version`, `name` of 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -63,6 +64,11 @@ class Checkpoint:
     def name(self) -> str:
         """The variant's name."""
         return self.metadata["name"]
+
+    @property
+    def source(self) -> str:
+        """What the weights were read from, or how they were trained."""
+        return self.metadata["source"]
 
 
 def save(
@@ -221,6 +227,20 @@ def _check_finite(params: Params) -> None:
     bad = [key for key, value in _flatten(params).items() if not np.isfinite(value).all()]
     if bad:
         raise ValueError(f"NaN or infinity in {', '.join(bad)}")
+
+
+def fingerprint(model_config: ml_collections.ConfigDict, params: Params) -> str:
+    """SHA-256, in hexadecimal digits, of a model: its config and its parameters.
+
+    Of the config's JSON (`config.to_json`) and then, by name in alphabetical order, each
+    parameter's `NAME SHAPE` and little-endian float32 bytes.
+    """
+    digest = hashlib.sha256(config_lib.to_json(model_config).encode())
+    for name, value in sorted(_flatten(params).items()):
+        values = np.asarray(value, "<f4")
+        digest.update(f"{name} {list(values.shape)}".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
 def difference(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

@@ -22,6 +22,7 @@ from encodec_hk import config as config_lib
 from encodec_hk import encoded as encoded_lib
 from encodec_hk import model as model_lib
 from encodec_hk import segments
+from encodec_hk import streams
 
 DEFAULT_BANDWIDTH = 6.0  # kbps, where a variant has it
 
@@ -43,7 +44,12 @@ class Codec:
       params: the parameters.
       model: the pure functions that `model.build` made of the config.
       name: the variant's name.
+      source: where the parameters come from, as a checkpoint says it.
       bandwidth: kbps that `encode` uses where none is asked for.
+      framing: how an item is cut into segments, where `has_segments` says that it is.
+      batch_size: places of a block, at most.
+      block_frames: frames of a block, at most.
+      lags: frames by which a stream's codes lag, and samples by which its audio does.
       encode_block, decode_block: the compiled block computation, the parameters bound; see
         `model.Model`. For streams, and for whatever else keeps its own state.
     """
@@ -54,6 +60,7 @@ class Codec:
         params: model_lib.Params,
         *,
         name: str = "",
+        source: str = "",
         bandwidth: float | None = None,
         batch_size: int = 8,
         block_seconds: float = 1.0,
@@ -64,6 +71,7 @@ class Codec:
           model_config: a model config, as in `config.model` of `configs/`.
           params: Haiku parameters of that config.
           name: the variant's name.
+          source: where the parameters come from.
           bandwidth: default kbps; None takes 6 kbps where the variant has it, else its highest.
           batch_size: places of a block, at most.
           block_seconds: length of a block, where the variant is not cut into segments: those are
@@ -78,6 +86,7 @@ class Codec:
         self.model_config = model_config
         self.model = model_lib.build(model_config)
         self.name = name
+        self.source = source
         checkpoint.check_params(params, self.model.param_shapes())
         self.params = jax.tree.map(jnp.asarray, params)
         if bandwidth is None:
@@ -94,13 +103,13 @@ class Codec:
 
         length = config_lib.segment_length(model_config)
         stride = config_lib.segment_stride(model_config)
-        self._framing = segments.Framing(
+        self.framing = segments.Framing(
             length or sys.maxsize, stride or sys.maxsize, self.hop_length
         )
-        self._has_segments = length is not None
-        self._lags = (0, 0) if length else config_lib.lags(model_config)
-        self._batch_size = batch_size
-        self._block_frames = max(
+        self.has_segments = length is not None
+        self.lags = (0, 0) if length else config_lib.lags(model_config)
+        self.batch_size = batch_size
+        self.block_frames = max(
             config_lib.minimum_first_block(model_config),
             -(-length // self.hop_length) if length else round(block_seconds * self.frame_rate),
         )
@@ -130,6 +139,14 @@ class Codec:
         """Codebooks of the variant, the most that codes can have."""
         return self.model_config.num_codebooks
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the model's config and parameters, in hexadecimal digits.
+
+        Equal wherever the codec gives equal codes, whatever file it was read from.
+        """
+        return checkpoint.fingerprint(self.model_config, self.params)
+
     def encode(
         self,
         audio: np.ndarray | jax.Array | Sequence[np.ndarray | jax.Array],
@@ -150,7 +167,7 @@ class Codec:
         """
         count = self._count(bandwidth, num_codebooks)
         items = encoded_lib.check_audio(audio, self.channels)
-        pieces = [self._framing.cut(item) for item in items]
+        pieces = [self.framing.cut(item) for item in items]
         scales = None
         if self.model_config.normalize:
             normalized = [[segments.normalize(piece) for piece in item] for item in pieces]
@@ -161,7 +178,7 @@ class Codec:
             state, codes = self.encode_block(state, block, *ends, num_codebooks=count)
             return state, jnp.swapaxes(codes, 1, 2)
 
-        start, lag = self.model.encoder_state, self._lags[0]
+        start, lag = self.model.encoder_state, self.lags[0]
         outputs = self._run(step, start, pieces, self.hop_length, lag)
         joined = [np.concatenate(parts) for parts in outputs]
         return Encoded(
@@ -180,7 +197,7 @@ class Codec:
         Raises:
           ValueError: codes outside the codebooks, too many codebooks, or counts that do not fit.
         """
-        items, frames, scales = encoded_lib.check_encoded(encoded, self.model_config, self._framing)
+        items, frames, scales = encoded_lib.check_encoded(encoded, self.model_config, self.framing)
         pieces = [
             np.split(item, np.cumsum(counts)[:-1])
             for item, counts in zip(items, frames, strict=True)
@@ -189,14 +206,14 @@ class Codec:
         def step(state: Any, block: np.ndarray, *ends: np.ndarray) -> tuple[Any, jax.Array]:
             return self.decode_block(state, block.swapaxes(1, 2), *ends)
 
-        outputs = self._run(step, self.model.decoder_state, pieces, 1, self._lags[1])
+        outputs = self._run(step, self.model.decoder_state, pieces, 1, self.lags[1])
         audio = []
         for index, parts in enumerate(outputs):
             if scales is not None:
                 parts = [part * scale for part, scale in zip(parts, scales[index], strict=False)]
             joined = parts[0]
             if len(parts) > 1:
-                joined = segments.overlap_add(parts, self._framing.stride)
+                joined = segments.overlap_add(parts, self.framing.stride)
             audio.append(joined[: int(encoded.num_samples[index])])
         return encoded_lib.stack(audio)
 
@@ -225,13 +242,92 @@ class Codec:
             num_frames = [longest] * batch
         frames = encoded_lib.check_counts("num_frames", num_frames, batch)
         if num_samples is None:
-            num_samples = [self._framing.longest(int(count)) for count in frames]
+            num_samples = [self.framing.longest(int(count)) for count in frames]
         samples = encoded_lib.check_counts("num_samples", num_samples, batch)
         if scales is None and self.model_config.normalize:
-            scales = np.ones((batch, max(len(self._framing.frames(int(n))) for n in samples)))
+            scales = np.ones((batch, max(len(self.framing.frames(int(n))) for n in samples)))
         encoded = Encoded(codes=codes, num_frames=frames, num_samples=samples, scales=scales)
-        encoded_lib.check_encoded(encoded, self.model_config, self._framing)
+        encoded_lib.check_encoded(encoded, self.model_config, self.framing)
         return encoded
+
+    def stream_encoder(
+        self,
+        bandwidth: float | None = None,
+        num_codebooks: int | None = None,
+        *,
+        batch: int | None = None,
+        block_frames: int | None = None,
+    ) -> streams.StreamEncoder:
+        """Begins to encode audio that comes piece by piece.
+
+            with codec.stream_encoder(bandwidth=6.0) as encoder:
+                codes = [encoder.push(samples) for samples in pieces] + [encoder.finish()]
+
+        Args:
+          bandwidth: kbps, as of `encode`.
+          num_codebooks: the same as a number of codebooks.
+          batch: how many independent streams to encode together, each of which can be finished and
+            begun anew on its own; None for one, without lists.
+          block_frames: frames of a block; None takes blocks of 1 frame, of 8 and of about a second
+            as what was pushed asks for. For work that does not wait, one length is less to compile.
+
+        Raises:
+          ValueError: an argument is wrong, or the variant takes whole items alone.
+        """
+        self._check_stream(block_frames)
+        return streams.StreamEncoder(
+            self,
+            num_codebooks=self._count(bandwidth, num_codebooks),
+            batch=batch,
+            block_frames=block_frames,
+        )
+
+    def stream_decoder(
+        self,
+        bandwidth: float | None = None,
+        num_codebooks: int | None = None,
+        *,
+        batch: int | None = None,
+        hold_back: bool = True,
+        block_frames: int | None = None,
+    ) -> streams.StreamDecoder:
+        """Begins to decode codes that come piece by piece.
+
+            with codec.stream_decoder(bandwidth=6.0) as decoder:
+                audio = [decoder.push(codes) for codes in pieces] + [decoder.finish(num_samples)]
+
+        Args:
+          bandwidth: kbps of the codes.
+          num_codebooks: the same as a number of codebooks.
+          batch: as of `stream_encoder`.
+          hold_back: whether to keep the last hop - 1 samples until more codes come or `finish`
+            says that they belong to the signal. False gives them at once, a frame earlier, for
+            playing; a stream can end at whole frames alone then.
+          block_frames: as of `stream_encoder`.
+
+        Raises:
+          ValueError: as of `stream_encoder`.
+        """
+        self._check_stream(block_frames)
+        return streams.StreamDecoder(
+            self,
+            num_codebooks=self._count(bandwidth, num_codebooks),
+            batch=batch,
+            hold_back=hold_back,
+            block_frames=block_frames,
+        )
+
+    def _check_stream(self, block_frames: int | None) -> None:
+        """Whether there can be a stream of such blocks."""
+        if not self.has_segments and self.model.encoder_state(1) is None:
+            raise ValueError(
+                "streams: a model with time_group_norm and no segments takes whole items alone"
+            )
+        least = config_lib.minimum_first_block(self.model_config)
+        if block_frames is not None and not (type(block_frames) is int and block_frames >= least):
+            raise ValueError(
+                f"block_frames: got {block_frames!r}, must be None or at least {least}"
+            )
 
     def _run(
         self,
@@ -243,10 +339,10 @@ class Codec:
     ) -> list[list[np.ndarray]]:
         """Runs the segments of items, of `hop` steps a frame, through blocks; their outputs."""
         rows = [row for item in items for row in item]
-        size = self._block_frames * hop
+        size = self.block_frames * hop
         # By the items and not by the segments: so other lengths ask for no other shape.
-        batch = batching.places(len(items), self._batch_size)
-        if self._has_segments:
+        batch = batching.places(len(items), self.batch_size)
+        if self.has_segments:
             outputs = batching.run(step, None, rows, size=size, batch=batch)
         elif (state := start(batch)) is not None:
             outputs = batching.run(step, state, rows, size=size, batch=batch, lag=lag)
@@ -283,4 +379,6 @@ def load(path: str | os.PathLike[str], **settings: Any) -> Codec:
       ValueError: the file is missing, damaged or not of this format.
     """
     loaded = checkpoint.load(path)
-    return Codec(loaded.config, loaded.params, **{"name": loaded.name, **settings})
+    return Codec(
+        loaded.config, loaded.params, **{"name": loaded.name, "source": loaded.source, **settings}
+    )

@@ -56,11 +56,17 @@ def check_audio(audio: Any, channels: int) -> list[np.ndarray]:
 
 
 def _check_item(item: Any, name: str, channels: int) -> np.ndarray:
+    item = check_samples(item, name, channels)
+    if not len(item):
+        raise ValueError(f"{name}: got no samples, at least one is needed")
+    return item
+
+
+def check_samples(item: Any, name: str, channels: int) -> np.ndarray:
+    """Samples as float32 [T, C], T >= 0; ValueError where they are not finite floats so shaped."""
     item = np.asarray(item)
     if item.ndim != 2 or item.shape[1] != channels:
         raise ValueError(f"{name}: got shape {item.shape}, must be [T, {channels}]")
-    if not len(item):
-        raise ValueError(f"{name}: got no samples, at least one is needed")
     if not jnp.issubdtype(item.dtype, jnp.floating):
         raise ValueError(f"{name}: got {item.dtype}, must be float in [-1, 1]")
     with np.errstate(over="ignore"):  # said below
@@ -82,6 +88,34 @@ def check_codes(codes: Any, model_config: ml_collections.ConfigDict) -> np.ndarr
             f"must be integers [B, K, F], K from 1 to {most}"
         )
     return codes
+
+
+def check_stream_codes(
+    codes: Any, name: str, num_codebooks: int, model_config: ml_collections.ConfigDict
+) -> np.ndarray:
+    """Codes as int32 [K, F], F >= 0; ValueError where they are not such, of the codebooks."""
+    codes = np.asarray(codes)
+    is_right = codes.ndim == 2 and codes.shape[0] == num_codebooks
+    if not is_right or not np.issubdtype(codes.dtype, np.integer):
+        raise ValueError(
+            f"{name}: got {codes.dtype} of shape {codes.shape}, must be integers "
+            f"[{num_codebooks}, F]"
+        )
+    _check_range(codes, name, model_config)
+    return codes.astype(np.int32)
+
+
+def check_stream_scales(
+    scales: Any, name: str, model_config: ml_collections.ConfigDict
+) -> np.ndarray:
+    """Scales as float32 [S], none where None is given; ValueError where they cannot be."""
+    scales = np.asarray([] if scales is None else scales)
+    if scales.ndim != 1:
+        raise ValueError(f"{name}: got shape {scales.shape}, must be [S]")
+    if len(scales) and not model_config.normalize:
+        raise ValueError(f"{name}: got some, must be None of a model that does not normalise")
+    _check_positive(scales, name)
+    return scales.astype(np.float32)
 
 
 def check_counts(name: str, counts: Any, batch: int) -> np.ndarray:
@@ -127,10 +161,7 @@ def check_encoded(
                 f"{num_samples[index]} samples have {sum(own)}"
             )
         item = codes[index, :, : sum(own)].T
-        low, high = item.min(), item.max()
-        if low < 0 or high >= model_config.codebook_size:
-            wrong, allowed = (low if low < 0 else high), f"0 to {model_config.codebook_size - 1}"
-            raise ValueError(f"codes[{index}]: got {wrong}, must be {allowed}")
+        _check_range(item, f"codes[{index}]", model_config)
         items.append(item.astype(np.int32))
     return items, frames, scales
 
@@ -148,10 +179,21 @@ def _check_scales(scales: Any, counts: list[int], normalizes: bool) -> np.ndarra
     if scales.ndim != 2 or len(scales) != shape[0] or scales.shape[1] < shape[1]:
         raise ValueError(f"scales: got shape {scales.shape}, must be {list(shape)}")
     for index, count in enumerate(counts):
-        own = scales[index, :count]
-        if not np.issubdtype(scales.dtype, np.number) or not (np.isfinite(own) & (own > 0)).all():
-            raise ValueError(f"scales[{index}]: got {own.tolist()}, must be finite and above 0")
+        _check_positive(scales[index, :count], f"scales[{index}]")
     return scales.astype(np.float32)
+
+
+def _check_range(codes: np.ndarray, name: str, model_config: ml_collections.ConfigDict) -> None:
+    low, high = codes.min(initial=0), codes.max(initial=0)
+    if low < 0 or high >= model_config.codebook_size:
+        wrong, allowed = (low if low < 0 else high), f"0 to {model_config.codebook_size - 1}"
+        raise ValueError(f"{name}: got {wrong}, must be {allowed}")
+
+
+def _check_positive(scales: np.ndarray, name: str) -> None:
+    is_number = np.issubdtype(scales.dtype, np.number)
+    if not is_number or not (np.isfinite(scales) & (scales > 0)).all():
+        raise ValueError(f"{name}: got {scales.tolist()}, must be finite and above 0")
 
 
 def stack(items: Sequence[np.ndarray]) -> np.ndarray:

@@ -11,23 +11,29 @@ import jax
 import jax.numpy as jnp
 
 
-def encode(codebooks: jax.Array, latents: jax.Array) -> jax.Array:
+def encode(codebooks: jax.Array, latents: jax.Array, num_codebooks: int | None = None) -> jax.Array:
     """Codes of latents: every stage takes the entry nearest to what the stages before left.
 
     Distances are -(|x|^2 - 2 x.E + |E|^2) in float32 with exact products, as in both reference
     implementations: entries closer to each other than its rounding may be told apart differently.
 
     Args:
-      codebooks: [K, N, D].
+      codebooks: [K or more, N, D].
       latents: [B, F, D].
+      num_codebooks: K; None for all.
 
     Returns:
       Codes, int32 [B, K, F]; the first of equally near entries.
     """
     chex.assert_rank([codebooks, latents], 3)
-    entries = codebooks.shape[1]
+    codebooks = jnp.asarray(codebooks)
+    stages, entries, _ = codebooks.shape
+    if num_codebooks is not None:
+        stages = num_codebooks
 
-    def stage(residual: jax.Array, codebook: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # By index: a scan over the first codebooks would copy them, half the time for a single frame.
+    def stage(residual: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+        codebook = codebooks[index]
         product = jnp.matmul(residual, codebook.T, precision=jax.lax.Precision.HIGHEST)
         energy = jnp.sum(jnp.square(residual), axis=-1, keepdims=True)
         distance = energy - 2 * product + jnp.sum(jnp.square(codebook), axis=-1)
@@ -36,21 +42,27 @@ def encode(codebooks: jax.Array, latents: jax.Array) -> jax.Array:
         codes = jnp.min(jnp.where(nearest, jnp.arange(entries), entries - 1), axis=-1)
         return residual - codebook[codes], codes
 
-    _, codes = jax.lax.scan(stage, latents, codebooks)
+    _, codes = jax.lax.scan(stage, latents, jnp.arange(stages))
     return jnp.moveaxis(codes, 0, 1).astype(jnp.int32)
 
 
 def decode(codebooks: jax.Array, codes: jax.Array) -> jax.Array:
-    """Latents [B, F, D] of codes [B, K, F]: the sum of their entries, first codebook first."""
+    """Latents [B, F, D] of codes [B, K, F]: the sum of their entries, first codebook first.
+
+    Args:
+      codebooks: [K or more, N, D].
+      codes: integers [B, K, F].
+    """
     chex.assert_rank([codebooks, codes], 3)
-    batch, _, frames = codes.shape
+    codebooks = jnp.asarray(codebooks)
+    batch, num_codebooks, frames = codes.shape
 
     def stage(latents: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        codebook, codes = inputs
-        return latents + codebook[codes], None
+        index, codes = inputs
+        return latents + codebooks[index, codes], None
 
     zeros = jnp.zeros((batch, frames, codebooks.shape[-1]), codebooks.dtype)
-    latents, _ = jax.lax.scan(stage, zeros, (codebooks, jnp.moveaxis(codes, 1, 0)))
+    latents, _ = jax.lax.scan(stage, zeros, (jnp.arange(num_codebooks), jnp.moveaxis(codes, 1, 0)))
     return latents
 
 
@@ -69,11 +81,11 @@ class ResidualVectorQuantizer(hk.Module):
 
     def encode(self, latents: jax.Array, num_codebooks: int) -> jax.Array:
         """Latents [B, F, D] -> codes of the first `num_codebooks` codebooks, int32 [B, K, F]."""
-        return encode(self._codebooks()[:num_codebooks], latents)
+        return encode(self._codebooks(), latents, num_codebooks)
 
     def decode(self, codes: jax.Array) -> jax.Array:
         """Codes [B, K, F] -> latents [B, F, D]."""
-        return decode(self._codebooks()[: codes.shape[1]], codes)
+        return decode(self._codebooks(), codes)
 
     def _codebooks(self) -> jax.Array:
         return hk.get_parameter("codebooks", self.shape, init=hk.initializers.RandomNormal())

@@ -40,6 +40,14 @@ class Framing(NamedTuple):
         starts = range(0, num_samples, self.stride)
         return [-(-min(self.length, num_samples - start) // self.hop) for start in starts]
 
+    def is_full(self, num_frames: int) -> bool:
+        """Whether the first segment of an item of at least num_frames frames has its full length.
+
+        Else an item of so many frames may be one that ends within its first segment.
+        """
+        shorter = (-(-self.length // self.hop) - 1) * self.hop
+        return num_frames > sum(self.frames(shorter))
+
     def longest(self, num_frames: int) -> int:
         """Samples of the longest item that has num_frames frames in all; 0 where none has.
 
@@ -60,21 +68,49 @@ def normalize(segment: np.ndarray) -> tuple[np.ndarray, np.float32]:
     return segment / scale, scale
 
 
-def overlap_add(segments: Sequence[np.ndarray], stride: int) -> np.ndarray:
-    """Joins segments [N, C], one every `stride` samples -> [T, C] float32.
+class OverlapAdd:
+    """Joins segments [N, C], one every `stride` samples, as they come -> float32 [T, C].
 
     Weights rise and fall linearly over the first segment's length, and are divided by their sum; a
     shorter segment takes the start of that triangle. T is the end of the segment that ends last.
     For some lengths that is the last but one (at 48 kHz, 47520 k + r samples with k >= 1 and
     161 <= r <= 320), where Meta's decoder fails.
     """
-    time = np.linspace(0.0, 1.0, len(segments[0]) + 2, dtype=np.float32)[1:-1, None]
-    weight = np.float32(0.5) - np.abs(time - np.float32(0.5))
-    ends = [stride * index + len(segment) for index, segment in enumerate(segments)]
-    total = np.zeros((max(ends), segments[0].shape[1]), np.float32)
-    weights = np.zeros((max(ends), 1), np.float32)
-    for segment, end in zip(segments, ends, strict=True):
-        part = slice(end - len(segment), end)
-        total[part] += weight[: len(segment)] * segment
-        weights[part] += weight[: len(segment)]
-    return total / weights
+
+    def __init__(self, stride: int) -> None:
+        self._stride = stride
+        self._weight = np.zeros((0, 1), np.float32)  # of the first segment
+        self._total = self._weights = self._weight  # from the start of the last segment on
+
+    def push(self, segment: np.ndarray) -> np.ndarray:
+        """Adds the next segment; gives what came before its start and was not given yet."""
+        if not len(self._weight):
+            time = np.linspace(0.0, 1.0, len(segment) + 2, dtype=np.float32)[1:-1, None]
+            self._weight = np.float32(0.5) - np.abs(time - np.float32(0.5))
+            self._total = np.zeros((0, segment.shape[1]), np.float32)
+            done = self._total
+        else:
+            done = self._total[: self._stride] / self._weights[: self._stride]
+            self._total, self._weights = self._total[self._stride :], self._weights[self._stride :]
+        weight = self._weight[: len(segment)]
+        self._total = _add(self._total, weight * segment)
+        self._weights = _add(self._weights, weight)
+        return done
+
+    def finish(self) -> np.ndarray:
+        """The samples from the start of the last segment on."""
+        return self._total / self._weights
+
+
+def _add(total: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The sum of two arrays that start together, as long as the longer one."""
+    longer = np.zeros((max(len(total), len(values)), values.shape[1]), np.float32)
+    longer[: len(total)] = total
+    longer[: len(values)] += values
+    return longer
+
+
+def overlap_add(segments: Sequence[np.ndarray], stride: int) -> np.ndarray:
+    """Joins segments [N, C] -> float32 [T, C]; see `OverlapAdd`."""
+    joined = OverlapAdd(stride)
+    return np.concatenate([*map(joined.push, segments), joined.finish()])

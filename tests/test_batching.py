@@ -32,6 +32,52 @@ class BatchingTest(chex.TestCase):
         for row, output in zip(rows, outputs, strict=True):
             np.testing.assert_array_equal(output, np.cumsum(row)[::2])
 
+    @given(data=st.data(), batch=st.integers(1, 3), lag=st.sampled_from([0, 1, 5]))
+    def test_rows_that_come_in_pieces(self, data, batch, lag):
+        """Outputs of each row, one for two steps, whatever comes when and how much of it."""
+        first, sizes = 3, (1, 4, 10)
+
+        def step(state, block, num_valid, is_last):
+            """Running sums, `lag` outputs late; the state is the sum, and outputs that wait."""
+            total, late = state
+            self.assertIn(block.shape[1] // 2, sizes)
+            outputs = np.zeros((batch, block.shape[1] // 2), np.int64)
+            for row in range(batch):
+                count = int(num_valid[row])
+                is_new = total[row] == 0
+                self.assertTrue(is_last[row] or count % 2 == 0)
+                self.assertTrue(not (is_new and count) or is_last[row] or count >= 2 * first)
+                sums = total[row] + np.cumsum(block[row, :count])
+                total[row] = sums[-1] if count else total[row]
+                late[row] += sums[::2].tolist()
+                ready = outputs.shape[1] if is_last[row] else count // 2
+                given = late[row][:ready]
+                outputs[row, : len(given)] = given
+                late[row] = late[row][ready:]
+                if is_last[row] and not late[row]:
+                    total[row], late[row] = 0, [0] * lag
+            return (total, late), outputs
+
+        state = np.zeros(batch, np.int64), [[0] * lag for _ in range(batch)]
+        stream = batching.Stream(
+            step, state, batch=batch, sizes=sizes, first=first, unit=2, gain=1, lag=lag,
+            like=np.zeros(0, np.int64),
+        )  # fmt: skip
+        rows = [np.zeros(0, np.int64) for _ in range(batch)]
+        found = [[] for _ in range(batch)]
+        for _ in range(data.draw(st.integers(1, 6))):
+            ends = data.draw(st.lists(st.booleans(), min_size=batch, max_size=batch))
+            for place in range(batch):
+                piece = np.arange(1, data.draw(st.integers(0, 30)) + 1)
+                rows[place] = np.concatenate([rows[place], piece])
+                stream.put(place, piece)
+            for place, parts in enumerate(stream.advance(ends)):
+                found[place] += parts
+                if ends[place]:
+                    sums = [value for part in found[place] for value in part]
+                    self.assertEqual(sums, np.cumsum(rows[place])[::2].tolist())
+                    rows[place], found[place] = rows[place][:0], []
+
     @parameterized.parameters((1, 8, 1), (2, 8, 2), (3, 8, 4), (8, 8, 8), (9, 8, 8), (5, 6, 6))
     def test_places(self, num_rows, limit, expected):
         self.assertEqual(batching.places(num_rows, limit), expected)

@@ -1,5 +1,6 @@
 """Checkpoint files: what goes in comes out, and what is wrong with a file is said."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -143,6 +144,23 @@ class CheckpointTest(parameterized.TestCase):
             tensors = {key: value for key, value in (whole | change).items() if value is not None}
             safetensors.numpy.save_file(tensors, self.path, metadata=metadata)
             self.assertIn(message, self.error())
+
+    def test_fingerprint(self):
+        """Of the config and the numbers, whatever file they were in."""
+        params = self.save()
+        digest = hashlib.sha256(config_lib.to_json(self.model).encode())
+        values = {f"{module}.{name}": v for module in params for name, v in params[module].items()}
+        for name, value in sorted(values.items()):
+            digest.update(f"{name} {list(value.shape)}".encode() + value.astype("<f4").tobytes())
+        found = checkpoint.fingerprint(self.model, params)
+        self.assertEqual(found, digest.hexdigest())
+        loaded = checkpoint.load(self.path)
+        self.assertEqual(checkpoint.fingerprint(loaded.config, loaded.params), found)
+        other = jax.tree.map(np.copy, params)
+        other["encoder/conv_in"]["b"][0] += 1e-6
+        self.assertNotEqual(checkpoint.fingerprint(self.model, other), found)
+        self.model.pad_mode = "constant"
+        self.assertNotEqual(checkpoint.fingerprint(self.model, params), found)
 
     def test_makes_its_folder(self):
         self.save(path=self.folder / "new" / "folder" / "model.safetensors")

@@ -38,6 +38,18 @@ class SegmentsTest(chex.TestCase):
         self.assertEqual(frames(longest), frames(num_samples))
         self.assertGreater(frames(longest + 1), frames(num_samples))
 
+    @given(st.integers(1, 300_000), st.sampled_from([FRAMING, segments.Framing(120, 48, 12)]))
+    def test_a_first_segment_is_known_to_be_full(self, num_samples, framing):
+        """Only where every signal of at least so many frames has a full first segment."""
+        whole = -(-framing.length // framing.hop)
+        counts = framing.frames(num_samples)
+        if framing.is_full(sum(counts)):
+            self.assertEqual(counts[0], whole)
+        if num_samples > framing.length:
+            self.assertTrue(framing.is_full(sum(framing.frames(num_samples))))
+        shorter = (whole - 1) * framing.hop
+        self.assertFalse(framing.is_full(sum(framing.frames(min(num_samples, shorter)))))
+
     def test_longest_of_no_signal(self):
         self.assertEqual(FRAMING.longest(0), 0)
 
@@ -61,6 +73,14 @@ class SegmentsTest(chex.TestCase):
         joined = segments.overlap_add(parts, STRIDE)
         self.assertGreaterEqual(len(joined), num_samples)
         np.testing.assert_allclose(joined, signal[: len(joined)], atol=1e-5)
+
+    def test_overlap_add_gives_what_no_later_segment_changes(self):
+        rng = np.random.default_rng(0)
+        parts = [rng.standard_normal((n, 2)).astype(np.float32) for n in (12, 12, 12, 7)]
+        joined = segments.OverlapAdd(5)
+        pieces = [joined.push(part) for part in parts] + [joined.finish()]
+        self.assertEqual([len(piece) for piece in pieces], [0, 5, 5, 5, 7])
+        np.testing.assert_array_equal(np.concatenate(pieces), segments.overlap_add(parts, 5))
 
     def test_overlap_add_by_hand(self):
         # Weights of a first segment of 3: 1/4, 1/2, 1/4.
