@@ -3,7 +3,9 @@
 python run.py infer IN [OUT]   sound through the codec and back: a file, a folder or a 'glob*'
 python run.py train            a variant, on audio of your own: --data, --workdir
 python run.py convert          a PyTorch checkpoint in, or one of ours out to transformers
+python run.py bench            how fast a variant codes a stream on this machine
 python run.py describe         the network of a config: shapes, parameters, rates, cost
+python run.py info FILE        what an .ecdc file holds, and whether it is whole
 
 Every command takes --config=configs/VARIANT.py, and any field of it as --config.FIELD=VALUE.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import importlib
 import os
 import pathlib
+import signal
 import sys
 
 from absl import app
@@ -37,13 +40,15 @@ def main(argv: list[str]) -> int:
                 f"command: got {command!r}, must be one of {', '.join(options.COMMANDS)}"
             )
         usage, names = options.COMMANDS[command]
-        if len(arguments) not in ((1, 2) if usage else (0,)):
-            hint = f"{usage} (a pattern in quotes)" if usage else "none"
+        allowed = {"": (0,), "FILE": (1,)}.get(usage, (1, 2))
+        if len(arguments) not in allowed:
+            hint = f"{usage} (a pattern in quotes)" if len(allowed) > 1 else usage or "none"
             raise ValueError(f"{command}: got {len(arguments)} arguments, takes {hint}")
         for name in options.FLAGS:
             if flags.FLAGS[name].present and name not in names:
                 raise ValueError(f"{command}: --{name} is a flag of another command")
         importlib.import_module("encodec_hk.commands.interruption").install()
+        importlib.import_module("encodec_hk.commands.compilation_cache").enable()
         module = importlib.import_module(f"encodec_hk.commands.{command}")
         settings = {name: flags.FLAGS[name].value for name in names}
         # A checkpoint that is chosen without a config brings its own.
@@ -88,6 +93,8 @@ if __name__ == "__main__":
         # once, as a process starts.
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
         os.execv(sys.executable, sys.orig_argv)
+    # Until the commands, which take seconds to import, have handlers of their own.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_failed("interrupted", 130)))
     if not any(argument.lstrip("-").split("=")[0] == "config" for argument in sys.argv[1:]):
         sys.argv.insert(1, _DEFAULT)
     app.run(main, flags_parser=_parse)

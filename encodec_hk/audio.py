@@ -10,11 +10,13 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import soundfile
 import soxr
+
+from encodec_hk import part_file
 
 # Suffixes that `write` takes: libsndfile's container, and the codec of the lossy ones.
 WRITABLE: dict[str, tuple[str, str | None]] = {
@@ -83,24 +85,159 @@ def _reasons(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{shown(path)}: {reason}") from error
 
 
+class Reader:
+    """A sound file of any kind that libsndfile knows, whatever its suffix, read in blocks.
+
+    Attributes:
+      sample_rate: Hz.
+      channels: C.
+      num_samples: as the file says.
+      is_exact: whether that is certain; of an MP3 file it may be a guess.
+      subtype: libsndfile's name of the sample format in the file, such as "PCM_16" or "VORBIS".
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        """Opens a file.
+
+        Raises:
+          ValueError: there is no such file, it cannot be read, or holds no samples.
+        """
+        self._path = path
+        self._count = 0
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_reasons(path))
+            # libsndfile is given an open file: so any name works, and the system says why not.
+            file = stack.enter_context(open(path, "rb"))
+            if os.fstat(file.fileno()).st_size == 0:
+                raise ValueError(f"{shown(path)}: the file is empty (0 bytes)")
+            self._sound = stack.enter_context(soundfile.SoundFile(file.fileno(), closefd=False))
+            self._files = stack.pop_all()
+        self.sample_rate: int = self._sound.samplerate
+        self.channels: int = self._sound.channels
+        self.num_samples: int = self._sound.frames
+        self.subtype: str = self._sound.subtype
+        self.is_exact = not self.subtype.startswith("MPEG")
+        if not self.num_samples:
+            self.close()
+            raise ValueError(f"{shown(path)}: the file holds no samples")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._files.close()
+
+    def read(self, size: int) -> np.ndarray:
+        """The next `size` samples, float32 [T, C]; fewer at the end of the file, then none.
+
+        Raises:
+          ValueError: the file cannot be read on, ends early, or holds NaN or infinity.
+        """
+        with _reasons(self._path):
+            samples = self._sound.read(size, dtype="float32", always_2d=True)
+        at = self._count / self.sample_rate
+        self._count += len(samples)
+        if self.is_exact and len(samples) < size and self._count < self.num_samples:
+            found = f"{self._count} of {self.num_samples} samples"
+            raise ValueError(f"{shown(self._path)}: damaged, ends after {found}")
+        if not np.isfinite(samples).all():
+            found = "holds samples that are NaN or infinite"
+            raise ValueError(f"{shown(self._path)}: the file {found}, at {at:.2f} s")
+        return samples
+
+
 def read(path: str | os.PathLike[str]) -> Audio:
     """Reads a whole sound file of any kind that libsndfile knows, whatever its suffix.
 
     Raises:
       ValueError: there is no such file, it cannot be read, holds no samples, or NaN or infinity.
     """
-    # libsndfile is given an open file: so any name works, and the system says why if it does not.
-    with _reasons(path), open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise ValueError(f"{shown(path)}: the file is empty (0 bytes)")
-        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            samples = sound.read(dtype="float32", always_2d=True)
-            audio = Audio(samples, sound.samplerate, sound.subtype)
-    if not len(samples):
-        raise ValueError(f"{shown(path)}: the file holds no samples")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{shown(path)}: the file holds samples that are NaN or infinite")
-    return audio
+    with Reader(path) as reader:
+        return Audio(reader.read(reader.num_samples), reader.sample_rate, reader.subtype)
+
+
+class Writer:
+    """A sound file written in blocks: beside the name first, so that none is half-written.
+
+    The suffix decides the container. Values outside [-1, 1] are clipped by the integer formats;
+    see `limit`. An int16 file that was read comes out with the same samples. Used as a context, it
+    is renamed at the end, and taken away if an exception (or an interruption) leaves the context.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        sample_rate: int,
+        channels: int,
+        sample_format: str = "int16",
+        num_samples: int | None = None,
+    ):
+        """Begins a file.
+
+        Args:
+          path: a name with a suffix of `WRITABLE`; its folder must exist.
+          sample_rate: Hz.
+          channels: C.
+          sample_format: "int16", "int24" or "float32"; ogg, opus and mp3 have none and ignore it.
+          num_samples: how long it will be, if that is known: a WAV file beyond 4 GiB is an RF64.
+
+        Raises:
+          ValueError: the container does not take this format, rate or number of channels, or the
+            system refuses.
+        """
+        container, subtype, self._bits = _target(path, sample_format)
+        size = (num_samples or 0) * channels * (self._bits or 32) // 8
+        if container == "WAV" and size > _WAV_BYTES:
+            container = "RF64"
+        self._path = path
+        settings = (sample_rate, channels, subtype, None, container)
+        with _reasons(path), contextlib.ExitStack() as stack:
+            self._part = part_file.PartFile(path)
+            stack.callback(self._part.abort)
+            descriptor = self._part.file.fileno()
+            self._sound = soundfile.SoundFile(descriptor, "w", *settings, closefd=False)
+            stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write(self, samples: np.ndarray) -> None:
+        """Writes float [T, C]; ValueError where the system refuses."""
+        with _reasons(self._path):
+            try:
+                for start in range(0, len(samples), _CHUNK):
+                    self._sound.write(_stored(samples[start : start + _CHUNK], self._bits))
+            except soundfile.LibsndfileError:
+                # libsndfile keeps the system's reason, a full disk, to itself. Asked again:
+                descriptor = self._part.file.fileno()
+                os.pwrite(descriptor, bytes(_CHUNK), os.fstat(descriptor).st_size)
+                raise
+
+    def close(self) -> None:
+        """Ends the file and gives it its name; ValueError where the system refuses."""
+        try:
+            with _reasons(self._path):
+                self._sound.close()
+                self._part.commit()
+        except BaseException:  # an interruption too
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Takes away what was written."""
+        with contextlib.suppress(soundfile.LibsndfileError):
+            self._sound.close()
+        self._part.abort()
 
 
 def write(
@@ -109,39 +246,13 @@ def write(
     sample_rate: int,
     sample_format: str = "int16",
 ) -> None:
-    """Writes a sound file: beside the name first, then renamed, so that none is half-written.
-
-    The suffix decides the container. Values outside [-1, 1] are clipped by the integer formats;
-    see `limit`. An int16 file that was read comes out with the same samples.
-
-    Args:
-      path: a name with a suffix of `WRITABLE`; its folder must exist.
-      samples: float [T, C].
-      sample_rate: Hz.
-      sample_format: "int16", "int24" or "float32"; ogg, opus and mp3 have none and ignore it.
+    """Writes samples, float [T, C], into a sound file; see `Writer`.
 
     Raises:
-      ValueError: the container does not take this format, rate or number of channels, or the
-        system refuses.
+      ValueError: as of `Writer`.
     """
-    container, subtype, bits = _target(path, sample_format)
-    if container == "WAV" and samples.size * (bits or 32) // 8 > _WAV_BYTES:
-        container = "RF64"
-    target = pathlib.Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    settings = (sample_rate, samples.shape[1], subtype, None, container)
-    try:
-        with _reasons(path):
-            with (
-                open(part, "w+b") as file,
-                soundfile.SoundFile(file.fileno(), "w", *settings, closefd=False) as sound,
-            ):
-                for start in range(0, len(samples), _CHUNK):
-                    sound.write(_stored(samples[start : start + _CHUNK], bits))
-            os.replace(part, target)
-    except BaseException:  # an interruption too
-        part.unlink(missing_ok=True)
-        raise
+    with Writer(path, sample_rate, samples.shape[1], sample_format, len(samples)) as writer:
+        writer.write(samples)
 
 
 def check_writable(
@@ -214,10 +325,58 @@ def limit(samples: np.ndarray, *, rescale: bool = False) -> tuple[np.ndarray, fl
     return np.clip(samples, -1, 1), peak
 
 
+class Resampler:
+    """Resamples blocks with soxr's HQ filter: linear phase, flat, aliases at -140 dB.
+
+    The signal is taken as silent before and after. Equal rates pass through.
+    """
+
+    def __init__(self, sample_rate: int, target_rate: int, channels: int):
+        """Begins a signal: rates in Hz before and after, channels C."""
+        self._rates = sample_rate, target_rate
+        self._channels = channels
+        self._stream = None
+        if sample_rate != target_rate:
+            self._stream = soxr.ResampleStream(
+                sample_rate, target_rate, channels, dtype="float32", quality="HQ"
+            )
+        self._given = self._made = 0
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Takes float32 [T, C], gives what is ready, float32 [T', C]; it lags behind."""
+        self._given += len(samples)
+        return self._cut(self._resample(samples, False), None)
+
+    def finish(self, length: int | None = None) -> np.ndarray:
+        """The rest, so that the whole has `length` samples; None: T * after / before, rounded up.
+
+        A length that is less than what came out already adds nothing.
+        """
+        before, after = self._rates
+        if length is None:
+            length = -(-self._given * after // before)
+        # soxr rounds lengths to the nearest, down to none: silence behind makes it give enough.
+        needed = length if self._stream is None else -(-length * before // after) + 1
+        silence = np.zeros((max(needed - self._given, 0), self._channels), np.float32)
+        return self._cut(self._resample(silence, True), length)
+
+    def _resample(self, samples: np.ndarray, is_last: bool) -> np.ndarray:
+        if self._stream is None:
+            return samples
+        resampled = self._stream.resample_chunk(np.ascontiguousarray(samples), last=is_last)
+        return resampled.reshape(-1, self._channels)
+
+    def _cut(self, samples: np.ndarray, length: int | None) -> np.ndarray:
+        if length is not None:
+            samples = samples[: max(length - self._made, 0)]
+        self._made += len(samples)
+        return samples
+
+
 def resample(
     samples: np.ndarray, sample_rate: int, target_rate: int, length: int | None = None
 ) -> np.ndarray:
-    """Resamples with soxr's HQ filter: linear phase, flat, aliases at -140 dB.
+    """Resamples a whole signal; see `Resampler`.
 
     Args:
       samples: float32 [T, C], silent before and after.
@@ -228,17 +387,9 @@ def resample(
     Returns:
       float32 [length, C].
     """
-    if length is None:
-        length = -(-len(samples) * target_rate // sample_rate)
-    # soxr rounds lengths to the nearest, down to none: silence behind makes it give what is asked.
-    needed = -(-length * sample_rate // target_rate) + 1
-    if sample_rate == target_rate:
-        needed = length
-    if needed > len(samples):
-        samples = np.pad(samples, ((0, needed - len(samples)), (0, 0)))
-    if sample_rate != target_rate:
-        samples = soxr.resample(samples, sample_rate, target_rate, quality="HQ")
-    return samples[:length]
+    resampler = Resampler(sample_rate, target_rate, samples.shape[1])
+    resampled = np.concatenate([resampler.push(samples), resampler.finish(length)])
+    return resampled[:length]
 
 
 def mix(samples: np.ndarray, channels: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from configs import encodec_tiny
 from encodec_hk import audio
 from encodec_hk import checkpoint
 from encodec_hk import codec as codec_lib
+from encodec_hk import streams
 from encodec_hk.commands import files
 from encodec_hk.commands import infer
 
@@ -29,30 +30,53 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
 class Unchanged:
-    """Stands for a codec, and changes nothing but the level."""
+    """Stands for a codec, and changes nothing but the level: samples go as codes."""
 
+    name, source, fingerprint = "unchanged", "", 64 * "0"
     bandwidth = 6.0
+    has_segments = False
 
-    def __init__(self, gain: float = 1.0) -> None:
+    def __init__(self, gain: float = 1.0, batch_size: int = 8) -> None:
         self.model_config = encodec_tiny.get_config().model
         self.channels = self.model_config.channels
         self.sample_rate = self.model_config.sample_rate
+        self.hop_length = 320
+        self.block_frames = 75
+        self.batch_size = batch_size
         self.gain = gain
-        self.batches: list[list[int]] = []
+        self.places: list[int] = []  # of the batches of streams
+        self.lengths: list[int] = []  # of the streams that have ended
         self.num_codebooks: set[int] = set()
 
-    def encode(self, items: list[np.ndarray], num_codebooks: int) -> Any:
-        for item in items:
-            assert (item.dtype, item.ndim) == (np.float32, 2)
-            assert len(item)
-        self.batches.append([len(item) for item in items])
+    def stream_encoder(self, *, num_codebooks: int, batch: int, block_frames: int) -> Any:
         self.num_codebooks.add(num_codebooks)
-        return types.SimpleNamespace(items=items)
+        self.places.append(batch)
+        self.taken = [0] * batch
+        return types.SimpleNamespace(advance=self.encode, keep=self.keep)
 
-    def decode(self, encoded: Any) -> np.ndarray:
-        longest = max(len(item) for item in encoded.items)
-        rows = [np.pad(item, ((0, longest - len(item)), (0, 0))) for item in encoded.items]
-        return self.gain * np.stack(rows)
+    def stream_decoder(self, **_: Any) -> Any:
+        return types.SimpleNamespace(advance=self.decode, keep=lambda places: None)
+
+    def encode(self, samples: list[np.ndarray | None], ends: list[bool]) -> Any:
+        outputs = []
+        for place, (piece, is_last) in enumerate(zip(samples, ends, strict=True)):
+            outputs.append([] if piece is None else [streams.Codes(piece.T)])
+            if piece is not None:
+                assert (piece.dtype, piece.ndim) == (np.float32, 2)
+                assert len(piece) <= 24000
+                self.taken[place] += len(piece)
+            if is_last:
+                self.lengths.append(self.taken[place])
+                self.taken[place] = 0
+        return outputs
+
+    def decode(self, codes: Any, scales: Any, ends: Any, num_samples: Any) -> list[np.ndarray]:
+        nothing = np.zeros((0, self.channels), np.float32)
+        return [nothing if piece is None else self.gain * piece.T for piece in codes]
+
+    def keep(self, places: list[int]) -> None:
+        self.places.append(len(places))
+        self.taken = [self.taken[place] for place in places]
 
 
 class Terminal(io.StringIO):
@@ -123,7 +147,7 @@ class SoundsTest(InferTestCase):
         self.assertEqual(self.infer(source, str(self.folder / "b.wav")), 0)
         found = audio.read(self.folder / "b.wav")
         self.assertEqual((found.sample_rate, found.samples.shape), (rate, (length, channels)))
-        self.assertEqual(self.codec.batches, [[-(-length * 24000 // rate)]])
+        self.assertEqual(self.codec.lengths, [-(-length * 24000 // rate)])
         if length > 2:
             expected = np.tile(sound(length, channels).mean(1, keepdims=True), (1, channels))
             np.testing.assert_allclose(found.samples, expected, rtol=0, atol=0.02)
@@ -299,15 +323,17 @@ class NamesTest(InferTestCase):
             with self.assertRaisesRegex(ValueError, "wav: is an input, name another OUT"):
                 self.infer(inputs, output)
         self.assertEqual(self.tree(), before)
-        self.assertEqual(self.codec.batches, [])
+        self.assertEqual(self.codec.lengths, [])
 
     @parameterized.parameters(
         ("", None, "IN: got an empty name"),
         ("none.wav", None, "none.wav: no such file or folder"),
         ("none*.wav", None, "none\\*.wav: found no sound files"),
         ("empty", None, "empty: found no sound files .*wav"),
-        ("a.ecdc", None, "a.ecdc: .ecdc is not supported yet"),
-        ("in/a.wav", "b.ECDC", "b.ECDC: .ecdc is not supported yet"),
+        ("a.ecdc", None, "a.ecdc: no such file or folder"),
+        ("in", "b.ecdc", "b.ecdc: must be a folder"),
+        ("in", "-", "OUT: got -, must be a folder"),
+        ("-", None, "OUT: got none, must be named where IN is -"),
         ("in/a.wav", "b.txt", "b.txt: got suffix '.txt'"),
         ("in/a.wav", "b", "b: got suffix ''"),
         ("in", "b.wav", "b.wav: must be a folder"),
@@ -382,28 +408,43 @@ class FailuresTest(InferTestCase):
     def test_interruption(self) -> None:
         for name in "abc":
             self.make(f"in/{name}.wav")
-        write, calls = audio.write, []
+        self.codec = Unchanged(batch_size=1)
+        close, calls = audio.Writer.close, []
 
-        def interrupted(*arguments: Any) -> None:
-            calls.append(arguments)
+        def interrupted(writer: audio.Writer) -> None:
+            calls.append(writer)
             if len(calls) == 2:
                 raise KeyboardInterrupt
-            write(*arguments)
+            close(writer)
 
-        with mock.patch.object(audio, "write", interrupted):
+        with mock.patch.object(audio.Writer, "close", interrupted):
             self.assertEqual(self.infer(str(self.folder / "in"), str(self.folder / "out")), 130)
         self.assertEqual([n for n in self.tree() if "out" in n], ["out/a.wav"])
         self.assertIn("interrupted: 1 of 3 files written", self.stderr)
 
 
 class BatchesTest(InferTestCase):
-    def test_batches_are_bounded_by_seconds(self) -> None:
-        for index, seconds in enumerate((1, 2, 1, 5, 20, 1)):
-            self.make(f"in/{index}.wav", seconds * 24000)
-        with mock.patch.object(infer, "BATCH_SECONDS", 10.0):
+    def test_places(self) -> None:
+        """As many as there are files, up to the batch size; each file has one to itself."""
+        lengths = [3, 1, 2, 70_000, 24_000, 24_001, 5]
+        for index, length in enumerate(lengths):
+            self.make(f"in/{index}.wav", length)
+        for batch_size, places in ((2, 2), (4, 4), (64, 8)):
+            self.codec = Unchanged(batch_size=batch_size)
             self.infer(str(self.folder / "in"), str(self.folder / "out"))
-        batches = [[length // 24000 for length in batch] for batch in self.codec.batches]
-        self.assertEqual(batches, [[1, 2, 1], [5], [20], [1]])
+            self.assertEqual(self.codec.places, [places])
+            self.assertCountEqual(self.codec.lengths, lengths)
+            for index in range(len(lengths)):
+                given = audio.read(self.folder / "in" / f"{index}.wav").samples
+                found = audio.read(self.folder / "out" / f"{index}.wav").samples
+                np.testing.assert_array_equal(given, found)
+
+    def test_a_long_file_at_the_end_has_fewer_places(self) -> None:
+        for name, seconds in (("a", 80), ("b", 1), ("c", 2), ("d", 1), ("e", 1)):
+            self.make(f"in/{name}.wav", seconds * 24000)
+        self.infer(str(self.folder / "in"), str(self.folder / "out"))
+        self.assertEqual(self.codec.places, [8, 1])
+        self.assertLen(audio.read(self.folder / "out" / "a.wav").samples, 80 * 24000)
 
     def test_lines(self) -> None:
         for name in "ab":
@@ -429,7 +470,7 @@ class LoadCodecTest(parameterized.TestCase):
 
     def test_missing(self) -> None:
         folder = pathlib.Path(self.path).parent
-        self.enter_context(mock.patch.object(infer, "_ROOT", folder))
+        self.enter_context(mock.patch.object(infer, "ROOT", folder))
         self.enter_context(contextlib.chdir(folder))
         config = encodec_24khz.get_config()
         command = (
@@ -451,7 +492,7 @@ class LoadCodecTest(parameterized.TestCase):
         config = encodec_tiny.get_config()
         root = pathlib.Path(self.path).parent
         save(str(root / "checkpoints" / "encodec_tiny.safetensors"), config)
-        self.enter_context(mock.patch.object(infer, "_ROOT", root))
+        self.enter_context(mock.patch.object(infer, "ROOT", root))
         self.enter_context(contextlib.chdir(root.parent))
         self.assertEqual(infer.load_codec(config, None).name, "encodec_tiny")
 

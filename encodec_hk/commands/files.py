@@ -1,4 +1,4 @@
-"""Which sound files a command reads, and what it writes for each."""
+"""Which files of sound or codes a command reads, and what it writes for each."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from encodec_hk import audio
+from encodec_hk.commands import standard
+
+CODES = ".ecdc"
+_READABLE = audio.READABLE | {CODES}
 
 
 class Found(NamedTuple):
-    """Sound files that a command's IN names.
+    """Files that a command's IN names.
 
     Attributes:
       files: in the order of their names.
@@ -36,19 +40,20 @@ class Job(NamedTuple):
 
 
 def find(inputs: str, output: str | None = None) -> Found:
-    """Finds the sound files that IN names: a file, a glob (`**` for any folders) or a folder.
+    """Finds the files that IN names: a file, a glob (`**` for any folders) or a folder.
 
-    Of folders and globs, files with a suffix of `audio.READABLE` are taken, and no hidden ones, nor
-    those below OUT, which an earlier run has written.
+    Of folders and globs, files of sound (`audio.READABLE`) and .ecdc files are taken, by their
+    suffixes, and no hidden ones, nor those below OUT, which an earlier run has written.
 
     Raises:
       ValueError: there are none.
     """
-    for name in (inputs, output or ""):
-        if name.lower().endswith(".ecdc"):
-            raise ValueError(f"{audio.shown(name)}: .ecdc is not supported yet")
     if not inputs:
         raise ValueError("IN: got an empty name")
+    if inputs == standard.NAME:
+        if output is None:
+            raise ValueError("OUT: got none, must be named where IN is -, such as - for stdout")
+        return Found([pathlib.Path(inputs)], None)
     path = pathlib.Path(inputs)
     unreadable: list[str] = []
     # What exists is no pattern, even with brackets in its name.
@@ -62,7 +67,7 @@ def find(inputs: str, output: str | None = None) -> Found:
         fixed = [not _is_pattern(part) for part in path.parts]
         root = pathlib.Path(*path.parts[: fixed.index(False)])
         found = [pathlib.Path(name) for name in glob.glob(inputs, recursive=True)]
-    files = [file for file in found if file.suffix.lower() in audio.READABLE and file.is_file()]
+    files = [file for file in found if file.suffix.lower() in _READABLE and file.is_file()]
     written = pathlib.Path(os.path.realpath(output or root))
     if root.resolve() in written.parents:
         files = [file for file in files if written not in file.resolve().parents]
@@ -87,10 +92,12 @@ def _walk(folder: pathlib.Path, unreadable: list[str]) -> list[pathlib.Path]:
 
 
 def _suffixes() -> str:
-    return " ".join(sorted(suffix[1:] for suffix in audio.READABLE))
+    return " ".join(sorted(suffix[1:] for suffix in _READABLE))
 
 
-def plan(found: Found, output: str | None, tag: str, force: bool = False) -> list[Job]:
+def plan(
+    found: Found, output: str | None, tag: str, force: bool = False, suffix: str = ".wav"
+) -> list[Job]:
     """Names an output for each input.
 
     One file goes to OUT, or into it where it is a folder; without OUT beside the input, as
@@ -103,16 +110,21 @@ def plan(found: Found, output: str | None, tag: str, force: bool = False) -> lis
       output: OUT of the command line, None without.
       tag: what tells outputs from inputs, such as "_6kbps".
       force: whether OUT may name a file that exists.
+      suffix: of outputs that OUT does not name, instead of .wav.
 
     Raises:
       ValueError: OUT is no folder where one is needed, or an output would overwrite an input, or a
         file that OUT names: a pattern that the shell has expanded to two files looks like that.
     """
     root = found.root
+    if output == standard.NAME:
+        if root is not None:
+            raise ValueError("OUT: got -, must be a folder, IN names several files")
+        return [Job(found.files[0], pathlib.Path(output))]
     if root is None:
-        targets = [_target_of_file(found.files[0], output, tag)]
+        targets = [_target_of_file(found.files[0], output, tag, suffix)]
     elif output is None and not found.is_folder:
-        targets = _distinct(found.files, lambda file, stem: file.with_name(f"{stem}{tag}.wav"))
+        targets = _distinct(found.files, lambda file, stem: file.with_name(f"{stem}{tag}{suffix}"))
     else:
         if output is None:
             named = root if root.name not in ("", "..") else root.resolve()
@@ -120,12 +132,12 @@ def plan(found: Found, output: str | None, tag: str, force: bool = False) -> lis
         else:
             folder = pathlib.Path(output)
             if folder.is_file() or (
-                not folder.exists() and folder.suffix.lower() in audio.WRITABLE
+                not folder.exists() and folder.suffix.lower() in (*audio.WRITABLE, CODES)
             ):
                 raise ValueError(f"{audio.shown(output)}: must be a folder, IN names several files")
         targets = _distinct(
             found.files,
-            lambda file, stem: folder / file.relative_to(root).with_name(f"{stem}.wav"),
+            lambda file, stem: folder / file.relative_to(root).with_name(f"{stem}{suffix}"),
         )
     inputs = {os.path.realpath(file) for file in found.files}
     for target in targets:
@@ -139,11 +151,11 @@ def plan(found: Found, output: str | None, tag: str, force: bool = False) -> lis
     return [Job(*pair) for pair in zip(found.files, targets, strict=True)]
 
 
-def _target_of_file(file: pathlib.Path, output: str | None, tag: str) -> pathlib.Path:
+def _target_of_file(file: pathlib.Path, output: str | None, tag: str, suffix: str) -> pathlib.Path:
     if output is None:
-        return file.with_name(f"{file.stem}{tag}.wav")
+        return file.with_name(f"{file.stem}{tag}{suffix}")
     if os.path.isdir(output) or output.endswith(os.sep):
-        return pathlib.Path(output, f"{file.stem}.wav")
+        return pathlib.Path(output, f"{file.stem}{suffix}")
     return pathlib.Path(output)
 
 

@@ -1,29 +1,31 @@
-"""`run.py infer`: sound files through the codec and back."""
+"""`run.py infer`: sound through the codec and back, to codes in .ecdc files, or from them."""
 
 from __future__ import annotations
 
+import collections
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
 
 import ml_collections
-import numpy as np
 import tqdm
 
 from encodec_hk import audio
+from encodec_hk import batching
 from encodec_hk import checkpoint as checkpoint_lib
 from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
+from encodec_hk import pipes
+from encodec_hk.commands import coding
+from encodec_hk.commands import endpoints
 from encodec_hk.commands import files
 from encodec_hk.commands import interruption
+from encodec_hk.commands import opening
+from encodec_hk.commands import standard
 
-_ROOT = pathlib.Path(__file__).parents[2]  # of the project, where run.py and checkpoints/ are
-
-# Seconds of the codec's input that are in memory at once: rows of a batch times the longest. A
-# longer file is a batch of its own.
-BATCH_SECONDS = 240.0
+ROOT = pathlib.Path(__file__).parents[2]  # of the project, where run.py and checkpoints/ are
 
 # What `run.py convert` makes the published variants of, and where that is no hub name, its place.
 _SOURCES = {
@@ -32,16 +34,6 @@ _SOURCES = {
     "encodec_32khz": ("facebook/encodec_32khz", ""),
     "encodec_16khz": ("compression_state_dict.bin", " (a file of facebook/audiogen-medium)"),
 }
-
-
-class _Clip(NamedTuple):
-    """A file that was read. samples: float32 [T, C] as the codec takes them; the rest as it was."""
-
-    job: files.Job
-    samples: np.ndarray
-    length: int
-    sample_rate: int
-    channels: int
 
 
 def run(
@@ -55,22 +47,36 @@ def run(
     sample_format: str = "int16",
     rescale: bool = False,
     force: bool = False,
+    suffix: str | None = None,
+    format: str | None = None,
+    recover: bool = False,
+    raw_rate: int | None = None,
+    raw_channels: int = 1,
+    raw_format: str = "s16le",
 ) -> int:
-    """Encodes and decodes sound files; prints what it does.
+    """Encodes and decodes files of sound and codes; prints what it does.
 
-    An output has its input's sample rate, number of channels and length. In between, the sound is
-    resampled (`audio.resample`) and mixed (`audio.mix`) to what the codec takes, and back.
+    Sound to sound has its input's sample rate, number of channels and length. In between, it is
+    resampled (`audio.Resampler`) and mixed (`audio.mix`) to what the codec takes, and back. Sound
+    of codes is as the codec gives it. Memory does not grow with the files' number or lengths.
 
     Args:
       config: a whole configuration; None for the one in the checkpoint.
-      inputs: IN, a file, a glob or a folder; see `files.find`.
-      output: OUT, a file or a folder; see `files.plan`.
+      inputs: IN, a file, a glob or a folder (see `files.find`), or "-" for stdin.
+      output: OUT, a file or a folder (see `files.plan`), or "-" for stdout.
       checkpoint: the file of weights; None for the configuration's own.
-      bandwidth: kbps, None for the configuration's default.
+      bandwidth: kbps, None for the configuration's default, or for all that an .ecdc file has.
       num_codebooks: the same as a number of codebooks.
       sample_format: of the outputs, a name of `audio.SAMPLE_FORMATS`.
       rescale: scale an output whose peak is too high, instead of clipping it.
       force: overwrite the file that OUT names.
+      suffix: of outputs that OUT does not name, or of what goes to stdout: .wav by default.
+      format: of .ecdc files, "v0" or "v1"; None for `ecdc.default_version`, or of a copy that of
+        its source.
+      recover: go on after damage in .ecdc files, with silence.
+      raw_rate: Hz of samples without a header on stdin and stdout; None: they are WAV.
+      raw_channels: of such samples.
+      raw_format: of such samples, a name of `pipes.RAW_FORMATS`.
 
     Returns:
       The exit status: 0; 1 where files of a folder or a glob were skipped; 130 when interrupted.
@@ -78,43 +84,153 @@ def run(
     Raises:
       ValueError: an argument is wrong, or the one file that IN names cannot be done.
     """
-    found = files.find(inputs, output)
-    codec = load_codec(config, checkpoint)
-    if num_codebooks is None:
-        bandwidth = codec.bandwidth if bandwidth is None else bandwidth
-        num_codebooks = config_lib.num_codebooks_for(codec.model_config, bandwidth)
-    elif bandwidth is not None:
+    if bandwidth is not None and num_codebooks is not None:
         raise ValueError("bandwidth and num_codebooks: got both, one says it all")
-    kbps = f"{config_lib.bandwidth_for(codec.model_config, num_codebooks):g}"
-    jobs = files.plan(found, output, f"_{kbps}kbps", force)
+    suffix = _suffix(suffix)
+    raw = None
+    if raw_rate is not None:
+        raw = _raw_format(raw_rate, raw_channels, raw_format)
+        if standard.NAME not in (inputs, output):
+            raise ValueError("--raw_rate: is for stdin and stdout, of which there is none here")
+    if output == standard.NAME and suffix not in (".wav", files.CODES):
+        raise ValueError(f"--suffix: got {suffix!r}, stdout takes .wav or {files.CODES}")
+    if rescale and output == standard.NAME:
+        raise ValueError("--rescale: has to know all of the sound, which stdout does not wait for")
+    options = opening.Options(
+        bandwidth=bandwidth,
+        num_codebooks=num_codebooks,
+        sample_format=sample_format,
+        rescale=rescale,
+        format=format,
+        recover=recover,
+        suffix=suffix,
+        raw=raw,
+    )
+    loaded: list[codec_lib.Codec] = []
 
-    report = _Report(len(jobs), raising=found.root is None)
-    report.failures += found.unreadable
+    def codec() -> codec_lib.Codec:
+        if not loaded:
+            loaded.append(load_codec(config, checkpoint))
+        return loaded[0]
+
+    if inputs == standard.NAME:
+        interruption.postpone()  # then stdin ends, and what came is written
+    opener = opening.Opener(options, codec)
+    found = files.find(inputs, output)
+    count = 0
+    if all(map(opener.has_codes, found.files)):
+        tag = "_decoded"
+        if suffix == files.CODES:
+            tag = "_copy" if bandwidth is None else f"_{bandwidth:g}kbps"
+            if num_codebooks is not None:
+                tag = f"_{num_codebooks}codebooks"
+    else:
+        model = codec().model_config
+        if num_codebooks is None:
+            rate = codec().bandwidth if bandwidth is None else bandwidth
+            num_codebooks = config_lib.num_codebooks_for(model, rate)
+        count = num_codebooks
+        tag = f"_{config_lib.bandwidth_for(model, count):g}kbps"
+    jobs = files.plan(found, output, tag, force, suffix)
+
+    report = _Report(len(jobs), sys.stderr if output == standard.NAME else sys.stdout, found)
     start = time.perf_counter()
     try:
-        for batch in _batches(jobs, codec, sample_format, report):
-            interruption.check()
-            encoded = codec.encode([clip.samples for clip in batch], num_codebooks=num_codebooks)
-            for clip, decoded in zip(batch, codec.decode(encoded), strict=True):
-                interruption.check()
-                try:
-                    _write(clip, decoded, codec.sample_rate, sample_format, rescale, report)
-                except ValueError as error:
-                    report.failed(error)
+        _run_all(opener, codec, jobs, count, report, is_live=inputs == standard.NAME)
     except KeyboardInterrupt:
         report.line(f"interrupted: {report.done} of {len(jobs)} files written")
         return 130
     finally:
         report.bar.close()
-    seconds = time.perf_counter() - start
-    print(
-        f"{report.done} of {len(jobs)} files, {report.seconds:.1f} s of audio in {seconds:.1f} s "
-        f"({report.seconds / seconds:.2f} times real time), {kbps} kbps"
-    )
-    if report.failures:
-        print(f"skipped {len(report.failures)}:", file=sys.stderr)
-        print(*report.failures, sep="\n", file=sys.stderr)
+    report.summary(time.perf_counter() - start)
+    if interruption.is_requested():
+        return 130
     return 1 if report.failures else 0
+
+
+def _run_all(
+    opener: opening.Opener,
+    codec: Callable[[], codec_lib.Codec],
+    jobs: Sequence[files.Job],
+    num_codebooks: int,
+    report: _Report,
+    *,
+    is_live: bool,
+) -> None:
+    """Runs jobs: those from sound, then those from codes, of each number of codebooks together."""
+    sounds = [job for job in jobs if not opener.has_codes(job.source)]
+    if sounds:
+        _code(
+            codec(),
+            sounds,
+            lambda job: opener.encoding(job, num_codebooks),
+            report,
+            num_codebooks=num_codebooks,
+            is_live=is_live,
+        )
+    groups = collections.defaultdict(list)
+    for job in jobs:
+        if not opener.has_codes(job.source):
+            continue
+        try:
+            count = opener.num_codebooks(job)
+            if opener.gets_codes(job.target):
+                coding.copy(opener.copying(job, count), count, report.settle)
+            else:
+                groups[count].append(job)
+        except ValueError as error:
+            report.failed(error)
+    for count, group in groups.items():
+        _code(codec(), group, opener.decoding, report, num_codebooks=count, is_live=is_live)
+
+
+def _code(
+    codec: codec_lib.Codec,
+    jobs: Sequence[files.Job],
+    open_task: Callable[[files.Job], coding.Task],
+    report: _Report,
+    *,
+    num_codebooks: int,
+    is_live: bool,
+) -> None:
+    """Runs jobs of one kind through the codec."""
+
+    def tasks() -> Iterator[coding.Task]:
+        for job in jobs:
+            try:
+                yield open_task(job)
+            except ValueError as error:
+                report.failed(error)
+
+    report.rates.append(config_lib.bandwidth_for(codec.model_config, num_codebooks))
+    coding.run(
+        codec,
+        tasks(),
+        report.settle,
+        num_codebooks=num_codebooks,
+        places=batching.places(len(jobs), codec.batch_size),
+        is_live=is_live,
+    )
+
+
+def _raw_format(sample_rate: int, channels: int, name: str) -> pipes.Format:
+    """The format of samples without a header."""
+    for flag, value in (("raw_rate", sample_rate), ("raw_channels", channels)):
+        if value < 1:
+            raise ValueError(f"--{flag}: got {value}, must be a whole number above 0")
+    if name not in pipes.RAW_FORMATS:
+        allowed = ", ".join(pipes.RAW_FORMATS)
+        raise ValueError(f"--raw_format: got {name!r}, must be one of {allowed}")
+    return pipes.Format(sample_rate, channels, name)
+
+
+def _suffix(suffix: str | None) -> str:
+    """The suffix of outputs that OUT does not name."""
+    suffix = (suffix or ".wav").lower()
+    allowed = (*audio.WRITABLE, files.CODES)
+    if suffix not in allowed:
+        raise ValueError(f"--suffix: got {suffix!r}, must be one of {' '.join(allowed)}")
+    return suffix
 
 
 def load_codec(config: ml_collections.ConfigDict | None, checkpoint: str | None) -> codec_lib.Codec:
@@ -133,8 +249,8 @@ def load_codec(config: ml_collections.ConfigDict | None, checkpoint: str | None)
     path = checkpoint or (config.checkpoint if config is not None else None)
     if path is None:
         raise ValueError("checkpoint: got none, and no configuration that names one")
-    if not checkpoint and not pathlib.Path(path).exists() and (_ROOT / path).exists():
-        path = str(_ROOT / path)  # called from another folder
+    if not checkpoint and not pathlib.Path(path).exists() and (ROOT / path).exists():
+        path = str(ROOT / path)  # called from another folder
     if not pathlib.Path(path).exists():
         raise ValueError(_missing(config.name if config is not None else None, path))
     if config is None:
@@ -172,25 +288,36 @@ def _missing(name: str | None, path: str) -> str:
 class _Report:
     """Progress, on a terminal as a bar and else as lines, and the files that could not be done."""
 
-    def __init__(self, total: int, raising: bool) -> None:
+    def __init__(self, total: int, out: TextIO, found: files.Found) -> None:
         self.done = 0
         self.seconds = 0.0
-        self.failures: list[str] = []
+        self.rates: list[float] = []
+        self.failures: list[str] = list(found.unreadable)
         self.bar = tqdm.tqdm(total=total, unit="file", disable=not sys.stderr.isatty())
         self._total = total
-        self._raising = raising
+        self._out = out
+        self._raising = found.root is None
 
     def line(self, text: str) -> None:
         """Prints a line to stderr, above the bar."""
         tqdm.tqdm.write(text, file=sys.stderr)
 
-    def wrote(self, clip: _Clip) -> None:
+    def settle(self, task: coding.Task, error: ValueError | None) -> None:
+        """Notes a task that is done or has failed."""
+        if error is not None:
+            self.failed(error)
+            return
+        source, target = audio.shown(task.about.source), audio.shown(task.about.target)
+        if isinstance(task.source, endpoints.CodesIn):
+            for warning in task.source.warnings:
+                self.line(f"{source}: {warning}")
+        if isinstance(task.target, endpoints.SoundOut) and (done := task.target.limited):
+            self.line(f"{target}: peak {task.target.peak:.3f} of full scale, {done}")
         self.done += 1
-        self.seconds += clip.length / clip.sample_rate
+        self.seconds += task.source.seconds
         self.bar.update()
         if self.bar.disable:
-            source, target = audio.shown(clip.job.source), audio.shown(clip.job.target)
-            print(f"[{self.done}/{self._total}] {source} -> {target}", flush=True)
+            print(f"[{self.done}/{self._total}] {source} -> {target}", file=self._out, flush=True)
 
     def failed(self, error: ValueError) -> None:
         """Notes a file to skip; where it is the only one, raises the error."""
@@ -199,58 +326,15 @@ class _Report:
         self.failures.append(str(error))
         self.bar.update()
 
-
-def _batches(
-    jobs: Sequence[files.Job], codec: codec_lib.Codec, sample_format: str, report: _Report
-) -> Iterator[list[_Clip]]:
-    """Reads files into batches of at most BATCH_SECONDS, padding counted in."""
-    batch: list[_Clip] = []
-    longest = 0
-    for job in jobs:
-        try:
-            clip = _read(job, codec, sample_format)
-        except ValueError as error:
-            report.failed(error)
-            continue
-        longest = max(longest, len(clip.samples))
-        if batch and (len(batch) + 1) * longest > BATCH_SECONDS * codec.sample_rate:
-            yield batch
-            batch, longest = [], len(clip.samples)
-        batch.append(clip)
-    if batch:
-        yield batch
-
-
-def _read(job: files.Job, codec: codec_lib.Codec, sample_format: str) -> _Clip:
-    samples, sample_rate, _ = audio.read(job.source)
-    length, channels = samples.shape
-    audio.check_writable(job.target, sample_rate, channels, sample_format)
-    samples = audio.resample(audio.mix(samples, codec.channels), sample_rate, codec.sample_rate)
-    return _Clip(job, samples, length, sample_rate, channels)
-
-
-def _write(
-    clip: _Clip,
-    decoded: np.ndarray,
-    codec_rate: int,
-    sample_format: str,
-    rescale: bool,
-    report: _Report,
-) -> None:
-    """Writes the output of a clip from its row [T, C] of the decoded batch."""
-    samples = audio.resample(
-        decoded[: len(clip.samples)], codec_rate, clip.sample_rate, clip.length
-    )
-    samples = audio.mix(samples, clip.channels)
-    if rescale or not audio.holds_any_value(clip.job.target, sample_format):
-        samples, peak = audio.limit(samples, rescale=rescale)
-        if peak > 1:
-            done = "scaled to fit" if rescale else "clipped; --rescale scales it to fit"
-            report.line(f"{audio.shown(clip.job.target)}: peak {peak:.3f} of full scale, {done}")
-    try:
-        clip.job.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        folder = audio.shown(clip.job.target.parent)
-        raise ValueError(f"{folder}: {error.strerror}") from error
-    audio.write(clip.job.target, samples, clip.sample_rate, sample_format)
-    report.wrote(clip)
+    def summary(self, seconds: float) -> None:
+        """Prints what was done, and what was not."""
+        rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(self.rates))
+        print(
+            f"{self.done} of {self._total} files, {self.seconds:.1f} s of audio in {seconds:.1f} s "
+            f"({self.seconds / seconds:.2f} times real time)"
+            + (f", {rates} kbps" if rates else ""),
+            file=self._out,
+        )
+        if self.failures:
+            print(f"skipped {len(self.failures)}:", file=sys.stderr)
+            print(*self.failures, sep="\n", file=sys.stderr)

@@ -1,0 +1,261 @@
+"""Sound on pipes: raw PCM or WAV without a length, read as it comes and written as it is made.
+
+Samples are float32 [T, C] with full scale at 1: T samples, C channels.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+# Raw sample formats by ffmpeg's names, all little-endian: bits of an integer, or None for floats.
+RAW_FORMATS: dict[str, int | None] = {"s16le": 16, "s24le": 24, "s32le": 32, "f32le": None}
+
+_UNKNOWN = 0xFFFFFFFF  # sizes in the header of a WAV file that has no end yet
+_ENDLESS = range(0x7FFFE000, 0x80000000)  # what SoX and arecord say then
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_MOST = 1 << 16  # bytes of a chunk in a header
+_PIECE = 1 << 20  # bytes to ask for at once: a header may say any rate
+
+
+class Format(NamedTuple):
+    """How samples follow each other.
+
+    Attributes:
+      sample_rate: Hz.
+      channels: C.
+      raw_format: a name of `RAW_FORMATS`.
+    """
+
+    sample_rate: int
+    channels: int
+    raw_format: str = "s16le"
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of all channels."""
+        return self.channels * (RAW_FORMATS[self.raw_format] or 32) // 8
+
+
+def decode(data: bytes, raw_format: str, channels: int) -> np.ndarray:
+    """Samples float32 [T, C] of whole frames of bytes."""
+    bits = RAW_FORMATS[raw_format]
+    if bits is None:
+        return np.frombuffer(data, "<f4").reshape(-1, channels).astype(np.float32)
+    if bits == 24:
+        padded = np.zeros((len(data) // 3, 4), np.uint8)  # as the upper bytes of 32 bits
+        padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        values, bits = padded.view("<i4"), 32
+    else:
+        values = np.frombuffer(data, f"<i{bits // 8}")
+    return (values.reshape(-1, channels) / np.float32(2.0 ** (bits - 1))).astype(np.float32)
+
+
+def encode(samples: np.ndarray, raw_format: str) -> bytes:
+    """Bytes of samples [T, C]; those outside [-1, 1] are clipped by the integer formats."""
+    bits = RAW_FORMATS[raw_format]
+    if bits is None:
+        return samples.astype("<f4").tobytes()
+    scale = 2.0 ** (bits - 1)
+    values = np.clip(np.rint(samples.astype(np.float64) * scale), -scale, scale - 1)
+    if bits == 16:
+        return values.astype("<i2").tobytes()
+    stored = np.ascontiguousarray(values.astype("<i4"))
+    if bits == 24:
+        return stored.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+    return stored.tobytes()
+
+
+class PcmReader:
+    """PCM from a pipe, given as it comes.
+
+    Attributes:
+      format: of the samples, from a WAV header or as it was said.
+    """
+
+    num_samples = None  # not known before the end
+    is_exact = False
+
+    def __init__(self, file: BinaryIO, format: Format | None = None):
+        """Begins to read; takes the header of a WAV file where the format is not given.
+
+        Args:
+          file: what gives bytes as they come, such as an unbuffered stdin.
+          format: of raw samples.
+
+        Raises:
+          ValueError: the header is not that of a WAV file of whole numbers or floats.
+        """
+        self._file = file
+        self._left: int | None = None  # bytes of samples that are to come
+        if format is None:
+            format, self._left = _read_header(file)
+        self.format = format
+        self._rest = b""
+        self._count = 0
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.format.sample_rate
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.format.channels
+
+    def read(self, size: int) -> np.ndarray:
+        """Waits for samples; gives at most `size` of them, float32 [T, C], and none at the end.
+
+        Raises:
+          ValueError: there is NaN or infinity among them.
+        """
+        unit = self.format.frame_bytes
+        data = self._rest
+        while len(data) < unit:
+            wanted = min(size * unit - len(data), _PIECE)
+            if self._left is not None:
+                wanted = min(wanted, self._left)
+            more = self._file.read(wanted) if wanted else b""
+            if not more:  # an incomplete sample at the end is dropped
+                data = b""
+                break
+            if self._left is not None:
+                self._left -= len(more)
+            data += more
+        whole = len(data) // unit * unit
+        self._rest = data[whole:]
+        samples = decode(data[:whole], self.format.raw_format, self.channels)
+        if not np.isfinite(samples).all():
+            at = self._count / self.sample_rate
+            raise ValueError(f"stdin: holds samples that are NaN or infinite, at {at:.2f} s")
+        self._count += len(samples)
+        return samples
+
+    def close(self) -> None:
+        """Nothing: the pipe is the process's."""
+
+
+class PcmWriter:
+    """PCM into a pipe, every block at once."""
+
+    def __init__(self, file: BinaryIO, format: Format, header: bool):
+        """Begins to write.
+
+        Args:
+          file: what takes bytes.
+          format: of the samples.
+          header: whether a WAV header comes first, one that says no length.
+        """
+        self._file = file
+        self._format = format
+        if header:
+            file.write(_header(format))
+            file.flush()
+
+    def write(self, samples: np.ndarray) -> None:
+        """Writes float [T, C]."""
+        self._file.write(encode(samples, self._format.raw_format))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Nothing: the pipe is the process's."""
+
+    def abort(self) -> None:
+        """Nothing: what is on its way cannot be taken back."""
+
+
+def _header(format: Format) -> bytes:
+    """A WAV header for samples without a known end, as ffmpeg writes into pipes."""
+    bits = RAW_FORMATS[format.raw_format]
+    rate, unit = format.sample_rate, format.frame_bytes
+    kind = _FLOAT if bits is None else _PCM
+    per_second = min(rate * unit, _UNKNOWN)
+    fmt = struct.pack("<HHIIHH", kind, format.channels, rate, per_second, unit, bits or 32)
+    riff = b"RIFF" + struct.pack("<I", _UNKNOWN) + b"WAVE"
+    return (
+        riff + b"fmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", _UNKNOWN)
+    )
+
+
+def _read_header(file: BinaryIO) -> tuple[Format, int | None]:
+    """The format of a WAV file, and the bytes of its samples where it says how many."""
+    start = _read(file, 12)
+    if start[:4] not in (b"RIFF", b"RF64") or start[8:] != b"WAVE":
+        raise ValueError(
+            f"stdin: got {start[:4]!r}, must be a WAV or .ecdc file, or raw samples with --raw_rate"
+        )
+    format = None
+    long_size = 0
+    while True:
+        name, size = struct.unpack("<4sI", _read(file, 8))
+        if name == b"data":
+            if format is None:
+                raise ValueError("stdin: a WAV file whose samples come before their format")
+            size = long_size if size == _UNKNOWN else size
+            is_known = size not in (0, _UNKNOWN) and size not in _ENDLESS
+            return format, size if is_known else None
+        if size > _MOST:
+            raise ValueError(f"stdin: a WAV header with {size} bytes of {name!r}")
+        chunk = _read(file, size + size % 2)
+        if name == b"fmt ":
+            format = _format(chunk)
+        elif name == b"ds64" and len(chunk) >= 16:  # of RF64, for what 32 bits do not count
+            long_size = struct.unpack("<Q", chunk[8:16])[0]
+
+
+def _format(chunk: bytes) -> Format:
+    """The format that the chunk `fmt ` of a WAV file describes."""
+    if len(chunk) < 16:
+        raise ValueError(f"stdin: a WAV header with a format of {len(chunk)} bytes")
+    kind, channels, rate, _, unit, bits = struct.unpack("<HHIIHH", chunk[:16])
+    if kind == _EXTENSIBLE and len(chunk) >= 26:
+        kind = struct.unpack("<H", chunk[24:26])[0]
+    names = {(_FLOAT, 32): "f32le"} | {(_PCM, n): name for name, n in RAW_FORMATS.items() if n}
+    is_known = (kind, bits) in names and unit == channels * bits // 8
+    if not is_known or not channels or not rate:
+        raise ValueError(
+            f"stdin: a WAV file of format {kind} with {bits} bits, {channels} channels in {unit} "
+            f"bytes, {rate} Hz; must be whole numbers of 16, 24 or 32 bits, or floats of 32"
+        )
+    return Format(rate, channels, names[kind, bits])
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    """Exactly `size` bytes of a header."""
+    data = io.BytesIO()
+    while data.tell() < size:
+        more = file.read(size - data.tell())
+        if not more:
+            raise ValueError(f"stdin: ended after {data.tell()} of {size} bytes of a WAV header")
+        data.write(more)
+    return data.getvalue()
+
+
+class Pushback:
+    """A file whose first bytes have been looked at."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        """Reads up to `size` bytes, which `first` tells and `read` gives again."""
+        self._file = file
+        self.first = b""
+        while len(self.first) < size and (more := file.read(size - len(self.first))):
+            self.first += more
+        self._rest = self.first
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes, none at the end."""
+        if self._rest:
+            data, self._rest = self._rest[:size], self._rest[size:]
+            return data
+        return self._file.read(size)
+
+    def seekable(self) -> bool:
+        """False: it is a pipe."""
+        return False
+
+    def close(self) -> None:
+        """Nothing: the pipe is the process's."""
