@@ -26,5 +26,7 @@ ruff check .
 mypy
 # One process per core, each with one thread: so they do not wait for each other.
 export OMP_NUM_THREADS=1
-# A file stays with one process, which compiles what its tests share.
-python -m pytest -n "${PYTEST_WORKERS:-auto}" --dist loadfile "${selection[@]}" "$@"
+# A file stays with one process, which compiles what its tests share; tests/conftest.py says which
+# files are first.
+python -m pytest -n "${PYTEST_WORKERS:-auto}" --dist loadfile --no-loadscope-reorder \
+  "${selection[@]}" "$@"

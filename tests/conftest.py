@@ -1,8 +1,38 @@
 """Settings of all tests."""
 
+import contextlib
+import tempfile
+
 import hypothesis
+import pytest
+
+from tests import compilation
 
 # No deadline: the first example of a test compiles. The same examples at every run: a test that
 # fails fails again.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tests")
+
+# The files that take longest, first: else one process ends with them while the others have nothing
+# left to do.
+LONGEST = ("model", "parity", "readme", "codec", "layers", "train", "convert", "infer", "config")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # a worker of xdist: its environment names the folder
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        compilation.share(folder.name)
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compilation(request):
+    """Quick, but for the files whose networks are large, or whose codes are those of users."""
+    is_normal = request.node.get_closest_marker("compiles_normally")
+    with contextlib.nullcontext() if is_normal else compilation.quick():
+        yield

@@ -1,6 +1,5 @@
 """The loss balancer: by hand, against loops of numpy and torch, on one and on eight devices."""
 
-import os
 import pathlib
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from absl.testing import parameterized
 from encodec_hk.training import adversarial
 from encodec_hk.training import balancer
 from encodec_hk.training import discriminator
+from tests import compilation
 
 WEIGHTS = {"time": 0.1, "mel": 1.0, "feature": 3.0}
 
@@ -183,15 +183,10 @@ class BalancerTest(chex.TestCase):
             balancer.combine(balancer.init(["time", "mel"]), random_gradients(0), WEIGHTS)
 
     def test_eight_devices_are_as_one(self):
-        environment = {
-            **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-            "JAX_PLATFORMS": "cpu",
-        }
         done = subprocess.run(
             [sys.executable, "-c", "from tests import test_balancer as t; t.compare_devices()"],
             cwd=pathlib.Path(__file__).parent.parent,
-            env=environment,
+            env=compilation.devices(8),
             capture_output=True,
             text=True,
         )

@@ -1,7 +1,6 @@
 """Training of the quantiser against plain numpy, on one and on eight devices."""
 
 import functools
-import os
 import pathlib
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from absl.testing import parameterized
 
 from encodec_hk import quantizer
 from encodec_hk.training import codebooks as codebooks_lib
+from tests import compilation
 
 ITEMS, FRAMES, DIM, ENTRIES, CODEBOOKS = 4, 32, 6, 8, 3
 VECTORS = ITEMS * FRAMES
@@ -319,15 +319,10 @@ class QuantizeTest(chex.TestCase):
 
 class DevicesTest(parameterized.TestCase):
     def test_eight_devices_are_as_one(self):
-        environment = {
-            **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-            "JAX_PLATFORMS": "cpu",
-        }
         done = subprocess.run(
             [sys.executable, "-c", "from tests import test_codebooks as t; t.compare_devices()"],
             cwd=pathlib.Path(__file__).parents[1],
-            env=environment,
+            env=compilation.devices(8),
             capture_output=True,
             text=True,
         )

@@ -19,6 +19,8 @@ from encodec_hk.convert import names
 from encodec_hk.convert import weights
 from tests import references
 
+pytestmark = pytest.mark.compiles_normally
+
 # Lengths in samples. 2240 is what an exact start at 24 kHz needs, 53760 is 168 hops.
 SHORT = (1, 31, 319, 320, 321, 700, 2239, 2240, 2241)
 LENGTHS = {

@@ -14,6 +14,8 @@ from encodec_hk import audio
 from encodec_hk import config as config_lib
 from encodec_hk.evaluation import metrics
 
+pytestmark = pytest.mark.compiles_normally
+
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 24000  # Hz, of all shipped models
 REGENERATE = "REGENERATE=1 python -m pytest tests/test_shipped.py -k codes"

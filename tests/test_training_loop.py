@@ -43,7 +43,6 @@ class RunTestCase(parameterized.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.enterClassContext(tiny_training.quick_compilation())
         cls.shared = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         cls.data = str(cls.shared / "sounds")
         tiny_training.write_sounds(cls.data)

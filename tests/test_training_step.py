@@ -1,7 +1,6 @@
 """A step of training: what it computes, on which networks, and on how many devices."""
 
 import functools
-import os
 import pathlib
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from encodec_hk.training import settings
 from encodec_hk.training import state as state_lib
 from encodec_hk.training import step as step_lib
 from encodec_hk.training import weight_norm
+from tests import compilation
 from tests import networks
 from tests import tiny_training
 
@@ -96,8 +96,7 @@ def trainer(name):
             STEREO, {"pre_emphasis": 0.7, "mel_exponent": 0.3, "mel_floor": 1e-4}
         ),
     }[name]()
-    with tiny_training.quick_compilation():
-        return Trainer(config)
+    return Trainer(config)
 
 
 def reconstruct(trainer, state, num_codebooks):
@@ -108,10 +107,6 @@ def reconstruct(trainer, state, num_codebooks):
 
 
 class StepTest(parameterized.TestCase):
-    def setUp(self):
-        super().setUp()
-        self.enter_context(tiny_training.quick_compilation())
-
     def test_losses_fall(self):
         train = trainer("plain")
         _, rows = train.run(60)
@@ -294,11 +289,6 @@ class StepTest(parameterized.TestCase):
         np.testing.assert_allclose(params["encoder/conv_in"]["w"], w, rtol=1e-5)
 
     def test_eight_devices_are_as_one(self):
-        environment = {
-            **os.environ,
-            **tiny_training.QUICK,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {tiny_training.QUICK_FLAGS}",
-        }
         done = subprocess.run(
             [
                 sys.executable,
@@ -306,7 +296,7 @@ class StepTest(parameterized.TestCase):
                 "from tests import test_training_step as t; t.compare_devices()",
             ],
             cwd=pathlib.Path(__file__).parents[1],
-            env=environment,
+            env=compilation.devices(8),
             capture_output=True,
             text=True,
         )

@@ -3,12 +3,8 @@
 A file as those in `configs/`, so that processes of run.py can take it by --config.
 """
 
-import contextlib
-import functools
 import pathlib
-from unittest import mock
 
-import jax
 import numpy as np
 
 from configs import base
@@ -17,14 +13,6 @@ from encodec_hk import audio
 PATH = "tests/tiny_training.py"
 RATE = 8000  # Hz
 CROP = 512  # samples
-QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false"
-QUICK = {  # for processes: to compile in a fourth of the time, and what another one has not
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    "XLA_FLAGS": QUICK_FLAGS,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    "JAX_PLATFORMS": "cpu",
-}
 
 
 def get_config():
@@ -57,18 +45,6 @@ def get_config():
     training.checkpoint_every = 2
     training.validation_items = 0
     return config
-
-
-@contextlib.contextmanager
-def quick_compilation():
-    """Compiles in a fourth of the time, to slower code: what is jitted within."""
-    jit = functools.partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": False})
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        with mock.patch.object(jax, "jit", jit):
-            yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def waves(batch, length=CROP, channels=1, seed=0):
