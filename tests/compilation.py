@@ -1,4 +1,7 @@
-"""How tests compile: quickly, or as users do; and once for all processes."""
+"""How tests compile: quickly, or as users do; and once for all processes.
+
+Quick is to compile in less than half the time, to slower code; that of small networks is as fast.
+"""
 
 import contextlib
 import functools
@@ -7,43 +10,41 @@ from unittest import mock
 
 import jax
 
-_JIT = jax.jit
+_OPTION = "xla_cpu_use_fusion_emitters"
 
 
-@contextlib.contextmanager
-def quick():
-    """Compiles in less than half the time, to slower code: what is jitted or started within.
+def begin(folder):
+    """Compiles quickly from now on, as do processes that are started; a folder keeps what is made.
 
-    Of a small network the code is as fast as any.
+    To be called before anything is computed: only then XLA_FLAGS are read.
     """
-    jax.devices()  # reads XLA_FLAGS, once and for all: what they are below is for other processes
-    jit = functools.partial(_JIT, compiler_options={"xla_cpu_use_fusion_emitters": False})
-    with mock.patch.dict(os.environ, quick_environment()), _compiling(jit, is_quick=True):
-        yield
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_disable_most_optimizations": True,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+    os.environ["XLA_FLAGS"] = _with_flag(f"--{_OPTION}=false")
 
 
 @contextlib.contextmanager
 def normal():
-    """Compiles as users do, within `quick`: what must hold for the code that they run."""
-    with _compiling(_JIT, is_quick=False):
-        yield
-
-
-@contextlib.contextmanager
-def _compiling(jit, is_quick):
+    """Compiles as users do: what is jitted within, or what processes compile that are started."""
+    environment = {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+        "XLA_FLAGS": _with_flag(f"--{_OPTION}=true"),
+    }
+    jit = functools.partial(jax.jit, compiler_options={_OPTION: True})
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", is_quick)
+    jax.config.update("jax_disable_most_optimizations", False)
     try:
-        with mock.patch.object(jax, "jit", jit):
+        with mock.patch.dict(os.environ, environment), mock.patch.object(jax, "jit", jit):
             yield
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
-
-
-def quick_environment():
-    """What a process has in its environment to compile quickly."""
-    flag = "--xla_cpu_use_fusion_emitters=false"
-    return {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": _with_flag(flag)}
 
 
 def devices(count):
@@ -53,16 +54,5 @@ def devices(count):
 
 
 def _with_flag(flag):
+    """XLA_FLAGS and one more, which counts where it is there already."""
     return f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-
-
-def share(folder):
-    """Keeps what is compiled in a folder, where other processes read it: those started from now."""
-    settings = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    for name, value in settings.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)

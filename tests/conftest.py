@@ -15,14 +15,17 @@ hypothesis.settings.load_profile("tests")
 
 # The files that take longest, first: else one process ends with them while the others have nothing
 # left to do.
-LONGEST = ("model", "parity", "readme", "codec", "layers", "train", "convert", "infer", "config")
+LONGEST = (
+    *("readme", "parity", "model", "codec", "train", "training_step", "layers", "shipped"),
+    *("training_loop", "convert", "infer_codes", "infer"),
+)
 
 
 def pytest_configure(config):
-    if not hasattr(config, "workerinput"):  # a worker of xdist: its environment names the folder
+    if not hasattr(config, "workerinput"):  # workers of xdist have it from their environment
         folder = tempfile.TemporaryDirectory()
         config.add_cleanup(folder.cleanup)
-        compilation.share(folder.name)
+        compilation.begin(folder.name)
 
 
 def pytest_collection_modifyitems(items):
@@ -32,7 +35,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def _compilation(request):
-    """Quick, but for the files whose networks are large, or whose codes are those of users."""
+    """As users do where the networks are large, or the codes those that users get; else quick."""
     is_normal = request.node.get_closest_marker("compiles_normally")
-    with contextlib.nullcontext() if is_normal else compilation.quick():
+    with compilation.normal() if is_normal else contextlib.nullcontext():
         yield

@@ -7,6 +7,7 @@ import pathlib
 import chex
 import jax
 import numpy as np
+import pytest
 from absl.testing import parameterized
 from hypothesis import given
 from hypothesis import settings
@@ -136,10 +137,19 @@ class CausalBlocksTest(chex.TestCase):
         ((600,), {}),
         ((84, 12), {}),
         ((120, 24, 36), {"pad_mode": "constant"}),
+    )
+    def test_blocks_and_batches_equal_rows_alone(self, sizes, overrides):
+        self.check(sizes, overrides)
+
+    @parameterized.parameters(
         ((84, 12), {"num_residual_layers": 3, "shortcut": "identity"}),
         ((96,), {"num_lstm_layers": 0, "channels": 2}),
     )
-    def test_blocks_and_batches_equal_rows_alone(self, sizes, overrides):
+    @pytest.mark.slow
+    def test_blocks_and_batches_of_other_networks(self, sizes, overrides):
+        self.check(sizes, overrides)
+
+    def check(self, sizes, overrides):
         config = networks.small(**overrides)
         encoder = Blocks(config)
         first = config_lib.minimum_first_block(config) * encoder.hop
@@ -246,9 +256,15 @@ class LookAheadTest(chex.TestCase):
     @parameterized.parameters(
         {"norm": "time_group_norm", "channels": 2},
         {"shortcut": "identity", "pad_mode": "constant"},
-        {"num_residual_layers": 2},
     )
     def test_whole_rows_in_a_batch_equal_rows_alone(self, **overrides):
+        self.check_whole_rows(overrides)
+
+    @pytest.mark.slow
+    def test_whole_rows_of_more_layers(self):
+        self.check_whole_rows({"num_residual_layers": 2})
+
+    def check_whole_rows(self, overrides):
         config = networks.small(causal=False, **overrides)
         rng = np.random.default_rng(0)
         for blocks in (Blocks(config), Blocks(config, decode=True)):
@@ -261,12 +277,21 @@ class LookAheadTest(chex.TestCase):
 
     @parameterized.parameters(
         ((50,), {}),
-        ((1,), {}),
         ((10, 2, 3), {"shortcut": "identity", "pad_mode": "constant"}),
+    )
+    def test_blocks_equal_whole_rows(self, sizes, overrides):
+        self.check_blocks(sizes, overrides)
+
+    @parameterized.parameters(
+        ((1,), {}),
         ((8,), {"num_residual_layers": 3, "ratios": (4, 3), "kernel_size": 5}),
         ((7, 1), {"num_lstm_layers": 0, "channels": 2, "ratios": (2, 5), "last_kernel_size": 3}),
     )
-    def test_blocks_equal_whole_rows(self, sizes, overrides):
+    @pytest.mark.slow
+    def test_blocks_of_other_networks(self, sizes, overrides):
+        self.check_blocks(sizes, overrides)
+
+    def check_blocks(self, sizes, overrides):
         config = networks.small(causal=False, **overrides)
         rng = np.random.default_rng(1)
         for blocks in (Blocks(config), Blocks(config, decode=True)):

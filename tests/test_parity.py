@@ -165,7 +165,7 @@ class ParityTest(chex.TestCase):
         )
         self.assertLessEqual(wrong, (1 - EQUAL_CODES) * total)
 
-    @parameterized.parameters("encodec_24khz", "encodec_48khz", "encodec_32khz")
+    @parameterized.parameters("encodec_24khz", "encodec_48khz")
     def test_official(self, variant):
         bandwidths = references.model_config(variant).bandwidths
         self.check(variant, "official", LENGTHS[variant], max(bandwidths))
@@ -184,11 +184,10 @@ class ParityTest(chex.TestCase):
         self.assertLen(margins, len(wrong[5, ::7]))
         self.assertGreater(np.median(margins), 100 * MARGIN)
 
-    @parameterized.parameters("encodec_24khz", "encodec_48khz")
-    def test_transformers(self, variant):
-        lengths = (31, 2240, 53760) if variant == "encodec_24khz" else (700, 100_000)
-        self.check(variant, "transformers", lengths, 6.0)
+    def test_transformers(self):
+        self.check("encodec_24khz", "transformers", (31, 2240, 53760), 6.0)
 
+    @pytest.mark.slow
     def test_lengths_that_official_cannot_decode(self):
         items = draw("encodec_48khz", CRASHING[:1])
         network = references.official_model("encodec_48khz")
@@ -218,8 +217,14 @@ class ParityTest(chex.TestCase):
 
 
 class BatchInvarianceTest(chex.TestCase):
-    @parameterized.parameters("encodec_24khz", "encodec_48khz")
-    def test_a_ragged_batch_gives_the_codes_of_items_alone(self, variant):
+    def test_a_ragged_batch_gives_the_codes_of_items_alone(self):
+        self.check("encodec_24khz")
+
+    @pytest.mark.slow
+    def test_a_ragged_batch_of_segments(self):
+        self.check("encodec_48khz")
+
+    def check(self, variant):
         codec = codec_of(variant)
         items = draw(variant, [700, 30_000, 53_761, 100_001, 64_000])
         together = codec.encode(items, num_codebooks=codec.num_codebooks)
