@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-Step = Callable[[Any, np.ndarray, np.ndarray, np.ndarray], tuple[Any, jax.Array]]
+Step = Callable[[Any, np.ndarray, np.ndarray, np.ndarray], tuple[Any, jax.Array | np.ndarray]]
 
 
 def run(
@@ -38,7 +38,9 @@ def run(
     waiting = collections.deque(sorted(range(len(rows)), key=lambda index: -len(rows[index])))
     places: list[tuple[int, int] | None] = [None] * batch  # a row, and its steps before this block
     parts: list[list[np.ndarray]] = [[] for _ in rows]
-    pending: collections.deque[tuple[jax.Array, list[tuple[int, int, int]]]] = collections.deque()
+    pending: collections.deque[tuple[jax.Array | np.ndarray, list[tuple[int, int, int]]]] = (
+        collections.deque()
+    )
 
     def collect() -> None:
         outputs, taken = pending.popleft()

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from encodec_hk import batching
@@ -110,9 +109,9 @@ class StreamEncoder(_Streams):
         self.num_codebooks = num_codebooks
         self._channels = codec.channels
 
-        def step(state: Any, block: np.ndarray, *ends: np.ndarray) -> tuple[Any, jax.Array]:
+        def step(state: Any, block: np.ndarray, *ends: np.ndarray) -> tuple[Any, np.ndarray]:
             state, codes = codec.encode_block(state, block, *ends, num_codebooks=num_codebooks)
-            return state, jnp.swapaxes(codes, 1, 2)
+            return state, np.asarray(codes).swapaxes(1, 2)  # no work for the device
 
         if codec.has_segments:
             self._rows = segment_streams.Encoder(
