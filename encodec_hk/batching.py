@@ -174,7 +174,7 @@ class Stream:
         """
         self.batch = batch
         self._step = step
-        self._start = self._state = state
+        self._state = state
         self._sizes = tuple(sizes)
         self._first = first
         self._unit, self._gain, self._lag = unit, gain, lag
@@ -216,11 +216,7 @@ class Stream:
     def keep(self, places: Sequence[int]) -> None:
         """Keeps these places alone, in this order; what is in the others is dropped."""
         index = np.asarray(places)
-
-        def rows(state: Any) -> Any:
-            return jax.tree.map(lambda leaf: np.asarray(leaf)[index], state)
-
-        self._start, self._state = rows(self._start), rows(self._state)
+        self._state = jax.tree.map(lambda leaf: np.asarray(leaf)[index], self._state)
         self._waiting = [self._waiting[place] for place in places]
         self._given, self._made = self._given[index], self._made[index]
         self.batch = len(places)

@@ -47,6 +47,22 @@ def normal():
         jax.config.update("jax_disable_most_optimizations", before)
 
 
+@contextlib.contextmanager
+def counted():
+    """A list that gets an entry for every program that is compiled within."""
+    compiled = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
 def devices(count):
     """The environment of a process that has so many devices."""
     flags = _with_flag(f"--xla_force_host_platform_device_count={count}")

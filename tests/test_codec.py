@@ -11,6 +11,7 @@ from absl.testing import parameterized
 
 import encodec_hk
 from configs import base
+from tests import compilation
 from tests import networks
 
 CAUSAL = {}
@@ -74,14 +75,7 @@ class CodecTest(chex.TestCase):
     @parameterized.parameters(*VARIANTS)
     def test_other_lengths_compile_nothing(self, variant):
         codec = make({**VARIANTS[variant], "num_filters": 6})  # of its own: nothing is compiled yet
-        compiled = []
-
-        def listen(event, duration, **_):
-            if event == "/jax/core/compile/backend_compile_duration":
-                compiled.append(duration)
-
-        jax.monitoring.register_event_duration_secs_listener(listen)
-        try:
+        with compilation.counted() as compiled:
             codec.decode(codec.encode(draw(codec, [100, 500])))
             self.assertNotEmpty(compiled)
             compiled.clear()
@@ -92,8 +86,6 @@ class CodecTest(chex.TestCase):
             compiled.clear()
             codec.decode(codec.encode(array))
             self.assertEmpty(compiled)
-        finally:
-            jax.monitoring.unregister_event_duration_listener(listen)
 
     def test_normalised_over_time_without_segments(self):
         codec = make({"causal": False, "norm": "time_group_norm", "channels": 2})

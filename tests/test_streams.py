@@ -1,7 +1,6 @@
 """Streams give what the whole gives, however they are cut; each stream of a batch on its own."""
 
 import chex
-import jax
 import numpy as np
 from absl.testing import parameterized
 from hypothesis import given
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 import encodec_hk
 from encodec_hk import config as config_lib
+from tests import compilation
 from tests import networks
 
 VARIANTS = {
@@ -218,14 +218,7 @@ class StreamsTest(chex.TestCase):
     def test_warm_up_compiles_all(self):
         codec = make("causal", num_filters=6)  # of its own: nothing is compiled yet
         encoder, decoder = codec.stream_encoder(), codec.stream_decoder()
-        compiled = []
-
-        def listen(event, duration, **_):
-            if event == "/jax/core/compile/backend_compile_duration":
-                compiled.append(duration)
-
-        jax.monitoring.register_event_duration_secs_listener(listen)
-        try:
+        with compilation.counted() as compiled:
             encoder.warm_up()
             decoder.warm_up()
             self.assertGreaterEqual(len(compiled), 6)  # blocks of 1, 8 and 10 frames
@@ -235,8 +228,6 @@ class StreamsTest(chex.TestCase):
             decoder.push(encoder.finish())
             decoder.finish()
             self.assertEmpty(compiled)
-        finally:
-            jax.monitoring.unregister_event_duration_listener(listen)
 
 
 class BadCallsTest(parameterized.TestCase):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import platform
 import time
 from typing import Any
 
@@ -20,6 +19,7 @@ from encodec_hk import model as model_lib
 from encodec_hk import part_file
 from encodec_hk.commands import infer
 from encodec_hk.commands import interruption
+from encodec_hk.commands import machine
 
 _WARM_UP = 20  # pushes that are not counted
 
@@ -61,7 +61,7 @@ def run(
         "name": codec.name,
         "weights": weights,
         "kbps": codec.bandwidth if bandwidth is None else bandwidth,
-        "machine": _machine(),
+        "machine": machine.processor("model name")[0].rpartition(":")[2].strip(),
         "device": jax.devices()[0].device_kind,
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "jax": jax.__version__,
@@ -145,16 +145,6 @@ def _measure(codec: codec_lib.Codec, bandwidth: float | None, frames: int) -> di
             "p99_ms": float(np.percentile(values, 99)),
         }
     return found
-
-
-def _machine() -> str:
-    """The processor's name."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _table(figures: dict[str, Any]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-import platform
 
 import jax
+
+from encodec_hk.commands import machine
 
 
 def enable() -> None:
@@ -37,10 +38,5 @@ def cache_folder() -> pathlib.Path:
 
 def _machine() -> str:
     """A name for the processor: programs of one may not run on another that shares the folder."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    facts = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
-    facts = sorted(set(facts)) or [platform.processor(), platform.machine()]
+    facts = machine.processor("model name", "flags", "Features")
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
