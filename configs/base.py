@@ -83,6 +83,9 @@ def _training() -> ml_collections.ConfigDict:
     # What the networks compute in: "float32" or "bfloat16". Parameters, quantiser and losses
     # are float32 either way.
     training.dtype = "float32"
+    # Of the products and convolutions of the networks and of the discriminator: "float32", or
+    # "tensorfloat32" where there is a GPU for it; a CPU takes both for float32.
+    training.precision = "float32"
 
     # Adam, of the generator and of the discriminator.
     training.learning_rate = 3e-4

@@ -29,7 +29,7 @@ def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, dilation: int = 1) -> j
     kernel_size, channels, features = w.shape
     if x.shape[0] == 1 and x.shape[1] == kernel_size and dilation == 1:
         w = w.reshape(-1, features)
-        return jnp.matmul(x.reshape(1, 1, -1), w, precision=jax.lax.Precision.HIGHEST)
+        return jnp.matmul(x.reshape(1, 1, -1), w)
     if stride > 1 and dilation == 1 and kernel_size % stride == 0:
         batch, steps, _ = x.shape
         x = x[:, : steps // stride * stride].reshape(batch, -1, stride * channels)
@@ -42,7 +42,6 @@ def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, dilation: int = 1) -> j
         padding="VALID",
         rhs_dilation=(dilation,),
         dimension_numbers=("NWC", "WIO", "NWC"),
-        precision=jax.lax.Precision.HIGHEST,
     )
 
 

@@ -58,7 +58,7 @@ class LSTMLayer(hk.Module):
         fresh = rows.start[:, None] >= 0
         h, c = jnp.where(fresh, 0.0, h), jnp.where(fresh, 0.0, c)
 
-        gates = jnp.matmul(x, w_i, precision=jax.lax.Precision.HIGHEST) + b  # [B, F, 4D]
+        gates = jnp.matmul(x, w_i) + b  # [B, F, 4D]
         inside = rows.mask(frames)
 
         by_frame = jnp.swapaxes(gates, 0, 1), jnp.swapaxes(inside, 0, 1)
@@ -89,7 +89,7 @@ def _scan(
     ) -> tuple[LSTMState, tuple[jax.Array, ...]]:
         h, c = carry
         gates, keep = inputs
-        gates = gates + jnp.matmul(h, w_h, precision=jax.lax.Precision.HIGHEST)
+        gates = gates + jnp.matmul(h, w_h)
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         new_c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         new_h = jax.nn.sigmoid(o) * jnp.tanh(new_c)
@@ -128,12 +128,12 @@ def _recur_backward(
         dh = dy + jnp.where(keep, dh_next, 0)
         dc = jnp.where(keep, dc_next, 0) + dh * h_to_c
         dgates = jnp.concatenate([jnp.tile(dc, 3) * by_gate, dh * by_o], axis=-1)
-        dh = jnp.matmul(dgates, back, precision=jax.lax.Precision.HIGHEST)
+        dh = jnp.matmul(dgates, back)
         carry = jnp.where(keep, 0, dh_next) + dh, jnp.where(keep, 0, dc_next) + dc * f
         return carry, dgates
 
     first, dgates = jax.lax.scan(step, dlast, (dy, inside, f, by_gate, by_o, h_to_c), reverse=True)
-    dw_h = jnp.einsum("fbd,fbe->de", hs, dgates, precision=jax.lax.Precision.HIGHEST)
+    dw_h = jnp.einsum("fbd,fbe->de", hs, dgates)
     return dgates, None, dw_h, first
 
 

@@ -231,6 +231,5 @@ def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, dilation: int = 1) -> j
         padding=((ends, ends), (margin, margin)),
         rhs_dilation=(dilation, 1),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=jax.lax.Precision.HIGHEST,
     )
     return y.reshape(batch, frames, -1, features)[:, :, :outputs]

@@ -45,6 +45,7 @@ _RULES: dict[str, rules.Rule] = {
     "batch_size": rules.integer(1),
     "crop_seconds": rules.POSITIVE,
     "dtype": rules.one_of("float32", "bfloat16"),
+    "precision": rules.one_of("float32", "tensorfloat32"),
     "learning_rate": rules.POSITIVE,
     "adam_betas": _two("numbers in [0, 1)", rules.DECAY[1]),
     "schedule": rules.one_of("constant", "cosine"),

@@ -41,7 +41,8 @@ class Step:
     def __init__(self, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
         self._model_config = config.model
         self._training = config.training
-        self._model = model_lib.build(config.model)
+        self._precision = config.training.precision
+        self._model = model_lib.build(config.model, self._precision)
         self._discriminator = state_lib.discriminator(config)
         self._dtype = jnp.dtype(config.training.dtype)
         self._counts = tuple(
@@ -80,11 +81,14 @@ class Step:
             self._steps[kind] = self._compile(self._step(*kind), self._mesh, outputs=2)
         return self._steps[kind](state, audio)
 
-    @staticmethod
-    def _compile(function: Callable[..., Any], mesh: jax.sharding.Mesh, outputs: int) -> Any:
+    def _compile(self, function: Callable[..., Any], mesh: jax.sharding.Mesh, outputs: int) -> Any:
+        def in_precision(state: state_lib.State, audio: jax.Array) -> Any:
+            with jax.default_matmul_precision(self._precision):  # of gradients too
+                return function(state, audio)
+
         everywhere, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(AXIS)
         mapped = jax.shard_map(
-            function,
+            in_precision,
             mesh=mesh,
             in_specs=(everywhere, split),
             out_specs=(everywhere,) * outputs if outputs > 1 else everywhere,
