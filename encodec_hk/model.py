@@ -26,7 +26,7 @@ K codebooks in use, D latent channels.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -151,10 +151,9 @@ def _build(config_json: str, precision: str) -> Model:
             return synthesize(state, rvq.decode(codes), num_valid, is_last)
 
         def init() -> None:
-            one = jnp.full((1,), hop)
             audio = jnp.zeros((1, hop, config.channels), jnp.float32)
-            _, codes = encode(None, audio, one, one > 0, 1)
-            decode(None, codes, one // hop, one > 0)
+            _, codes = encode(None, audio, None, None, 1)
+            decode(None, codes, None, None)
 
         return init, (encode, decode, embed, synthesize)
 
@@ -201,7 +200,11 @@ def _build(config_json: str, precision: str) -> Model:
 
     @functools.cache
     def param_shapes() -> Params:
-        return jax.eval_shape(lambda: init(jax.random.key(0)))
+        def make() -> None:
+            with hk.custom_creator(_zeros):  # to draw what is thrown away would take long
+                networks()[0]()
+
+        return jax.eval_shape(hk.transform(make).init, jax.random.key(0))
 
     @functools.cache
     def one_encoder_state() -> State:
@@ -273,6 +276,11 @@ def _carry(
         "layers": layers,
     }
     return state, y
+
+
+def _zeros(_: Any, shape: Sequence[int], dtype: Any, *__: Any) -> jax.Array:
+    """Makes a parameter of zeros; for `hk.custom_creator`."""
+    return jnp.zeros(shape, dtype)
 
 
 def _begin(
