@@ -1,9 +1,11 @@
 """A checkpoint: one safetensors file that describes itself.
 
-Tensors are float32 and named `module/path.param`, e.g. `encoder/conv_in.w`. In a file of half the
-size they are int16, each with a float32 tensor `NAME:scale` beside it: a row, along the last axis,
-is its integers times its scale. A row has its largest value at +-32767, so it is kept to 1 in 65534
-of that, where half precision keeps each value to 1 in 4096 of itself.
+Tensors are float32 and named `module/path.param`, e.g. `encoder/conv_in.w`. In a file of about half
+the size they are int16, each with a float32 tensor `NAME:scale` beside it: a row, along the last
+axis, is its integers times its scale. A row has its largest value at +-32767, so it is kept to 1 in
+65534 of that, where half precision keeps each value to 1 in 4096 of itself. The encoder's, which
+decide codes, have 24 bits: an int16 and, in a tensor `NAME:low`, a uint8. A row is then
+(256 * integer + low) times its scale, a power of two.
 
 The metadata, all strings: `format` ("encodec_hk"), `format_version`, `name` of the variant,
 `config` (the model config as JSON), and where the weights come from: `source`, `source_sha256`,
@@ -30,8 +32,9 @@ from encodec_hk import model as model_lib
 FORMAT = "encodec_hk"
 FORMAT_VERSION = "1"
 
-_SCALE = ":scale"
+_SCALE, _LOW = ":scale", ":low"
 _LARGEST = np.float32(32767)  # integer of a row
+_FINE = "encoder/"  # modules of 24 bits
 
 _METADATA = (
     "format",
@@ -92,7 +95,7 @@ def save(
       source: what the weights were read from, or how they were trained.
       source_sha256: hexadecimal SHA-256 of the source's file of weights, "" where there is none.
       licence: the licence of the weights.
-      int16: whether to round the parameters to 16 bit integers, for half the size.
+      int16: whether to round the parameters to integers of 16 bits, the encoder's of 24.
 
     Raises:
       ValueError: the parameters are not those of the config, or not finite.
@@ -204,9 +207,16 @@ def _quantize(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Tensors as integers and the scales of their rows."""
     stored = {}
     for key, value in tensors.items():
+        is_fine = key.startswith(_FINE)
         scale = np.max(np.abs(value), axis=-1, keepdims=True) / _LARGEST
         scale = np.where(scale > 0, scale, np.float32(1))
-        stored[key] = np.round(value / scale).astype(np.int16)
+        if is_fine:  # exact, so that what is read and written again stays the same
+            scale = np.exp2(np.ceil(np.log2(scale)) - 8)
+            integers = np.round(value / scale).astype(np.int32)
+            stored[key] = (integers >> 8).astype(np.int16)
+            stored[key + _LOW] = (integers & 255).astype(np.uint8)
+        else:
+            stored[key] = np.round(value / scale).astype(np.int16)
         stored[key + _SCALE] = scale
     return stored
 
@@ -215,11 +225,16 @@ def _dequantize(stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Undoes `_quantize`; leaves alone what does not fit together, for the check that follows."""
     tensors = dict(stored)
     for key, value in stored.items():
-        scale = stored.get(key + _SCALE)
+        scale, low = stored.get(key + _SCALE), stored.get(key + _LOW)
         if value.dtype != np.int16 or scale is None or scale.dtype != np.float32:
             continue
-        if scale.shape == (*value.shape[:-1], 1):
-            tensors[key] = value * tensors.pop(key + _SCALE)
+        if scale.shape != (*value.shape[:-1], 1):
+            continue
+        if low is not None:
+            if low.dtype != np.uint8 or low.shape != value.shape:
+                continue
+            value = 256 * value.astype(np.int32) + tensors.pop(key + _LOW)
+        tensors[key] = (value * tensors.pop(key + _SCALE)).astype(np.float32)
     return tensors
 
 

@@ -110,8 +110,10 @@ class CheckpointTest(parameterized.TestCase):
         params["encoder/conv_in"]["b"] *= 1e-30
         self.save(params, int16=True)
         tensors = safetensors.numpy.load_file(self.path)
-        types = {(key.endswith(":scale"), str(value.dtype)) for key, value in tensors.items()}
-        self.assertEqual(types, {(False, "int16"), (True, "float32")})
+        types = {(key.partition(":")[2], str(value.dtype)) for key, value in tensors.items()}
+        self.assertEqual(types, {("", "int16"), ("low", "uint8"), ("scale", "float32")})
+        fine = {key.partition("/")[0] for key in tensors if key.endswith(":low")}
+        self.assertEqual(fine, {"encoder"})
         loaded = checkpoint.load(self.path).params
         chex.assert_trees_all_equal_shapes_and_dtypes(dict(loaded), dict(params))
 
@@ -122,6 +124,9 @@ class CheckpointTest(parameterized.TestCase):
 
         jax.tree.map(assert_near, dict(loaded), dict(params))
         self.assertTrue(np.any(loaded["encoder/conv_in"]["b"]))
+        np.testing.assert_allclose(
+            loaded["encoder/conv_out"]["w"], params["encoder/conv_out"]["w"], rtol=0, atol=1e-6
+        )
 
         # Rounded once, they stay what they are.
         checkpoint.save(self.path, loaded, self.model, int16=True, **PROVENANCE)
@@ -129,6 +134,7 @@ class CheckpointTest(parameterized.TestCase):
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), dict(again), dict(loaded)
         )
+        chex.assert_trees_all_equal(again["encoder/conv_out"], loaded["encoder/conv_out"])
 
     def test_damaged_integers(self):
         self.save(int16=True)
@@ -140,6 +146,8 @@ class CheckpointTest(parameterized.TestCase):
             ({f"{name}:scale": whole[f"{name}:scale"][:1]}, "scale float32"),
             ({f"{name}:scale": np.float32(np.nan) * whole[f"{name}:scale"]}, "NaN or infinity"),
             ({name: None}, f"- {name} float32"),
+            ({f"{name}:low": whole[f"{name}:low"][:1]}, "low uint8"),
+            ({f"{name}:low": whole[f"{name}:low"].astype(np.int32)}, "low int32"),
         ):
             tensors = {key: value for key, value in (whole | change).items() if value is not None}
             safetensors.numpy.save_file(tensors, self.path, metadata=metadata)

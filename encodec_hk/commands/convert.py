@@ -65,7 +65,7 @@ def run(
       to: "haiku" or "transformers".
       verify: whether to run the PyTorch network beside ours and print how far they agree.
       licence: of the weights, where the manifest does not know it.
-      int16: whether to round weights to 16 bit integers, for half the size (`to="haiku"` only).
+      int16: whether to write weights as integers, for about half the size (`to="haiku"` only).
 
     Returns:
       The exit status, 0.
