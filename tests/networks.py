@@ -30,7 +30,7 @@ def random_params(model_config, seed=0):
 def small(**overrides):
     """The model config of a causal network that computes quickly, its hop 12."""
     model = base.get_config().model
-    model.update(ratios=(3, 2, 2), num_filters=4, latent_dim=8, num_codebooks=3, codebook_size=16)
+    model.update(ratios=(3, 4), num_filters=4, latent_dim=8, num_codebooks=3, codebook_size=16)
     model.update({"sample_rate": 1200, **overrides})
     model.bandwidths = tuple(config_lib.bandwidth_for(model, count) for count in (1, 3))
     config_lib.validate_model(model)

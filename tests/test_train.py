@@ -119,21 +119,31 @@ class ResumeTest(TrainTestCase):
         for name, value in expected.items():
             np.testing.assert_array_equal(ours[name], value)
 
-    def test_killed_and_interrupted(self):
-        run = self.folder / "run"
+    def kill(self, run):
+        """Kills a run that has saved a state."""
 
         def has_state():
             return (run / "states" / "4").exists() and len(self.rows(run)) >= 6
 
         self.interrupt(self.train(run), signal.SIGKILL, has_state, -signal.SIGKILL)
         self.assertFalse((run / "tiny.safetensors").exists())
+
+    def test_killed(self):
+        run = self.folder / "run"
+        self.kill(run)
+        self.assertRegex(self.wait(self.train(run)), r"goes on after step \d*[048]\n")
+        self.assert_as_undisturbed(run)
+
+    @pytest.mark.slow
+    def test_killed_and_interrupted(self):
+        run = self.folder / "run"
+        self.kill(run)
         kept = len(self.rows(run))
 
         def goes_on():
             return len(self.rows(run)) > kept
 
         output = self.interrupt(self.train(run), signal.SIGINT, goes_on, 130)
-        self.assertRegex(output, r"goes on after step \d*[048]\n")
         self.assertNotIn("Traceback", output)
         self.assertEndsWith(output, "interrupted; the same command goes on\n")
         done = len(self.rows(run))
