@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import html as escaping
 import re
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from encodec_hk.evaluation import results
@@ -13,7 +12,8 @@ from encodec_hk.evaluation.report import data
 
 _KINDS = {"encodec": "EnCodec model", "opus": "Opus, the baseline", "mp3": "MP3, the baseline"}
 _COMMAND = re.compile(
-    r"`(?P<quoted>[^`]+)`|(?:python3? -m )?(?:pip|apt(?:-get)?|brew|conda) install [^`;,()]+[^`;,().\s]"
+    r"`(?P<quoted>[^`]+)`"
+    r"|(?:python3? -m )?(?:pip|apt(?:-get)?|brew|conda) install [^`;,()]+[^`;,().\s]"
 )
 
 
@@ -50,7 +50,7 @@ def html(
             for file, reason in summary["failed"].items()
         )
         count = _count(len(summary["failed"]), "file")
-        parts.append(_notice(f"{count} failed and stand in no number below", f"<ul>{lines}</ul>"))
+        parts.append(_notice(f"{count} failed, in no number below", f"<ul>{lines}</ul>"))
     parts.append('<div class="codecs">')
     for name in names:
         parts.append(_codec(name, summary.get("codecs", {}).get(name, {})))
@@ -78,18 +78,28 @@ def _codec(name: str, known: Mapping[str, Any]) -> str:
     kind = str(known.get("kind", ""))
     rest = {key: value for key, value in known.items() if key not in ("kind", "name")}
     label = f"<p>{text(_KINDS.get(kind, kind))}</p>" if kind else ""
-    return f'<div class="card" data-codec="{text(name)}"><h3>{text(name)}</h3>{label}{_facts(rest)}</div>'
+    heading = f"<h3>{_breakable(name)}</h3>"
+    return f'<div class="card" data-codec="{text(name)}">{heading}{label}{_facts(rest)}</div>'
 
 
 def _facts(values: Any) -> str:
     if not isinstance(values, Mapping):
         return f"<p>{text(_value(values))}</p>"
     pairs = "".join(
-        f"<div><dt>{text(str(key).replace('_', ' '))}</dt><dd>{text(_value(value))}</dd></div>"
+        f"<div><dt>{text(_words(key))}</dt><dd>{_breakable(_value(value))}</dd></div>"
         for key, value in values.items()
         if value is not None and value != ""
     )
     return f"<dl>{pairs}</dl>" if pairs else ""
+
+
+def _words(key: Any) -> str:
+    return str(key).replace("_", " ")
+
+
+def _breakable(value: Any) -> str:
+    """Plain text as HTML that may be broken after its marks."""
+    return re.sub(r"([_/])", r"\1<wbr>", text(value))
 
 
 def _value(value: Any) -> str:
@@ -100,7 +110,7 @@ def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{str(k).replace('_', ' ')} {_value(v)}" for k, v in value.items())
+        return ", ".join(f"{_words(k)} {_value(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_value(part) for part in value)
     return str(value)

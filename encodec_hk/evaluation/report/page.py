@@ -6,13 +6,14 @@ import importlib.resources
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from encodec_hk import part_file
 from encodec_hk.evaluation import results
 from encodec_hk.evaluation.report import data
 from encodec_hk.evaluation.report import header
 
-_SCRIPTS = ("data", "charts", "tables", "deck", "player", "trial", "listening", "main")
+_SCRIPTS = ("data", "charts", "tables", "deck", "player", "trial", "scores", "listening", "main")
 _STYLES = ("page", "parts")
 
 
@@ -46,15 +47,11 @@ def write(
     for item in items:
         _check(item)
 
-    scripts = [
-        f'<script type="application/json" id="overview">{data.script(data.overview(rows, summary, items))}</script>'
-    ]
+    scripts = [_json('id="overview"', data.overview(rows, summary, items))]
     sound_size = picture_size = 0
     for item in items:
         value, of_sound, of_pictures = data.listening(item, rows)
-        scripts.append(
-            f'<script type="application/json" class="item">{data.script(value)}</script>'
-        )
+        scripts.append(_json('class="item"', value))
         sound_size += of_sound
         picture_size += of_pictures
     parts = {
@@ -89,6 +86,10 @@ def _check(item: results.Item) -> None:
                 f"{item.file}: got {rendition.codec} at {rendition.kbps:g} kbps of shape "
                 f"{rendition.samples.shape}, must be the original's, {shape}"
             )
+
+
+def _json(attribute: str, value: Any) -> str:
+    return f'<script type="application/json" {attribute}>{data.script(value)}</script>'
 
 
 def _template(name: str) -> str:

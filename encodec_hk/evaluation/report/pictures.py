@@ -66,7 +66,7 @@ def decibels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def png(picture: np.ndarray, top: float) -> bytes:
-    """A PNG of `decibels`, low bands at the bottom; `top` dB is the brightest, RANGE lower black."""
+    """A PNG of `decibels`, low bands at the bottom; `top` dB is brightest, RANGE lower black."""
     image = extras.require("PIL.Image", "evaluate")
     levels = np.clip((picture[::-1] - top) / RANGE + 1, 0, 1) * (_LEVELS - 1)
     drawn = image.fromarray(np.rint(levels).astype(np.uint8))
@@ -80,7 +80,7 @@ def png(picture: np.ndarray, top: float) -> bytes:
 
 def gradient() -> str:
     """The colours from dark to bright, as a background in CSS."""
-    return f"linear-gradient(to right, {', '.join('#%02x%02x%02x' % c for c in _COLOURS)})"
+    return f"linear-gradient(to right, {', '.join(f'rgb{colour}' for colour in _COLOURS)})"
 
 
 def ticks(sample_rate: int) -> list[tuple[str, float]]:

@@ -16,7 +16,7 @@ _STOP_DECIBELS = 60.0  # BS.1534 asks for 25 here and 50 at 4.5 kHz, and 0.1 dB 
 
 
 def flac(samples: np.ndarray, sample_rate: int) -> bytes:
-    """A FLAC file of float samples [T, C]; each is rounded to 16 bits, beyond full scale cut off."""
+    """A FLAC file of float samples [T, C], rounded to 16 bits and cut off beyond full scale."""
     steps = np.clip(np.rint(np.asarray(samples, np.float64) * 2**15), -(2**15), 2**15 - 1)
     file = io.BytesIO()
     soundfile.write(file, steps.astype(np.int16), sample_rate, subtype="PCM_16", format="FLAC")

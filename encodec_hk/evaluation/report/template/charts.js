@@ -63,8 +63,8 @@ function inWords(measure, lines) {
 
 function paintCurves(svg, width, measure, lines, rates) {
   svg.replaceChildren();
-  const longest = Math.max(...lines.map((line) => line.codec.length));
-  const right = Math.min(longest * 6.9 + 16, width * 0.34);
+  const longest = Math.max(...lines.map((line) => textWidth(svg, line.codec)));
+  const right = Math.min(longest + 12, width * 0.36);
   const area = { left: 44, right: width - right, top: 10, bottom: HEIGHT - 40 };
   const low = Math.min(...rates) / 1.12, high = Math.max(...rates) * 1.12;
   const x = (rate) => area.left + (Math.log(rate / low) / Math.log(high / low)) * (area.right - area.left);
@@ -115,6 +115,14 @@ function paintCurves(svg, width, measure, lines, rates) {
   return spots;
 }
 
+function textWidth(svg, text) {
+  const element = draw("text", { class: "name", text });
+  svg.append(element);
+  const width = element.getComputedTextLength();
+  element.remove();
+  return width;
+}
+
 // Names stand right of the last point, pushed apart where they would overlap.
 function nameLines(svg, lines, x, y, area, room) {
   const names = lines
@@ -125,9 +133,9 @@ function nameLines(svg, lines, x, y, area, room) {
   for (let i = 1; i < names.length; i++) names[i].at = Math.max(names[i].at, names[i - 1].at + gap);
   let limit = area.bottom - 2;
   for (let i = names.length - 1; i >= 0; i--, limit -= gap) names[i].at = Math.min(names[i].at, limit);
-  const longest = Math.max(4, Math.floor((room - 14) / 6.9));
   for (const { codec, x: from, y: height, at } of names) {
-    const short = codec.length > longest ? `${codec.slice(0, longest - 1)}…` : codec;
+    let short = codec;
+    while (short.length > 2 && textWidth(svg, short) > room - 10) short = `${short.slice(0, -2)}…`;
     if (area.right + 6 - from > 26 || Math.abs(at - height) > 8) {
       svg.append(draw("path", {
         d: `M${from + 8},${height}L${area.right + 6},${at}`, stroke: colourOf(codec), "stroke-width": 1, opacity: 0.35, fill: "none",
@@ -165,7 +173,7 @@ function niceSteps(values) {
   const room = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
   low -= room;
   high += room;
-  const rough = (high - low) / 4;
+  const rough = (high - low) / 5.5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((k) => k * power).find((s) => s >= rough);
   const ticks = [];

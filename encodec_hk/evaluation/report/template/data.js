@@ -25,6 +25,9 @@ function filled(element, attributes, children) {
   return element;
 }
 
+// A name that may be broken after its marks.
+const breakable = (name) => name.split(/(?<=[_/-])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
+
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const minus = (text) => text.replace("-", "−");
 const fixed = (value, digits) => (isNumber(value) ? minus(value.toFixed(digits)) : "–");

@@ -34,6 +34,7 @@ class Deck {
     this.active = 0;
     this.loop = false;
     this.isPlaying = false;
+    this.hasFailed = false;
     this.offset = 0;    // seconds, where it stands still
     this.zero = 0;      // the context's time at which the start of the sound was, or would have been
     this.voice = null;  // what is heard
@@ -61,7 +62,12 @@ class Deck {
   async play() {
     if (playing && playing !== this) playing.pause();
     playing = this;
-    await this.load();
+    try {
+      await this.load();
+    } catch {
+      this.hasFailed = true;  // not FLAC, or out of memory
+      return this.onchange();
+    }
     await this.context.resume();
     if (playing !== this || this.isPlaying) return;
     if (this.offset >= this.length - 0.01) this.offset = 0;
@@ -141,7 +147,7 @@ class Deck {
   }
 }
 
-// Calls `tick` at every frame that the browser draws while `isWanted()`; and again when asked.
+// Calls `tick` when asked, and then at every frame that the browser draws while `isWanted()`.
 function ticker(tick, isWanted) {
   let isRunning = false;
   const frame = () => {
@@ -150,9 +156,9 @@ function ticker(tick, isWanted) {
     if (isRunning) requestAnimationFrame(frame);
   };
   return () => {
-    if (isRunning) return tick();
+    tick();
+    if (!isRunning) requestAnimationFrame(frame);
     isRunning = true;
-    requestAnimationFrame(frame);
   };
 }
 
@@ -170,7 +176,7 @@ function transport(deck) {
     button.textContent = deck.isPlaying ? "Pause" : "Play";
     slider.value = position;
     slider.setAttribute("aria-valuetext", `${position.toFixed(1)} of ${deck.length.toFixed(1)} seconds`);
-    time.textContent = `${seconds(position)} / ${seconds(deck.length)}`;
+    time.textContent = deck.hasFailed ? "This browser cannot decode FLAC." : `${seconds(position)} / ${seconds(deck.length)}`;
     loop.checked = deck.loop;
   };
   return { element, update };

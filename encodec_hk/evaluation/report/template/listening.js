@@ -2,6 +2,7 @@
 
 const HIDDEN = "hidden reference", ANCHOR = "anchor 3.5 kHz";
 const DEFAULT_CONDITIONS = 8;  // with hidden reference and anchor
+const MOST_CONDITIONS = 26;  // letters
 const STORE = `listening test ${overview.id}`;
 
 const store = {
@@ -91,8 +92,8 @@ function setup() {
     const total = count + DEFAULT_CONDITIONS - room;
     warning.textContent = count === 0 || chosen(files).length === 0 ? "Choose a codec and a file at least."
       : `${total} conditions a trial, the hidden reference${room < DEFAULT_CONDITIONS - 1 ? " and the anchor" : ""} among them.`
-        + (total > 12 ? " BS.1534 advises no more than 12." : "");
-    return count > 0 && chosen(files).length > 0;
+        + (total > MOST_CONDITIONS ? ` Choose ${MOST_CONDITIONS} at most.` : total > 12 ? " BS.1534 advises no more than 12." : "");
+    return count > 0 && chosen(files).length > 0 && total <= MOST_CONDITIONS;
   };
   const form = make("form", { class: "card setup", onchange: check, onsubmit: (event) => {
     event.preventDefault();
@@ -125,6 +126,7 @@ function runTest(state) {
     dialog.remove();
     drawTest();
     byId("blind").scrollIntoView();
+    byId("test").querySelector("button.main").focus({ preventScroll: true });
   };
   const show = () => {
     store.write(state);

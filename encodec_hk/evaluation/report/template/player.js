@@ -61,7 +61,7 @@ function build(player, index) {
 }
 
 function trackRow(item, { codec, kbps, measures, picture }, at, name) {
-  const label = make("span", {}, make("b", {}, codec ? mark(codec) : null, codec || "Original"));
+  const label = make("span", {}, make("b", {}, codec ? mark(codec) : null, ...breakable(codec || "Original")));
   if (codec) {
     const rate = isNumber(measures.payload_kbps) ? `, ${fixed(measures.payload_kbps, 2)} measured` : "";
     label.append(make("small", { text: `${kilobits(kbps)}${rate}` }));
@@ -69,13 +69,12 @@ function trackRow(item, { codec, kbps, measures, picture }, at, name) {
       .filter(({ key, has_curve }) => has_curve && isNumber(measures[key]))
       .map(({ key, label: full, digits, unit }) => `${full.split(",")[0]} ${fixed(measures[key], digits)}${unit === "dB" ? " dB" : ""}`);
     const short = told.filter((text, index) => told.findIndex((t) => t.split(" ")[0] === text.split(" ")[0]) === index).slice(0, 3);
-    label.append(make("small", { text: short.join(" · ") }));
+    label.append(make("small", {}, ...short.flatMap((text, index) => [index ? " · " : "", make("span", { text })])));
   } else {
     label.append(make("small", { text: "what the codecs were given" }));
   }
   const input = make("input", { type: "radio", name, checked: at === 0 });
-  const number = at < 9 ? make("kbd", { text: at + 1, "aria-hidden": "true" }) : null;
-  if (number) label.querySelector("b").append(" ", number);
+  const key = at < 9 ? make("kbd", { text: at + 1, "aria-hidden": "true" }) : null;
   const what = codec ? `${codec} at ${kilobits(kbps)}` : "the original";
   const box = make("div", { class: "picture" },
     make("img", { src: picture, alt: `Spectrogram of ${what}`, draggable: "false" }), make("i", { class: "head-line" }));
@@ -87,7 +86,7 @@ function trackRow(item, { codec, kbps, measures, picture }, at, name) {
     tick.style.bottom = `${height * 100}%`;
     box.append(tick);
   }
-  return make("div", { class: "track" }, make("label", {}, input, label), box);
+  return make("div", { class: "track" }, make("label", {}, make("span", {}, input, key), label), box);
 }
 
 function timeAxis(item) {

@@ -20,11 +20,12 @@ function drawMeans(group) {
     "Asked for", make("span", { class: "unit", text: "kbps" })));
   for (const { label, unit, is_higher_better } of columns) {
     const arrow = { true: " ↑", false: " ↓" }[is_higher_better] ?? "";
-    head.append(make("th", { scope: "col" }, label, make("span", { class: "unit", text: unit + arrow })));
+    head.append(make("th", { scope: "col" }, label.replace(/(\d) (?=s\b)/, "$1\u00a0"), make("span", { class: "unit", text: unit + arrow })));
   }
   const bodies = overview.codecs.map(({ name }) => {
-    const rows = pointsOf(group, name).map(({ asked, means }) => make("tr", {},
-      make("th", { scope: "row", title: name }, mark(name), name),
+    const points = pointsOf(group, name);
+    const rows = points.map(({ asked, means }, index) => make("tr", {},
+      index ? null : make("th", { scope: "rowgroup", rowspan: points.length }, mark(name), ...breakable(name)),
       make("td", { text: Number(asked.toPrecision(4)) }),
       ...columns.map(({ key, digits }) => meanCell(means[key], digits))));
     return make("tbody", { class: "start" }, ...rows);
@@ -61,7 +62,7 @@ function bookCard(codec, kbps, books) {
   const bits = Math.log2(Math.max(2, ...sizes));
   const mean = books.reduce((sum, { entropy }) => sum + (entropy ?? 0), 0) / books.length;
   const dead = books.reduce((sum, book) => sum + (book.dead ?? 0), 0) / Math.max(1, sizes.reduce((a, b) => a + b, 0));
-  const summary = `${fixed(mean, 2)} of ${Number(bits.toFixed(2))} bits in use, ${fixed(100 * dead, 1)} % dead`;
+  const summary = `${fixed(mean, 2)} of ${Number(bits.toFixed(2))} bits, ${fixed(100 * dead, 1)}\u00a0%\u00a0dead`;
   const svg = draw("svg", {
     role: "img", viewBox: `0 0 ${books.length * 10} 64`, preserveAspectRatio: "none",
     "aria-label": `Entropy of ${books.length} codebooks at ${kbps} kbps: ${summary}`,
