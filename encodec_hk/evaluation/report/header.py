@@ -108,7 +108,7 @@ def _value(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.6g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{_words(k)} {_value(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):

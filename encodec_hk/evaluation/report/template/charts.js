@@ -11,7 +11,7 @@ function drawCurves(group) {
     .filter((measure) => measure.has_curve)
     .map((measure) => ({ measure, lines: withMeasure(lines, measure.key) }))
     .filter((chart) => chart.lines.length)
-    .map((chart) => curveCard(chart, rates));
+    .map((chart) => curveCard(chart, rates, group));
   box.replaceChildren(...cards.map((card) => card.element));
   for (const card of cards) card.paint();
   if (!cards.length) box.append(make("p", { class: "note", text: "No measure of quality was taken of these files." }));
@@ -32,10 +32,11 @@ function withMeasure(lines, key) {
     .filter((line) => line.points.length);
 }
 
-function curveCard({ measure, lines }, rates) {
+function curveCard({ measure, lines }, rates, group) {
   const arrow = { true: "↑ higher is better", false: "↓ lower is better" }[measure.is_higher_better] ?? "";
   const title = make("h3", { text: measure.label });
-  if (measure.unit) title.append(make("span", { class: "small", text: ` ${measure.unit}` }));
+  const about = [measure.unit, fewerFiles(group, measure.key)].filter(Boolean).join(", ");
+  title.append(make("span", { class: "small", text: ` ${about}` }));
   const svg = draw("svg", { role: "img", height: HEIGHT, "aria-label": inWords(measure, lines) });
   const tip = make("div", { class: "tip", hidden: true });
   const element = make("div", { class: "card curve", "data-measure": measure.key },
@@ -92,7 +93,7 @@ function paintCurves(svg, width, measure, lines, rates) {
     const colour = colourOf(codec);
     const along = (edge) => points.map((p) => `${x(p.rate)},${y(p[edge])}`);
     const band = [...along("high"), ...along("low").reverse()].join(" ");
-    svg.append(draw("polygon", { points: band, fill: colour, opacity: 0.12 }));
+    svg.append(draw("polygon", { points: band, fill: colour, opacity: Math.min(0.12, 0.3 / lines.length) }));
   }
   for (const { codec, points } of lines) {
     const colour = colourOf(codec);
@@ -162,7 +163,6 @@ function showTip(event, svg, tip, spots, measure) {
   const files = point.count ? `, ${point.count} file${point.count === 1 ? "" : "s"}` : "";
   tip.replaceChildren(make("b", { text: codec }), `${value}${interval}${files}`, make("br"),
     `asked ${kilobits(point.asked)}, measured ${kilobits(point.rate)}`);
-  const left = svg.offsetLeft ?? 0;
   const edge = tip.parentElement.clientWidth - tip.offsetWidth - 8;
   tip.style.left = `${Math.max(8, Math.min(near.x + 24, edge))}px`;
   tip.style.top = `${near.y - tip.offsetHeight + 30}px`;

@@ -59,6 +59,13 @@ function mark(codec) {
   return svg;
 }
 
+// "of 2 files", where a measure is of fewer files than the group has.
+function fewerFiles(group, key) {
+  const counts = overview.codecs.flatMap(({ name }) => pointsOf(group, name).map(({ means }) => means[key]?.count ?? 0));
+  const most = Math.max(0, ...counts);
+  return most && most < overview.files[group] ? `of ${most} file${most === 1 ? "" : "s"}` : "";
+}
+
 // The points of a codec in a group, by rate: asked for, measured, and the means.
 function pointsOf(group, codec) {
   const rates = overview.means[group]?.[codec] ?? {};

@@ -125,15 +125,15 @@ class Deck {
     source.connect(gain).connect(context.destination);
     source.start(when, from);
     source.onended = () => this.voice?.source === source && this.#end();
-    this.voice = { source, gain };
+    this.voice = { source, gain, when };
   }
 
   #fadeOut(when) {
     if (!this.voice) return;
-    const { source, gain } = this.voice;
+    const { source, gain, when: begun } = this.voice;
     this.voice = null;
     gain.gain.cancelScheduledValues(when);
-    gain.gain.setValueAtTime(1, when);
+    gain.gain.setValueAtTime(Math.max(0, Math.min(1, (when - begun) / FADE)), when);
     gain.gain.linearRampToValueAtTime(0, when + FADE);
     source.stop(when + FADE);
   }

@@ -18,9 +18,10 @@ function drawMeans(group) {
     overview.codecs.some(({ name }) => pointsOf(group, name).some(({ means }) => isNumber(means[key]?.mean))));
   const head = make("tr", {}, make("th", { scope: "col", text: "Codec" }), make("th", { scope: "col" },
     "Asked for", make("span", { class: "unit", text: "kbps" })));
-  for (const { label, unit, is_higher_better } of columns) {
+  for (const { key, label, unit, is_higher_better } of columns) {
     const arrow = { true: " ↑", false: " ↓" }[is_higher_better] ?? "";
-    head.append(make("th", { scope: "col" }, label.replace(/(\d) (?=s\b)/, "$1\u00a0"), make("span", { class: "unit", text: unit + arrow })));
+    head.append(make("th", { scope: "col" }, label.replace(/(\d) (?=s\b)/, "$1\u00a0"), make("span", { class: "unit", text: unit + arrow }),
+      make("span", { class: "unit", text: fewerFiles(group, key) })));
   }
   const bodies = overview.codecs.map(({ name }) => {
     const points = pointsOf(group, name);
