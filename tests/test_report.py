@@ -116,7 +116,8 @@ class StructureTest(parameterized.TestCase):
         self.assertIn("<code>pip install pesq</code>", text)
         self.assertLess(text.index("pip install pesq"), text.index('id="quality"'))
         self.assertIn("1 file failed", text)
-        self.assertIn("codes equal", text)
+        self.assertIn("<dt>codes equal, share</dt><dd>0.99998</dd>", text)
+        self.assertIn("a processor", text)
         self.assertRegex(text, r"This page is one file of [\d.]+ (k|M)B and loads nothing else: ")
 
     @parameterized.named_parameters(
@@ -340,6 +341,7 @@ class BrowserTest(parameterized.TestCase):
             size = self.js("return document.documentElement.scrollWidth")
             self.assertLessEqual(size, width)
         self.assertIn(cases.ODD, self.find(".player h3")[1].text)
+        self.assertIn("an excerpt; numbers are of all 3 s", self.find(".player summary")[1].text)
         unnamed = self.js(
             "return [...document.querySelectorAll('button, input, select')].filter((e) =>"
             "!e.textContent.trim() && !e.labels?.length && !e.ariaLabel).length"

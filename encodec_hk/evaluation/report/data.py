@@ -98,6 +98,7 @@ def listening(item: results.Item, rows: Sequence[results.Row]) -> tuple[dict[str
         "rate": item.sample_rate,
         "channels": item.original.shape[1],
         "seconds": len(item.original) / item.sample_rate,
+        "whole": max((float(row.get("seconds") or 0) for row in found.values()), default=0.0),
         "ticks": pictures.ticks(item.sample_rate),
         "tracks": tracks,
         "anchor": None

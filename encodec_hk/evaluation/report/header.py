@@ -11,6 +11,13 @@ from encodec_hk.evaluation import results
 from encodec_hk.evaluation.report import data
 
 _KINDS = {"encodec": "EnCodec model", "opus": "Opus, the baseline", "mp3": "MP3, the baseline"}
+# What parity holds, in words; other names stand as they are.
+_WORDS = {
+    "equal": "codes equal, share",
+    "codes": "codes compared",
+    "difference": "audio differs by at most",
+    "peak": "peak of the audio",
+}
 _COMMAND = re.compile(
     r"`(?P<quoted>[^`]+)`"
     r"|(?:python3? -m )?(?:pip|apt(?:-get)?|brew|conda) install [^`;,()]+[^`;,().\s]"
@@ -51,6 +58,8 @@ def html(
         )
         count = _count(len(summary["failed"]), "file")
         parts.append(_notice(f"{count} failed, in no number below", f"<ul>{lines}</ul>"))
+    if summary.get("machine"):
+        parts.append(f'<p class="small">Speeds are those of: {text(summary["machine"])}</p>')
     parts.append('<div class="codecs">')
     for name in names:
         parts.append(_codec(name, summary.get("codecs", {}).get(name, {})))
@@ -94,7 +103,7 @@ def _facts(values: Any) -> str:
 
 
 def _words(key: Any) -> str:
-    return str(key).replace("_", " ")
+    return _WORDS.get(str(key), str(key).replace("_", " "))
 
 
 def _breakable(value: Any) -> str:

@@ -26,7 +26,7 @@ function filled(element, attributes, children) {
 }
 
 // A name that may be broken after its marks.
-const breakable = (name) => name.split(/(?<=[_/-])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
+const breakable = (name) => (name.match(/[^_/-]*[_/-]?/g) ?? []).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const minus = (text) => text.replace("-", "−");

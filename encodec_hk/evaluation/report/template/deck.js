@@ -62,6 +62,7 @@ class Deck {
   async play() {
     if (playing && playing !== this) playing.pause();
     playing = this;
+    contextFor(this.rate).resume();  // at once: browsers allow it while they handle a press
     try {
       await this.load();
     } catch {

@@ -9,6 +9,7 @@ function drawPlayers() {
   items.forEach((item, index) => {
     const about = [item.group, `${item.seconds.toFixed(1)} s`, `${item.rate / 1000} kHz`,
       { 1: "mono", 2: "stereo" }[item.channels] ?? `${item.channels} channels`];
+    if (item.whole > item.seconds + 0.1) about.push(`an excerpt; numbers are of all ${item.whole.toFixed(0)} s`);
     const element = make("details", { class: "card player", open: index === 0 },
       make("summary", {}, make("h3", { text: item.file }), make("span", { class: "small", text: about.join(" · ") })));
     const player = { item, element, deck: null };
