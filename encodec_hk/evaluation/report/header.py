@@ -59,7 +59,7 @@ def html(
         count = _count(len(summary["failed"]), "file")
         parts.append(_notice(f"{count} failed, in no number below", f"<ul>{lines}</ul>"))
     if summary.get("machine"):
-        parts.append(f'<p class="small">Speeds are those of: {text(summary["machine"])}</p>')
+        parts.append(f'<p class="small">Speeds were measured on {text(summary["machine"])}.</p>')
     parts.append('<div class="codecs">')
     for name in names:
         parts.append(_codec(name, summary.get("codecs", {}).get(name, {})))
@@ -95,11 +95,18 @@ def _facts(values: Any) -> str:
     if not isinstance(values, Mapping):
         return f"<p>{text(_value(values))}</p>"
     pairs = "".join(
-        f"<div><dt>{text(_words(key))}</dt><dd>{_breakable(_value(value))}</dd></div>"
+        f"<div><dt>{text(_words(key))}</dt>{_fact(key, value)}</div>"
         for key, value in values.items()
         if value is not None and value != ""
     )
     return f"<dl>{pairs}</dl>" if pairs else ""
+
+
+def _fact(key: Any, value: Any) -> str:
+    shown = _value(value) + (" Hz" if str(key).endswith("sample_rate") else "")
+    if re.fullmatch("[0-9a-f]{24,}", shown):  # a digest is told by its beginning
+        return f'<dd title="{shown}">{shown[:12]}…</dd>'
+    return f"<dd>{_breakable(shown)}</dd>"
 
 
 def _words(key: Any) -> str:
@@ -117,7 +124,7 @@ def _value(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.6g}" if abs(value) < 1 else f"{value:.4g}"  # a share needs its nines
     if isinstance(value, Mapping):
         return ", ".join(f"{_words(k)} {_value(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
