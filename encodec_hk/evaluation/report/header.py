@@ -47,7 +47,7 @@ def html(
     ]
     if items:
         facts.append(f"{len(items)} to listen to")
-    parts = [f"<h1>{text(title)}</h1>", f'<p class="lead">{" · ".join(facts)}</p>']
+    parts = [f"<h1>{_breakable(title)}</h1>", f'<p class="lead">{" · ".join(facts)}</p>']
     if summary.get("missing"):
         lines = "".join(f"<li>{_with_commands(line)}</li>" for line in summary["missing"])
         parts.append(_notice("Not measured", f"<ul>{lines}</ul>"))
