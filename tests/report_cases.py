@@ -1,7 +1,11 @@
 """Rows, summary and items to make a report of, small and with names that need escaping."""
 
+import pathlib
+import tempfile
+
 import numpy as np
 
+from encodec_hk.evaluation import report
 from encodec_hk.evaluation import results
 
 ODD = "Grüße \"quoted\" & 'so' <b>x</b></script><!--.wav"
@@ -77,3 +81,18 @@ def summary():
         "parity": {MODEL: {"equal": 0.99998, "codes": 12000, "difference": 2e-6}},
         "machine": "a processor",
     }
+
+
+def written(**changes):
+    """The page of the cases, as text."""
+    given = {
+        "title": "A <title> & more",
+        "rows": rows(),
+        "summary": summary(),
+        "items": items(),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "report.html"
+        report.write(path, **(given | changes))
+        assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+        return path.read_text("utf-8")
