@@ -15,7 +15,8 @@ def require(module: str, extra: str = "convert") -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        what = {"convert": "conversion", "train": "training"}[extra]
+        names = {"convert": "conversion", "evaluate": "evaluation", "train": "training"}
+        what = names[extra]
         raise ValueError(
             f"{what} needs {error.name or module}: pip install '.[{extra}]'"
         ) from error

@@ -1,0 +1,96 @@
+"""Writes the page: the template with its parts filled in."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from encodec_hk import part_file
+from encodec_hk.evaluation import results
+from encodec_hk.evaluation.report import data
+from encodec_hk.evaluation.report import header
+
+_SCRIPTS = ("data", "charts", "tables", "deck", "player", "trial", "scores", "listening", "main")
+_STYLES = ("page", "parts")
+
+
+def write(
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    rows: Sequence[results.Row],
+    summary: results.Summary,
+    items: Sequence[results.Item],
+) -> None:
+    """Writes one HTML file that needs no other and no network.
+
+    It holds curves of quality by rate, tables of means, a player with spectrograms per file, and a
+    blind listening test after ITU-R BS.1534. Sound is 16 bit FLAC at the item's rate.
+
+    Args:
+      path: the file, in a folder that exists.
+      title: plain text.
+      rows: at least one; measures that are missing or NaN are left out of the page.
+      summary: of the rows; what it lacks is left out of the page.
+      items: files to listen to, each [T, C] with T at least 1; none leaves out players and test.
+
+    Raises:
+      ValueError: there is no row, or a rendition is not of its original's shape, or Pillow, which
+        draws the spectrograms, is not installed.
+      OSError: the file cannot be written.
+    """
+    if not rows:
+        raise ValueError("rows: got none, must be at least one file in one codec at one rate")
+    for item in items:
+        _check(item)
+
+    scripts = [_json('id="overview"', data.overview(rows, summary, items))]
+    sound_size = picture_size = 0
+    for item in items:
+        value, of_sound, of_pictures = data.listening(item, rows)
+        scripts.append(_json('class="item"', value))
+        sound_size += of_sound
+        picture_size += of_pictures
+    parts = {
+        "title": header.text(title),
+        "style": "".join(_template(f"{name}.css") for name in _STYLES),
+        "header": header.html(title, rows, summary, items),
+        "data": "\n".join(scripts),
+        "script": "".join(_template(f"{name}.js") for name in _SCRIPTS),
+        "size": "",
+    }
+    template = _template("page.html")
+    whole = sum(len(part) for part in (template, *parts.values()))
+    parts["size"] = header.sizes(whole, sound_size, picture_size)
+    text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+    part = part_file.PartFile(path)
+    try:
+        part.file.write(text.encode("utf-8", "replace"))
+    except BaseException:  # an interruption too
+        part.abort()
+        raise
+    part.commit()
+
+
+def _check(item: results.Item) -> None:
+    shape = item.original.shape
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"{item.file}: got an original of shape {shape}, must be [T, C]")
+    for rendition in item.renditions:
+        if rendition.samples.shape != shape:
+            raise ValueError(
+                f"{item.file}: got {rendition.codec} at {rendition.kbps:g} kbps of shape "
+                f"{rendition.samples.shape}, must be the original's, {shape}"
+            )
+
+
+def _json(attribute: str, value: Any) -> str:
+    return f'<script type="application/json" {attribute}>{data.script(value)}</script>'
+
+
+def _template(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath("template", name).read_text("utf-8")

@@ -1,0 +1,91 @@
+"""Spectrograms as small PNG images, all of one file on one scale.
+
+Shapes: T samples, C channels, N columns of pixels, M rows of pixels.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from encodec_hk import extras
+from encodec_hk.evaluation import metrics
+
+RANGE = 80.0  # dB from the brightest pixel of the original down to black
+_ROWS = 112
+_COLUMNS = (64, 640)
+_SECONDS = 0.01  # a column, where there are enough columns
+_WINDOW = 0.04  # seconds
+_FRAMES = 8  # of a column at most: a long file is looked at here and there
+_LEVELS = 64  # of colour: steps of 1.25 dB, half the size of 256
+
+# From black over violet and orange to a pale yellow: lightness grows evenly, so that it reads the
+# same in grey and to the colour blind.
+_COLOURS = (
+    (0x00, 0x00, 0x05),
+    (0x1B, 0x11, 0x45),
+    (0x4E, 0x16, 0x78),
+    (0x80, 0x27, 0x80),
+    (0xB3, 0x38, 0x79),
+    (0xE2, 0x52, 0x67),
+    (0xF9, 0x87, 0x62),
+    (0xFD, 0xC2, 0x86),
+    (0xFB, 0xFB, 0xC4),
+)
+
+
+def decibels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Mean power of the channels in bands of the mel scale, float32 dB [M, N], low bands first.
+
+    Columns are evenly spread over the whole of the samples [T, C], so pictures of signals of one
+    length have one time axis.
+    """
+    steps = len(samples)
+    columns = int(np.clip(np.ceil(steps / sample_rate / _SECONDS), *_COLUMNS))
+    frames = int(np.clip(np.ceil(steps / sample_rate / _SECONDS / columns), 1, _FRAMES))
+    window = 2 * max(1, round(_WINDOW * sample_rate / 2))
+    size = 4 << (window - 1).bit_length()  # finer than the window sees, for no band to be empty
+    bands = metrics.mel_filters(sample_rate, size, _ROWS)
+    bands = (bands / np.maximum(bands.sum(axis=0), 1e-9)).astype(np.float32)
+    shape = np.hanning(window + 1)[:-1].astype(np.float32)
+    shape *= 2 / np.sum(shape)  # a sine of full scale has 0 dB
+
+    padded = np.pad(np.asarray(samples, np.float32), ((window // 2, window // 2), (0, 0)))
+    starts = ((np.arange(columns * frames) + 0.5) * steps / (columns * frames)).astype(np.int64)
+    power = np.zeros((columns, _ROWS), np.float32)
+    block = 64  # columns: bounds the memory
+    for first in range(0, columns, block):
+        some = starts[first * frames : (first + block) * frames]
+        for channel in range(padded.shape[1]):
+            heard = padded[some[:, None] + np.arange(window), channel] * shape
+            spectrum = np.fft.rfft(heard, size)
+            energy = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) @ bands
+            power[first : first + block] += energy.reshape(-1, frames, _ROWS).mean(axis=1)
+    return 10 * np.log10(np.maximum(power.T / padded.shape[1], 1e-12))
+
+
+def png(picture: np.ndarray, top: float) -> bytes:
+    """A PNG of `decibels`, low bands at the bottom; `top` dB is brightest, RANGE lower black."""
+    image = extras.require("PIL.Image", "evaluate")
+    levels = np.clip((picture[::-1] - top) / RANGE + 1, 0, 1) * (_LEVELS - 1)
+    drawn = image.fromarray(np.rint(levels).astype(np.uint8))
+    at = np.linspace(0, len(_COLOURS) - 1, _LEVELS)
+    palette = [np.interp(at, np.arange(len(_COLOURS)), c) for c in zip(*_COLOURS, strict=True)]
+    drawn.putpalette(np.rint(np.stack(palette, axis=1)).astype(np.uint8).tobytes())
+    file = io.BytesIO()
+    drawn.save(file, "png", optimize=True)
+    return file.getvalue()
+
+
+def gradient() -> str:
+    """The colours from dark to bright, as a background in CSS."""
+    return f"linear-gradient(to right, {', '.join(f'rgb{colour}' for colour in _COLOURS)})"
+
+
+def ticks(sample_rate: int) -> list[tuple[str, float]]:
+    """Labels of the frequency axis, each with its height from 0 (bottom) to 1."""
+    top = np.log1p(sample_rate / 2 / 700)
+    kilohertz = (0.5, 1, 2, 4, 8, 16)
+    heights = [(f"{k:g} kHz", float(np.log1p(k * 1000 / 700) / top)) for k in kilohertz]
+    return [(label, at) for label, at in heights if at < 0.97]

@@ -1,0 +1,42 @@
+"""A real browser without a window, for tests of pages."""
+
+import contextlib
+import importlib.util
+import shutil
+import unittest
+
+
+def missing():
+    """What keeps Chromium from being driven, and what helps; "" where nothing does."""
+    if importlib.util.find_spec("selenium") is None:
+        return "selenium is not installed: pip install -r requirements-dev.txt"
+    for program, package in (("chromium", "chromium"), ("chromedriver", "chromium-driver")):
+        if shutil.which(program) is None:
+            return f"{program} is not installed: apt-get install {package}"
+    return ""
+
+
+@contextlib.contextmanager
+def chromium(folder):
+    """A driver of Chromium; what the browser keeps, and downloads, is in the folder."""
+    if missing():
+        raise unittest.SkipTest(missing())
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in (
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"),
+        f"--user-data-dir={folder}/profile",
+    ):
+        options.add_argument(argument)
+    options.add_experimental_option("prefs", {"download.default_directory": str(folder)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
