@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from transformers import audio_utils
 
 from encodec_hk.evaluation import metrics
+from encodec_hk.evaluation import perceptual
 
 CLIPS = pathlib.Path(__file__).parents[1] / "assets" / "clips"
 METRICS = {
     "si_snr": metrics.si_snr,
     "si_snr_windows": functools.partial(metrics.si_snr_windows, sample_rate=24000),
     "mel_distance": functools.partial(metrics.mel_distance, sample_rate=24000),
-    "visqol": functools.partial(metrics.visqol, sample_rate=24000),
+    "visqol": functools.partial(perceptual.visqol, sample_rate=24000),
 }
 
 
@@ -297,9 +298,9 @@ class VisqolTest(parameterized.TestCase):
         reference = clip(name, 24000)
         noise = normal(len(reference), scale=1.0)
         # Google's conformance case of a castanet and itself has 4.7321; so has any signal.
-        best = metrics.visqol(reference, reference, 24000)
+        best = perceptual.visqol(reference, reference, 24000)
         self.assertAlmostEqual(best, 4.7321, places=4)
-        values = [metrics.visqol(reference, reference + s * noise, 24000) for s in SCALES]
+        values = [perceptual.visqol(reference, reference + s * noise, 24000) for s in SCALES]
         self.assertEqual([best, *values], sorted([best, *values], reverse=True))
         self.assertLess(values[-1], 4.0)
         self.assertGreater(values[-1], 1.0)
@@ -313,7 +314,7 @@ class VisqolTest(parameterized.TestCase):
         reference = clip("speech_reading", rate)
         estimate = np.rint((reference + normal(len(reference), scale=5e-4)) * 2**15) / 2**15
         expected = api.measure_from_arrays(reference, estimate, rate).moslqo
-        self.assertEqual(metrics.visqol(reference, estimate, rate, mode), expected)
+        self.assertEqual(perceptual.visqol(reference, estimate, rate, mode), expected)
 
         # Loud stereo at another rate: everything to prepare.
         pair = [np.stack([x, 0.5 * x], axis=1) for x in (reference, estimate)]
@@ -326,7 +327,7 @@ class VisqolTest(parameterized.TestCase):
             silence = np.zeros(rate // 2)
             prepared.append(np.concatenate([silence, samples.mean(axis=1), silence]))
         expected = api.measure_from_arrays(*prepared, rate).moslqo
-        value = metrics.visqol(*pair, 22050, mode, pad_seconds=0.5)
+        value = perceptual.visqol(*pair, 22050, mode, pad_seconds=0.5)
         self.assertAlmostEqual(value, expected, places=9)
         self.assertLess(value, 4.7)
 
@@ -334,57 +335,57 @@ class VisqolTest(parameterized.TestCase):
         reference = clip("speech_reading", 16000)
         noise = normal(len(reference), scale=1.0)
         scales = (0.0, 1e-3, 1e-2)
-        values = [metrics.visqol(reference, reference + s * noise, 16000, "speech") for s in scales]
+        values = [perceptual.visqol(reference, reference + s * noise, 16000, "speech") for s in scales]
         self.assertGreater(values[0], 4.3)
         self.assertEqual(values, sorted(values, reverse=True))
         self.assertLess(values[-1], 2.0)
 
     @parameterized.parameters("audio", "speech")
     def test_silence(self, mode):
-        rate = metrics.VISQOL_RATES[mode]
+        rate = perceptual.VISQOL_RATES[mode]
         sound, silence = clip("speech_reading", rate), np.full(3 * rate, 1e-6)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            self.assertTrue(np.isnan(metrics.visqol(silence, sound, rate, mode)))
-            self.assertTrue(np.isnan(metrics.visqol(silence, silence, rate, mode)))
-            self.assertEqual(metrics.visqol(sound, silence, rate, mode), 1.0)
+            self.assertTrue(np.isnan(perceptual.visqol(silence, sound, rate, mode)))
+            self.assertTrue(np.isnan(perceptual.visqol(silence, silence, rate, mode)))
+            self.assertEqual(perceptual.visqol(sound, silence, rate, mode), 1.0)
 
     @parameterized.parameters(("audio", 46080), ("speech", 10240))
     def test_the_shortest(self, mode, shortest):
-        rate = metrics.VISQOL_RATES[mode]
+        rate = perceptual.VISQOL_RATES[mode]
         sound = clip("speech_reading", rate)[rate:]
-        score = functools.partial(metrics.visqol, sample_rate=rate, mode=mode, pad_seconds=0)
+        score = functools.partial(perceptual.visqol, sample_rate=rate, mode=mode, pad_seconds=0)
         self.assertGreater(score(sound[:shortest], sound[:shortest]), 4.0)
         with self.assertRaisesRegex(
             ValueError, f"^got .* s of audio and 0 s .* {mode} mode needs 0"
         ):
             score(sound[: shortest - 1], sound[: shortest - 1])
         # Silence around makes up for what is missing.
-        self.assertGreater(metrics.visqol(sound[:10], sound[:10], rate, mode, 0.5), 1.0)
+        self.assertGreater(perceptual.visqol(sound[:10], sound[:10], rate, mode, 0.5), 1.0)
 
     def test_bad_settings(self):
         with self.assertRaisesRegex(
             ValueError, "^mode: got 'music', must be one of audio, speech$"
         ):
-            metrics.visqol(np.ones(5), np.ones(5), 24000, "music")
+            perceptual.visqol(np.ones(5), np.ones(5), 24000, "music")
         with self.assertRaisesRegex(ValueError, "^pad_seconds: got -1, must be 0 or more$"):
-            metrics.visqol(np.ones(5), np.ones(5), 24000, pad_seconds=-1)
+            perceptual.visqol(np.ones(5), np.ones(5), 24000, pad_seconds=-1)
 
     @parameterized.parameters(
         ("audio", "visqol"), ("speech", "visqol"), ("speech", "ai_edge_litert.interpreter")
     )
     def test_what_is_not_installed(self, mode, module):
         sound = normal(48000)
-        metrics._visqol_model.cache_clear()
-        self.addCleanup(metrics._visqol_model.cache_clear)
+        perceptual._visqol_model.cache_clear()
+        self.addCleanup(perceptual._visqol_model.cache_clear)
         with (
             mock.patch.dict(sys.modules, {module: None}),
             self.assertRaisesRegex(ValueError, r'^ViSQOL is not .*"encodec-hk\[evaluate\]".*$'),
         ):
-            metrics.visqol(sound, sound, 24000, mode)
+            perceptual.visqol(sound, sound, 24000, mode)
 
     def test_models_are_loaded_once(self):
         sound = clip("speech_reading", 48000)
-        metrics.visqol(sound, sound, 48000)
+        perceptual.visqol(sound, sound, 48000)
         with mock.patch.object(visqol_python.VisqolApi, "create", side_effect=AssertionError):
-            metrics.visqol(sound, sound, 48000)
+            perceptual.visqol(sound, sound, 48000)
