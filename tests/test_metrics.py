@@ -335,7 +335,9 @@ class VisqolTest(parameterized.TestCase):
         reference = clip("speech_reading", 16000)
         noise = normal(len(reference), scale=1.0)
         scales = (0.0, 1e-3, 1e-2)
-        values = [perceptual.visqol(reference, reference + s * noise, 16000, "speech") for s in scales]
+        values = [
+            perceptual.visqol(reference, reference + s * noise, 16000, "speech") for s in scales
+        ]
         self.assertGreater(values[0], 4.3)
         self.assertEqual(values, sorted(values, reverse=True))
         self.assertLess(values[-1], 2.0)

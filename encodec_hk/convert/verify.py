@@ -109,7 +109,7 @@ def exported(codec: codec_lib.Codec) -> transformers.EncodecModel:
       ValueError: torch or transformers is not installed, or has no such network.
     """
     with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name, pytorch.no_progress_bars():
-        params = jax.tree.map(np.asarray, codec.params)
+        params = jax.tree.map(np.array, codec.params)  # copies: torch asks for what it may change
         export.write_folder(pathlib.Path(name), params, codec.model_config)
         return extras.require("transformers").EncodecModel.from_pretrained(name).eval()
 

@@ -63,7 +63,9 @@ class Store:
         original = self._original(source, (coder.sample_rate, coder.channels))
         return not (original.exists() and self._path(key).exists())
 
-    def put_original(self, source: sources.Source, form: tuple[int, int], samples: np.ndarray) -> None:
+    def put_original(
+        self, source: sources.Source, form: tuple[int, int], samples: np.ndarray
+    ) -> None:
         """Keeps some of a file at a sample rate and a number of channels."""
         if source.file in self._files:
             self._write(self._original(source, form), samples, form[0])
@@ -73,7 +75,9 @@ class Store:
         if source.file in self._files:
             self._write(self._path(key), samples, sample_rate)
 
-    def item(self, source: sources.Source, renditions: Iterable[tuple[coded.Coder, float, str]]) -> results.Item:
+    def item(
+        self, source: sources.Source, renditions: Iterable[tuple[coded.Coder, float, str]]
+    ) -> results.Item:
         """A file to listen to.
 
         All is brought to the highest rate and the most channels of its codecs.

@@ -78,7 +78,7 @@ class Runner:
         self._check = check
         self.found = Found()
 
-    def run(self, source: sources.Source, step: Callable[[], None] = lambda: None) -> int:
+    def run(self, source: sources.Source, step: Callable[[], object] = lambda: None) -> int:
         """Does a file; returns how many rows were new. What fails is noted, not raised.
 
         Args:
@@ -137,7 +137,7 @@ class Runner:
         self,
         source: sources.Source,
         keys: Mapping[tuple[coded.Coder, float], str],
-        step: Callable[[], None],
+        step: Callable[[], object],
     ) -> int:
         """Codes and measures some rows of a file; ValueError where it cannot be read."""
         sound = audio.read(source.path)
@@ -166,8 +166,7 @@ class Runner:
             # From here on all cores measure: until they are done, nothing is timed.
             try:
                 waiting = [
-                    (key, entry, self._pool.submit(*arguments))
-                    for key, entry, arguments in tasks
+                    (key, entry, self._pool.submit(*arguments)) for key, entry, arguments in tasks
                 ]
                 for key, entry, future in waiting:
                     self._check()

@@ -127,4 +127,4 @@ def measure_files(
 ) -> Measured:
     """The same of signals in .npy files: so long ones do not go through pipes."""
     pair = [np.load(name, mmap_mode="r") for name in (reference, estimate)]
-    return measure(*pair, sample_rate, names, is_speech=is_speech)
+    return measure(pair[0], pair[1], sample_rate, names, is_speech=is_speech)

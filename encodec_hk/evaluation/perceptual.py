@@ -224,5 +224,3 @@ def _sixteen_bits(samples: np.ndarray, sample_rate: int, rate: int) -> np.ndarra
     samples = audio.resample(samples.astype(np.float32), sample_rate, rate)
     samples = np.clip(samples.astype(np.float64), -_VISQOL_PEAK, _VISQOL_PEAK)
     return np.mean(np.rint(samples * 2**15) / 2**15, axis=1)
-
-

@@ -9,8 +9,7 @@ Shapes: T samples, C channels.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 

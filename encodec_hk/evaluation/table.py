@@ -32,11 +32,7 @@ def render(summary: results.Summary) -> str:
     parts = [_table(f"all {_count(groups[summary_lib.ALL])}", groups[summary_lib.ALL])]
     if len(names) > 1:
         parts += [_table(f"{name}: {_count(groups[name])}", groups[name]) for name in names]
-    codes = [
-        line
-        for codec, cells in summary["codebooks"].items()
-        for line in _codes(codec, cells)
-    ]
+    codes = [line for codec, cells in summary["codebooks"].items() for line in _codes(codec, cells)]
     if codes:
         parts.append("\n".join(["codes, means over codebooks", *codes]))
     for codec, parity in summary["parity"].items():
