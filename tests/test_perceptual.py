@@ -153,7 +153,7 @@ class SpeechTest(parameterized.TestCase):
         pair = self.noisy(3e-3)
         wide = [soxr.resample(x, 16000, 48000) for x in pair]
         stereo = [np.stack([1.5 * x, 0.5 * x], axis=1) for x in wide]
-        self.assertAlmostEqual(metric(*stereo, 48000), metric(*pair, 16000), delta=0.02)
+        self.assertAlmostEqual(metric(*stereo, 48000), metric(*pair, 16000), delta=0.05)
 
     def test_pesq_of_long_speech_is_the_mean_of_pieces(self):
         reference, estimate = self.noisy(1e-3)
