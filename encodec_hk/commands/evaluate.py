@@ -148,11 +148,18 @@ def _finish(
     # Late: it is a large part, and of no use to a run that fails.
     report = importlib.import_module("encodec_hk.evaluation.report")
     path = folder / "report.html"
-    report.write(path, title=title, rows=rows, summary=summary, items=items)
+    written = "metrics.csv, summary.json and report.html"
+    try:
+        report.write(path, title=title, rows=rows, summary=summary, items=items)
+    except ValueError as error:  # a package that only it needs: the figures are not lost
+        summary["missing"].append(f"report.html: {error}")
+        _say(f"missing: report.html: {error}")
+        summary_lib.write_summary(folder / "summary.json", summary)
+        written = "metrics.csv and summary.json"
     print(table.render(summary))
     print(
         f"\n{len(rows)} rows, {runner.found.num_new} of them new; wrote "
-        f"{audio.shown(folder)}/metrics.csv, summary.json and report.html"
+        f"{written} into {audio.shown(folder)}"
     )
     return 0
 
