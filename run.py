@@ -3,6 +3,7 @@
 python run.py infer IN [OUT]   sound through the codec and back: a file, a folder or a 'glob*'
 python run.py train            a variant, on audio of your own: --data, --workdir
 python run.py convert          a PyTorch checkpoint in, or one of ours out to transformers
+python run.py evaluate         how good, large and fast models are, beside Opus and MP3
 python run.py bench            how fast a variant codes a stream on this machine
 python run.py describe         the network of a config: shapes, parameters, rates, cost
 python run.py info FILE        what an .ecdc file holds, and whether it is whole
@@ -36,9 +37,8 @@ def main(argv: list[str]) -> int:
     command, *arguments = argv[1:] or [""]
     try:
         if command not in options.COMMANDS:
-            raise ValueError(
-                f"command: got {command!r}, must be one of {', '.join(options.COMMANDS)}"
-            )
+            known = ", ".join(options.COMMANDS)
+            raise ValueError(f"command: got {command!r}, must be one of {known}")
         usage, names = options.COMMANDS[command]
         allowed = {"": (0,), "FILE": (1,)}.get(usage, (1, 2))
         if len(arguments) not in allowed:
@@ -70,10 +70,10 @@ def main(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags; whatever is wrong with them, or in a config file, is one line too."""
-    importlib.import_module("encodec_hk.commands.options")  # defines them
+    """Defines and parses flags; what is wrong with them, or in a config file, is one line too."""
+    sys.argv[:] = importlib.import_module("encodec_hk.commands.options").separate(argv)
     try:
-        arguments = flags.FLAGS(argv)
+        arguments = flags.FLAGS(sys.argv)
         _CONFIG.value.lock()  # a file that is not there shows here
     except Exception as error:
         kind = "" if isinstance(error, flags.Error) else f"--config: {type(error).__name__}: "

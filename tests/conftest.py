@@ -17,7 +17,7 @@ hypothesis.settings.load_profile("tests")
 # left to do.
 LONGEST = (
     *("readme", "parity", "model", "codec", "train", "training_step", "layers", "shipped"),
-    *("training_loop", "convert", "infer_codes", "infer"),
+    *("training_loop", "evaluate", "convert", "infer_codes", "infer"),
 )
 
 

@@ -34,6 +34,12 @@ class RunTest(parameterized.TestCase):
         (["describe", "--config.model.num_filters=x"], "--config.model.num_filters=x: invalid"),
         (["describe", "--config.model.ratios=(0,2)"], "config.model.ratios: got (0, 2), must be"),
         (["infer", "nothing.wav"], "nothing.wav: no such file or folder"),
+        (
+            ["infer", CLIPS, f"{TINY},{TINY}"],
+            "No such file or directory: 'configs/encodec_tiny.py,",
+        ),
+        (["evaluate", f"{TINY},none.py"], "--config: none.py: FileNotFoundError"),
+        (["evaluate", "x"], "got 1 arguments, takes none"),
         (["convert"], "convert: needs --source and --output"),
     )
     def test_bad_calls(self, arguments, message):

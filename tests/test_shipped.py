@@ -13,6 +13,7 @@ import encodec_hk
 from encodec_hk import audio
 from encodec_hk import config as config_lib
 from encodec_hk.evaluation import metrics
+from encodec_hk.evaluation import perceptual
 
 pytestmark = pytest.mark.compiles_normally
 
@@ -21,7 +22,7 @@ RATE = 24000  # Hz, of all shipped models
 REGENERATE = "REGENERATE=1 python -m pytest tests/test_shipped.py -k codes"
 METRICS = {
     "SI-SNR": metrics.si_snr,
-    "ViSQOL": functools.partial(metrics.visqol, sample_rate=RATE),
+    "ViSQOL": functools.partial(perceptual.visqol, sample_rate=RATE),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from absl import flags
 
 _SOUND = (
@@ -15,11 +17,21 @@ COMMANDS = {  # the arguments and the flags of each
     "describe": ("", ()),
     "info": ("FILE", ()),
     "bench": ("", ("checkpoint", "bandwidth", "frames", "threads", "out")),
+    "evaluate": (
+        "",
+        (
+            *("checkpoint", "data", "bandwidths", "baselines", "compare", "out", "speech"),
+            *("report_files", "workers", "more_configs"),
+        ),
+    ),
 }
 FLAGS = tuple(dict.fromkeys(name for _, names in COMMANDS.values() for name in names))
 
 flags.DEFINE_string(
-    "checkpoint", None, "infer, bench: the weights; without --config, with their own."
+    "checkpoint",
+    None,
+    "infer, bench, evaluate: the weights; without --config, with their own. evaluate: or several, "
+    "with commas between, as many as --config has.",
 )
 flags.DEFINE_float("bandwidth", None, "infer, bench: kbps, a whole number of codebooks.")
 flags.DEFINE_integer("num_codebooks", None, "infer: the same as a number of codebooks.")
@@ -38,14 +50,24 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_integer("frames", 750, "bench: how many frames to time.")
 flags.DEFINE_integer("threads", None, "bench: cores to use; all by default.")
-flags.DEFINE_string("out", None, "bench: a JSON file to write the figures to.")
+flags.DEFINE_string(
+    "out",
+    None,
+    "bench: a JSON file to write the figures to. evaluate: the folder to write to, evaluation_NAME "
+    "by default; a run that was interrupted goes on there.",
+)
 flags.DEFINE_string("source", None, "convert: a file, a transformers folder or a hub name.")
 flags.DEFINE_string("output", None, "convert: a .safetensors file; a folder of --to=transformers.")
 flags.DEFINE_enum("to", "haiku", ["haiku", "transformers"], "convert: the form to write.")
 flags.DEFINE_bool("int16", False, "convert: write integers, for about half the size.")
 flags.DEFINE_bool("verify", False, "convert: run PyTorch beside ours, print how far they agree.")
 flags.DEFINE_string("licence", None, "convert, train: of the weights, where it is not known.")
-flags.DEFINE_string("data", None, "train: a folder, or a glob in quotes, of audio.")
+flags.DEFINE_string(
+    "data",
+    None,
+    "train: a folder, or a glob in quotes, of audio. evaluate: the same, or a file; by default the "
+    "clips in assets/clips.",
+)
 flags.DEFINE_string("workdir", None, "train: the run's folder; one that is there goes on.")
 flags.DEFINE_string("validation", None, "train: audio to validate on, else 1 file in 20 of --data.")
 flags.DEFINE_string("init", None, "train: a checkpoint of ours to start from.")
@@ -55,3 +77,36 @@ flags.DEFINE_string(
     "train: be one process of several. HOST:PORT,INDEX,COUNT names the first one's address; "
     "'auto' asks the cluster.",
 )
+flags.DEFINE_list(
+    "bandwidths", None, "evaluate: kbps with commas between; those of the model by default."
+)
+flags.DEFINE_list(
+    "baselines", ["opus", "mp3"], "evaluate: codecs to compare with; --baselines= for none."
+)
+flags.DEFINE_enum("compare", None, ["transformers"], "evaluate: PyTorch's codes beside ours.")
+flags.DEFINE_multi_string(
+    "speech", None, "evaluate: a glob in quotes of files that are speech, besides those named so."
+)
+flags.DEFINE_integer("report_files", 8, "evaluate: how many files to listen to in the report.")
+flags.DEFINE_integer("workers", None, "evaluate: processes that measure; one per core by default.")
+# What `separate` makes of --config=A.py,B.py: it is not for people.
+flags.DEFINE_multi_string("more_configs", [], "evaluate: written as --config=A.py,B.py.")
+
+
+def separate(argv: Sequence[str]) -> list[str]:
+    """A command line whose --config names one file: of `evaluate`, the others come apart."""
+    if "evaluate" not in argv:
+        return list(argv)
+    separated: list[str] = []
+    others: list[str] = []
+    for argument in argv:
+        name, is_given, value = argument.partition("=")
+        if not is_given and separated and separated[-1].lstrip("-") == "config":
+            name, value = "", argument  # a word of its own
+        elif name.lstrip("-") != "config":
+            separated.append(argument)
+            continue
+        first, *more = value.split(",")
+        separated.append(f"{name}{is_given}{first}")
+        others += [f"--more_configs={path}" for path in more]
+    return separated + others

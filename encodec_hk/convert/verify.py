@@ -1,4 +1,4 @@
-"""Runs a PyTorch network beside ours on a test signal.
+"""Runs a PyTorch network beside ours on a signal.
 
 Shapes: T samples, C channels, K codebooks, F frames, S segments.
 """
@@ -6,12 +6,17 @@ Shapes: T samples, C channels, K codebooks, F frames, S segments.
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import tempfile
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from encodec_hk import codec as codec_lib
 from encodec_hk import extras
+from encodec_hk.convert import export
+from encodec_hk.convert import pytorch
 
 if TYPE_CHECKING:
     import transformers
@@ -58,15 +63,19 @@ class Comparison:
         return lines
 
 
-def compare(codec: codec_lib.Codec, network: transformers.EncodecModel) -> Comparison:
-    """Encodes a test signal with both, then decodes the network's codes with both.
+def compare(
+    codec: codec_lib.Codec, network: transformers.EncodecModel, audio: np.ndarray | None = None
+) -> Comparison:
+    """Encodes a signal with both, then decodes the network's codes with both.
 
     Args:
       codec: ours.
       network: the PyTorch network; the highest of its bandwidths has all codebooks.
+      audio: float32 [T, C]; None for the test signal.
     """
     torch = extras.require("torch")
-    audio = signal(codec.sample_rate, codec.channels)
+    if audio is None:
+        audio = signal(codec.sample_rate, codec.channels)
     with torch.inference_mode():
         encoded: Any = network.encode(
             torch.from_numpy(audio.T[None]), bandwidth=network.config.target_bandwidths[-1]
@@ -91,6 +100,18 @@ def compare(codec: codec_lib.Codec, network: transformers.EncodecModel) -> Compa
         difference=float(np.abs(ours - theirs).max()),
         peak=float(np.abs(theirs).max()),
     )
+
+
+def exported(codec: codec_lib.Codec) -> transformers.EncodecModel:
+    """What transformers makes of a codec's parameters, through the folder that `export` writes.
+
+    Raises:
+      ValueError: torch or transformers is not installed, or has no such network.
+    """
+    with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name, pytorch.no_progress_bars():
+        params = jax.tree.map(np.array, codec.params)  # copies: torch asks for what it may change
+        export.write_folder(pathlib.Path(name), params, codec.model_config)
+        return extras.require("transformers").EncodecModel.from_pretrained(name).eval()
 
 
 def signal(sample_rate: int, channels: int) -> np.ndarray:

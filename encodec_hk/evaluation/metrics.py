@@ -1,4 +1,4 @@
-"""Metrics of a signal against its reference: SI-SNR, mel distance, ViSQOL.
+"""Metrics of a signal against its reference: SI-SNR, distances of spectrograms.
 
 Every metric takes float [T, C] or [T] with full scale at 1, reference and estimate of one shape,
 sample by sample aligned, and returns a float. All raise ValueError where the shapes differ, there
@@ -9,24 +9,17 @@ Shapes: T samples, C channels, N frames of a spectrogram, W samples of a window.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import threading
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
-from encodec_hk import audio
+from encodec_hk.evaluation import signals
 
 SI_SNR_LIMIT = 100.0  # dB, either way; the steps of 16 bit samples are at 98
 
 MEL_WINDOWS = (64, 128, 256, 512, 1024, 2048)
 MEL_BANDS = 64
-MEL_FLOOR = 1e-5  # of magnitudes under the logarithm: about the rounding noise of 16 bit samples
-
-VISQOL_RATES = {"audio": 48000, "speech": 16000}  # Hz, by mode
-VISQOL_SHORTEST = {"audio": 0.96, "speech": 0.64}  # seconds: the first patch and what precedes it
-_VISQOL_PEAK = 0.99
+FLOOR = 1e-5  # of magnitudes under the logarithm: about the rounding noise of 16 bit samples
 
 _BLOCK = 2**20  # samples of frames at once: bounds the memory of long files
 
@@ -48,7 +41,7 @@ def si_snr(reference: np.ndarray, estimate: np.ndarray) -> float:
       estimate has 100, a silent one (or any without correlation) -100. NaN where the reference is
       silent, or constant; of several channels those that are so do not count.
     """
-    reference, estimate = (_centred(samples) for samples in _pair(reference, estimate))
+    reference, estimate = (_centred(samples) for samples in signals.pair(reference, estimate))
     energy = np.sum(reference**2, axis=0)
     heard = energy > 0
     if not heard.any():
@@ -81,8 +74,8 @@ def si_snr_windows(
       sample_rate: Hz.
       window_seconds: length of a window, at least two samples.
     """
-    reference, estimate = _pair(reference, estimate)
-    _check_rate(sample_rate)
+    reference, estimate = signals.pair(reference, estimate)
+    signals.check_rate(sample_rate)
     if not 2 <= window_seconds * sample_rate < float("inf"):
         raise ValueError(
             f"window_seconds: got {window_seconds} at {sample_rate} Hz, must be two samples or more"
@@ -120,8 +113,8 @@ def mel_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) 
     Returns:
       0 for equal signals, or more; 1 is a factor of 10 (20 dB) in every band.
     """
-    reference, estimate = _pair(reference, estimate)
-    _check_rate(sample_rate)
+    reference, estimate = signals.pair(reference, estimate)
+    signals.check_rate(sample_rate)
     distances = [_mel_distance(reference, estimate, sample_rate, w) for w in MEL_WINDOWS]
     return float(np.mean(distances))
 
@@ -132,6 +125,54 @@ def _mel_distance(
     """The mean over bands, frames and channels, of one window."""
     filters = mel_filters(sample_rate, window, MEL_BANDS)
     filters = filters[:, filters.any(axis=0)]
+    total, count = 0.0, 0
+    for magnitudes in _spectra(reference, estimate, window):
+        logs = np.log10(np.maximum(FLOOR, magnitudes @ filters))
+        difference = np.abs(logs[0] - logs[1])
+        total += np.sum(difference)
+        count += difference.size
+    return total / count
+
+
+def log_spectral_distance(
+    reference: np.ndarray, estimate: np.ndarray, sample_rate: int, window: int = 2048
+) -> float:
+    """Log-spectral distance, in dB; lower is better.
+
+    For every frame, the root of the mean over the bins of its spectrum of (10 log10 P - 10 log10
+    Q)^2, P and Q the powers of reference and estimate; then the mean over frames and channels (Gray
+    and Markel, Distance Measures for Speech Processing, 1976, whose d_2 on log power spectra it is;
+    with this window and hop as of bandwidth extension, which has log10 for 10 log10 often, a tenth
+    of this). Frames are those of `mel_distance`: Hann windows a quarter apart, normalised, with
+    silence beyond both ends. Every bin counts alike, up to half the sample rate: it tells of bands
+    that a codec leaves empty more than a mel distance does.
+
+    Args:
+      reference: float [T, C] or [T]; a file shorter than a window is filled up with silence.
+      estimate: the same shape.
+      sample_rate: Hz; what is compared at different rates is not comparable.
+      window: samples.
+
+    Returns:
+      0 for equal signals, or more. Magnitudes below 1e-5 count as 1e-5 (-100 dB): frames silent in
+      both have 0, and a silent estimate stays finite.
+    """
+    reference, estimate = signals.pair(reference, estimate)
+    signals.check_rate(sample_rate)
+    total, count = 0.0, 0
+    for magnitudes in _spectra(reference, estimate, window):
+        levels = 20 * np.log10(np.maximum(FLOOR, magnitudes))
+        distances = np.sqrt(np.mean((levels[0] - levels[1]) ** 2, axis=-1))
+        total += np.sum(distances)
+        count += distances.size
+    return float(total / count)
+
+
+def _spectra(reference: np.ndarray, estimate: np.ndarray, window: int) -> Iterator[np.ndarray]:
+    """Magnitudes of the normalised STFTs of two signals [T, C], in blocks [2, N, C, W / 2 + 1].
+
+    Frames reach beyond both ends, so that every sample is in four.
+    """
     hop = window // 4
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
     hann /= np.sqrt(np.sum(hann**2))
@@ -142,14 +183,9 @@ def _mel_distance(
     ]
     frames, channels, _ = views[0].shape
     step = max(1, _BLOCK // (window * channels))
-    total = 0.0
     for start in range(0, frames, step):
-        logs = [
-            np.log10(np.maximum(MEL_FLOOR, np.abs(np.fft.rfft(part * hann)) @ filters))
-            for part in (view[start : start + step] for view in views)
-        ]
-        total += np.sum(np.abs(logs[0] - logs[1]))
-    return total / (frames * channels * filters.shape[1])
+        parts = np.stack([view[start : start + step] for view in views])
+        yield np.abs(np.fft.rfft(parts * hann))
 
 
 def mel_filters(sample_rate: int, window: int, bands: int) -> np.ndarray:
@@ -166,121 +202,7 @@ def mel_filters(sample_rate: int, window: int, bands: int) -> np.ndarray:
     return np.maximum(0, np.minimum(rise, fall))
 
 
-def visqol(
-    reference: np.ndarray,
-    estimate: np.ndarray,
-    sample_rate: int,
-    mode: str = "audio",
-    pad_seconds: float = 0.0,
-) -> float:
-    """ViSQOL v3, a prediction of how listeners would rate the estimate; higher is better.
-
-    MOS-LQO by the package visqol-python, which follows Google's v3.3.3 (arXiv 2004.09584), on
-    signals prepared as audiocraft does: resampled to 48 kHz (mode "audio") or 16 kHz ("speech"),
-    cut off at 0.99, rounded to 16 bits, channels averaged. Resampling is by soxr's HQ filter.
-
-    Half a patch (0.3 s) at the start is not looked at. Google's guidelines ask for silence around
-    (`pad_seconds` of 0.5), but it counts as perfect: it raises audio mode by up to 0.13 on clips of
-    12 to 16 s, and by more on shorter ones. So none is put by default, as in Google's conformance
-    cases and in audiocraft (which takes the codec's output for the reference).
-
-    ViSQOL brings the estimate to the volume of the reference and aligns both, so that neither
-    volume nor a delay makes a difference. With numba it takes about 0.1 s per second of audio, ten
-    times that without; the first call ever compiles. Calls from several threads wait in turn.
-
-    Args:
-      reference: float [T, C] or [T].
-      estimate: the same shape.
-      sample_rate: Hz.
-      mode: "audio" (music and all else; support vector regression) or "speech" (a lattice network
-        on what a voice detector lets through).
-      pad_seconds: silence before and after both.
-
-    Returns:
-      1 to 5. Equal signals have 4.732 in audio mode; in speech mode 4.3 to 4.6 on speech, by the
-      signal. Below 2, audio mode does not order signals reliably: more noise can score higher.
-      NaN where the reference is silent in 16 bits; 1, the lowest, where only the estimate is
-      (ViSQOL itself divides by zero).
-
-    Raises:
-      ValueError: see the module; with silence the signals are shorter than 0.96 s (audio) or 0.64 s
-        (speech); the packages of the `evaluate` extra are not installed.
-    """
-    pair = _pair(reference, estimate)
-    _check_rate(sample_rate)
-    if mode not in VISQOL_RATES:
-        raise ValueError(f"mode: got {mode!r}, must be one of {', '.join(VISQOL_RATES)}")
-    if not 0 <= pad_seconds < float("inf"):
-        raise ValueError(f"pad_seconds: got {pad_seconds}, must be 0 or more")
-    rate = VISQOL_RATES[mode]
-    pad = round(pad_seconds * rate)
-    signals = [np.pad(_sixteen_bits(samples, sample_rate, rate), pad) for samples in pair]
-    if len(signals[0]) < round(VISQOL_SHORTEST[mode] * rate):
-        raise ValueError(
-            f"got {len(pair[0]) / sample_rate:g} s of audio and {pad_seconds:g} s of silence "
-            f"around, ViSQOL's {mode} mode needs {VISQOL_SHORTEST[mode]} s in all"
-        )
-    if not signals[0].any():
-        return float("nan")
-    if not signals[1].any():
-        return 1.0
-    with _VISQOL_LOCK:
-        return float(_visqol_model(mode).measure_from_arrays(*signals, rate).moslqo)
-
-
-# Its filters and numba's thread pool hold state: two calls at once would abort the process.
-_VISQOL_LOCK = threading.Lock()
-
-
-@functools.cache
-def _visqol_model(mode: str) -> Any:
-    """ViSQOL with the models of one mode loaded."""
-    try:
-        model = importlib.import_module("visqol").VisqolApi()
-        # Left to itself, speech mode without the lattice falls back to a polynomial that rates bad
-        # speech up to 2 points higher.
-        model.create(mode=mode, use_lattice_model=mode == "speech")
-    except ImportError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f'ViSQOL is not installed: pip install "encodec-hk[evaluate]" ({reason})'
-        ) from error
-    return model
-
-
-def _sixteen_bits(samples: np.ndarray, sample_rate: int, rate: int) -> np.ndarray:
-    """Samples [T, C] as ViSQOL would read them from a 16 bit file at another rate, mono [T']."""
-    samples = audio.resample(samples.astype(np.float32), sample_rate, rate)
-    samples = np.clip(samples.astype(np.float64), -_VISQOL_PEAK, _VISQOL_PEAK)
-    return np.mean(np.rint(samples * 2**15) / 2**15, axis=1)
-
-
 def _centred(samples: np.ndarray) -> np.ndarray:
     """Samples [T, C] less the mean of every channel; exact zeros where a channel is constant."""
     samples = samples - samples[:1]
     return samples - np.mean(samples, axis=0)
-
-
-def _pair(reference: np.ndarray, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both signals as float64 [T, C], or the ValueError that says what is wrong with them."""
-    shapes = np.shape(reference), np.shape(estimate)
-    if shapes[0] != shapes[1] or len(shapes[0]) not in (1, 2) or 0 in shapes[0]:
-        raise ValueError(
-            f"reference and estimate: got shapes {shapes[0]} and {shapes[1]}, must be equal, [T] "
-            "or [T, C], with at least one sample"
-        )
-    return _samples("reference", reference), _samples("estimate", estimate)
-
-
-def _samples(name: str, samples: np.ndarray) -> np.ndarray:
-    samples = np.asarray(samples)
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(f"{name}: got samples of {samples.dtype}, must be of a float type")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{name}: got samples that are NaN or infinite, all must be finite")
-    return samples.astype(np.float64).reshape(len(samples), -1)
-
-
-def _check_rate(sample_rate: int) -> None:
-    if sample_rate <= 0:
-        raise ValueError(f"sample_rate: got {sample_rate}, must be above 0")

@@ -11,6 +11,7 @@ import numpy as np
 
 from encodec_hk import codec as codec_lib
 from encodec_hk.evaluation import metrics
+from encodec_hk.evaluation import perceptual
 
 NUM_SOUNDS = 2  # excerpts whose renditions go into the logs
 
@@ -53,8 +54,8 @@ def validate(config: ml_collections.ConfigDict, params: Any, items: Sequence[np.
                 "si_snr": metrics.si_snr(item, output),
                 "mel_distance": metrics.mel_distance(item, output, rate),
             }
-            if has_visqol() and len(item) >= metrics.VISQOL_SHORTEST["audio"] * rate:
-                row["visqol"] = metrics.visqol(item, output, rate)
+            if has_visqol() and len(item) >= perceptual.VISQOL_SHORTEST["audio"] * rate:
+                row["visqol"] = perceptual.visqol(item, output, rate)
             for name, value in row.items():
                 values.setdefault(f"{name}/{bandwidth:g}", []).append(value)
             if index < NUM_SOUNDS:
