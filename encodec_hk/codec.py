@@ -21,6 +21,7 @@ from encodec_hk import checkpoint
 from encodec_hk import config as config_lib
 from encodec_hk import encoded as encoded_lib
 from encodec_hk import model as model_lib
+from encodec_hk import quantizer
 from encodec_hk import segments
 from encodec_hk import streams
 
@@ -97,7 +98,9 @@ class Codec:
         settings = {"batch_size": batch_size, "block_seconds": block_seconds}
         config_lib.validate_inference({"bandwidth": self.bandwidth, **settings}, "Codec")
         self.encode_block = functools.partial(
-            jax.jit(self.model.encode_block, static_argnames="num_codebooks"), self.params
+            jax.jit(self.model.encode_block, static_argnames="num_codebooks"),
+            self.params,
+            energies=jnp.asarray(quantizer.energies(params["quantizer"]["codebooks"])),
         )
         self.decode_block = functools.partial(jax.jit(self.model.decode_block), self.params)
 

@@ -53,7 +53,8 @@ class Model(NamedTuple):
       init: (rng key) -> params, drawn at random.
       param_shapes: () -> the shapes and types of the params, of which none is made.
       encode_block: (params, state, audio [B, T, C], num_valid [B] samples, is_last [B], *,
-        num_codebooks) -> (state, codes int32 [B, K, F]); a row has ceil(num_valid / hop) frames.
+        num_codebooks, energies) -> (state, codes int32 [B, K, F]); a row has
+        ceil(num_valid / hop) frames. Energies are optional, see `quantizer.encode`.
       decode_block: (params, state, codes [B, K, F], num_valid [B] frames, is_last [B]) ->
         (state, audio [B, T, C]); a row has num_valid * hop samples.
       embed_block: like encode_block, to the latents [B, F, D] before quantisation.
@@ -136,9 +137,10 @@ def _build(config_json: str, precision: str) -> Model:
             num_valid: jax.Array | None,
             is_last: jax.Array | None,
             num_codebooks: int,
+            energies: jax.Array | None = None,
         ) -> tuple[State, jax.Array]:
             state, latents = embed(state, audio, num_valid, is_last)
-            return state, rvq.encode(latents, num_codebooks)
+            return state, rvq.encode(latents, num_codebooks, energies)
 
         def synthesize(
             state: State, latents: jax.Array, num_valid: jax.Array | None, is_last: jax.Array | None
@@ -168,8 +170,9 @@ def _build(config_json: str, precision: str) -> Model:
         is_last: jax.Array | None,
         *,
         num_codebooks: int,
+        energies: jax.Array | None = None,
     ) -> tuple[State, jax.Array]:
-        return encode(params, None, state, audio, num_valid, is_last, num_codebooks)
+        return encode(params, None, state, audio, num_valid, is_last, num_codebooks, energies)
 
     def decode_block(
         params: Params,

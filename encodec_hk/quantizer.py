@@ -9,9 +9,20 @@ import chex
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
-def encode(codebooks: jax.Array, latents: jax.Array, num_codebooks: int | None = None) -> jax.Array:
+def energies(codebooks: np.ndarray) -> np.ndarray:
+    """|E|^2 of every entry of codebooks [K, N, D]: float32 [K, N]."""
+    return np.sum(np.square(np.asarray(codebooks, np.float32)), axis=-1)
+
+
+def encode(
+    codebooks: jax.Array,
+    latents: jax.Array,
+    num_codebooks: int | None = None,
+    energies: jax.Array | None = None,
+) -> jax.Array:
     """Codes of latents: every stage takes the entry nearest to what the stages before left.
 
     Distances are -(|x|^2 - 2 x.E + |E|^2) in float32 with exact products, as in both reference
@@ -21,6 +32,8 @@ def encode(codebooks: jax.Array, latents: jax.Array, num_codebooks: int | None =
       codebooks: [K or more, N, D].
       latents: [B, F, D].
       num_codebooks: K; None for all.
+      energies: of `energies`, to be computed once; None: computed here, which for a single frame
+        takes a third of the time.
 
     Returns:
       Codes, int32 [B, K, F]; the first of equally near entries.
@@ -28,6 +41,9 @@ def encode(codebooks: jax.Array, latents: jax.Array, num_codebooks: int | None =
     chex.assert_rank([codebooks, latents], 3)
     codebooks = jnp.asarray(codebooks)
     stages, entries, _ = codebooks.shape
+    if energies is not None:
+        chex.assert_shape(energies, (stages, entries))
+        energies = jnp.asarray(energies)
     if num_codebooks is not None:
         stages = num_codebooks
 
@@ -36,7 +52,8 @@ def encode(codebooks: jax.Array, latents: jax.Array, num_codebooks: int | None =
         codebook = codebooks[index]
         product = jnp.matmul(residual, codebook.T, precision=jax.lax.Precision.HIGHEST)
         energy = jnp.sum(jnp.square(residual), axis=-1, keepdims=True)
-        distance = energy - 2 * product + jnp.sum(jnp.square(codebook), axis=-1)
+        squares = jnp.sum(jnp.square(codebook), axis=-1) if energies is None else energies[index]
+        distance = energy - 2 * product + squares
         # Two minima are eight times faster on CPU than one argmin.
         nearest = distance == jnp.min(distance, axis=-1, keepdims=True)
         codes = jnp.min(jnp.where(nearest, jnp.arange(entries), entries - 1), axis=-1)
@@ -79,9 +96,11 @@ class ResidualVectorQuantizer(hk.Module):
         super().__init__(name=name)
         self.shape = (num_codebooks, codebook_size, latent_dim)
 
-    def encode(self, latents: jax.Array, num_codebooks: int) -> jax.Array:
+    def encode(
+        self, latents: jax.Array, num_codebooks: int, energies: jax.Array | None
+    ) -> jax.Array:
         """Latents [B, F, D] -> codes of the first `num_codebooks` codebooks, int32 [B, K, F]."""
-        return encode(self._codebooks(), latents, num_codebooks)
+        return encode(self._codebooks(), latents, num_codebooks, energies)
 
     def decode(self, codes: jax.Array) -> jax.Array:
         """Codes [B, K, F] -> latents [B, F, D]."""

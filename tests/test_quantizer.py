@@ -28,6 +28,16 @@ class QuantizerTest(chex.TestCase):
             self.assertGreater(margins.min(), 1e-5)  # else a tie would have no right answer
             np.testing.assert_array_equal(row, expected)
 
+    def test_energies_computed_once(self):
+        energies = quantizer.energies(self.codebooks)
+        expected = (self.codebooks.astype(np.float64) ** 2).sum(axis=2)
+        np.testing.assert_allclose(energies, expected, rtol=1e-6)
+        for count in (2, CODEBOOKS):
+            np.testing.assert_array_equal(
+                quantizer.encode(self.codebooks, self.latents, count, energies),
+                quantizer.encode(self.codebooks, self.latents, count),
+            )
+
     @chex.variants(with_jit=True, without_jit=True)
     def test_decoding_sums_the_entries(self):
         rng = np.random.default_rng(1)
