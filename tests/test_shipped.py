@@ -1,17 +1,23 @@
 """The shipped models: what their cards say of the shipped clips, and codes that stay the same."""
 
+import contextlib
 import functools
+import io
+import json
 import os
 import pathlib
 import re
+import tempfile
 
 import numpy as np
 import pytest
 from absl.testing import parameterized
 
 import encodec_hk
+from configs import encodec_24khz_small
 from encodec_hk import audio
 from encodec_hk import config as config_lib
+from encodec_hk.commands import evaluate
 from encodec_hk.evaluation import metrics
 from encodec_hk.evaluation import perceptual
 
@@ -64,6 +70,29 @@ class ShippedTest(parameterized.TestCase):
     @pytest.mark.slow
     def test_what_else_the_card_says(self, model, metric, bandwidths):
         self.assert_stated(model, metric, bandwidths)
+
+    @pytest.mark.slow
+    def test_what_the_config_says(self):
+        """The means on the shipped clips, as `run.py evaluate` finds them."""
+        words = " ".join(encodec_24khz_small.__doc__.split())
+        stated = re.search(r"SI-SNR (.*?) dB, ViSQOL (.*?) at 3, 6 and 12 kbps", words)
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            evaluate.run(
+                encodec_24khz_small.get_config(),
+                bandwidths=["3", "6", "12"],
+                baselines=[],
+                report_files=0,
+                out=str(folder),
+            )
+        means = json.loads((folder / "summary.json").read_text())["means"]["all"]
+        (cells,) = means.values()
+        for name, text, tolerance in zip(
+            ("si_snr", "visqol"), stated.groups(), (0.1, 0.02), strict=True
+        ):
+            values = map(float, re.findall(r"[\d.]+", text))
+            for kbps, value in zip(("3", "6", "12"), values, strict=True):
+                self.assertAlmostEqual(cells[kbps][name]["mean"], value, delta=tolerance)
 
     def assert_stated(self, model, metric, bandwidths):
         """No figure is more than 5 % below; what is near 0 dB, no more than its rounding."""
