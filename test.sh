@@ -17,7 +17,7 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
   . .venv/bin/activate
 fi
 pip="python -m pip --disable-pip-version-check --quiet"
-$pip install -r requirements-dev.txt
+$pip install --no-compile -r requirements-dev.txt
 # Meta's encodec asks for torchaudio, which has no build for a CPU torch; the tests do without.
 $pip install --no-deps encodec==0.1.1
 
@@ -29,4 +29,4 @@ export OMP_NUM_THREADS=1
 # A file stays with one process, which compiles what its tests share; tests/conftest.py says which
 # files are first.
 python -m pytest -n "${PYTEST_WORKERS:-auto}" --dist loadfile --no-loadscope-reorder \
-  "${selection[@]}" "$@"
+  --durations=25 "${selection[@]}" "$@"

@@ -7,6 +7,7 @@ import sys
 import chex
 import jax
 import numpy as np
+import pytest
 from absl.testing import parameterized
 
 import encodec_hk
@@ -266,6 +267,7 @@ class CodecTest(chex.TestCase):
             with self.assertRaisesRegex(ValueError, "num_"):
                 codec.encoded(np.zeros((1, 3, 5), np.int32), **counts)
 
+    @pytest.mark.slow
     def test_double_precision_changes_nothing(self):
         code = (
             "import numpy as np, encodec_hk; from tests import networks\n"

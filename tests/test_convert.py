@@ -12,6 +12,7 @@ import chex
 import jax
 import ml_collections
 import numpy as np
+import pytest
 import torch
 import transformers
 from absl.testing import absltest
@@ -111,8 +112,16 @@ class ConvertTestCase(parameterized.TestCase):
 
 
 class InTest(ConvertTestCase):
-    @parameterized.parameters(*references.TINY)
+    @parameterized.parameters("causal", "group_norm")
     def test_official(self, name):
+        self.check_official(name)
+
+    @parameterized.parameters(*list(references.TINY)[2:])
+    @pytest.mark.slow
+    def test_other_official_networks(self, name):
+        self.check_official(name)
+
+    def check_official(self, name):
         self.ours(references.tiny(name))
         network = references.official_model(self.model)
         self.assert_same_codec(encodec_hk.load(self.output), network)

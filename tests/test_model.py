@@ -163,8 +163,8 @@ class CausalBlocksTest(chex.TestCase):
 
     @settings(max_examples=10)
     @given(
-        cuts=st.lists(st.sampled_from([1, 2, 5]), max_size=4),
-        first=st.sampled_from([7, 9]),
+        cuts=st.lists(st.sampled_from([1, 5]), max_size=4),
+        first=st.just(7),
         lengths=st.lists(st.integers(1, 300), min_size=3, max_size=3),
     )
     def test_any_cut(self, cuts, first, lengths):

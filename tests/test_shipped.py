@@ -58,12 +58,11 @@ def stated(model, metric):
 
 
 class ShippedTest(parameterized.TestCase):
-    @parameterized.parameters(("encodec_tiny", (3, 6)), ("encodec_24khz_small", (3, 12)))
-    def test_what_the_card_says(self, model, bandwidths):
-        self.assert_stated(model, "SI-SNR", bandwidths)
+    def test_what_the_card_says(self):
+        self.assert_stated("encodec_24khz_small", "SI-SNR", (3, 12))
 
     @parameterized.parameters(
-        ("encodec_tiny", "SI-SNR", (1.5,)),
+        ("encodec_tiny", "SI-SNR", (1.5, 3, 6)),
         ("encodec_24khz_small", "SI-SNR", (1.5, 6)),
         ("encodec_24khz_small", "ViSQOL", (1.5, 3, 6, 12)),
     )
