@@ -90,7 +90,8 @@ def run(module, block, rows, state=None, params=None):
     """Applies a layer; params None draws them. Returns (outputs, next state), params."""
     transformed = hk.without_apply_rng(hk.transform(lambda *args: module()(*args)))
     if params is None:  # not its own fresh ones, in which most taps are zero
-        params = transformed.init(jax.random.key(0), block, rows, state)
+        shapes = jax.eval_shape(lambda: transformed.init(jax.random.key(0), block, rows, state))
+        params = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
         rng = np.random.default_rng(0)
         scale = np.prod(params["layer"]["w"].shape[:-1]) ** -0.5
         params["layer"] = {
