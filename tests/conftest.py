@@ -16,8 +16,8 @@ hypothesis.settings.load_profile("tests")
 # The files that take longest, first: else one process ends with them while the others have nothing
 # left to do.
 LONGEST = (
-    *("readme", "parity", "model", "codec", "train", "training_step", "layers", "shipped"),
-    *("training_loop", "evaluate", "convert", "infer_codes", "infer"),
+    *("readme", "parity", "model", "codec", "streams", "training_step", "layers"),
+    *("training_loop", "shipped", "evaluate", "infer", "convert", "infer_codes", "train"),
 )
 
 

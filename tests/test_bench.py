@@ -7,6 +7,7 @@ import os
 import pathlib
 import tempfile
 
+import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
@@ -53,6 +54,7 @@ class BenchTest(parameterized.TestCase):
             self.assertBetween(found["median_ms"], 0, found["p99_ms"])
             self.assertRegex(text, f"{direction} +{found['median_ms']:.2f} ms")
 
+    @pytest.mark.slow
     def test_segments(self):
         text = self.run_bench(small(encodec_48khz.get_config()), frames=1)
         self.assertIn("1 pushes of 990 ms each", text)

@@ -161,6 +161,7 @@ class CausalBlocksTest(chex.TestCase):
             expected = encoder.whole(row)
             np.testing.assert_allclose(found, expected, atol=5e-6 * np.abs(expected).max())
 
+    @pytest.mark.slow
     @settings(max_examples=10)
     @given(
         cuts=st.lists(st.sampled_from([1, 5]), max_size=4),

@@ -100,6 +100,7 @@ class TrainTestCase(parameterized.TestCase):
         return [{name: row[name] for name in row if name != "audio_per_second"} for row in rows]
 
 
+@pytest.mark.slow
 class ResumeTest(TrainTestCase):
     @classmethod
     def setUpClass(cls):
@@ -119,31 +120,21 @@ class ResumeTest(TrainTestCase):
         for name, value in expected.items():
             np.testing.assert_array_equal(ours[name], value)
 
-    def kill(self, run):
-        """Kills a run that has saved a state."""
+    def test_killed_and_interrupted(self):
+        run = self.folder / "run"
 
         def has_state():
             return (run / "states" / "4").exists() and len(self.rows(run)) >= 6
 
         self.interrupt(self.train(run), signal.SIGKILL, has_state, -signal.SIGKILL)
         self.assertFalse((run / "tiny.safetensors").exists())
-
-    def test_killed(self):
-        run = self.folder / "run"
-        self.kill(run)
-        self.assertRegex(self.wait(self.train(run)), r"goes on after step \d*[048]\n")
-        self.assert_as_undisturbed(run)
-
-    @pytest.mark.slow
-    def test_killed_and_interrupted(self):
-        run = self.folder / "run"
-        self.kill(run)
         kept = len(self.rows(run))
 
         def goes_on():
             return len(self.rows(run)) > kept
 
         output = self.interrupt(self.train(run), signal.SIGINT, goes_on, 130)
+        self.assertRegex(output, r"goes on after step \d*[048]\n")
         self.assertNotIn("Traceback", output)
         self.assertEndsWith(output, "interrupted; the same command goes on\n")
         done = len(self.rows(run))
@@ -155,7 +146,6 @@ class ResumeTest(TrainTestCase):
         self.assertIn(f"goes on after step {done}\n", self.wait(self.train(run)))
         self.assert_as_undisturbed(run)
 
-    @pytest.mark.slow
     def test_killed_at_many_moments(self):
         """While it starts, opens the run, compiles, trains, and writes states."""
         run = self.folder / "run"
@@ -209,7 +199,6 @@ class ResumeTest(TrainTestCase):
                         float(row[name]), float(other[name]), rtol=1e-4, atol=1e-7, err_msg=name
                     )
 
-    @pytest.mark.slow
     def test_two_processes(self):
         run = self.folder / "run"
         first, second = self.start_both(run, "--config.training.num_steps=3")
@@ -217,7 +206,6 @@ class ResumeTest(TrainTestCase):
         self.assertNotIn("step", self.wait(second))  # one tells for both
         self.assert_near_undisturbed(run, 3)
 
-    @pytest.mark.slow
     def test_two_processes_stop_together_and_go_on(self):
         run = self.folder / "run"
         for index in range(2):

@@ -14,6 +14,7 @@ from unittest import mock
 
 import chex
 import numpy as np
+import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
@@ -205,6 +206,7 @@ class StreamTest(FolderTest):
         for _ in range(3):
             np.testing.assert_array_equal(np.concatenate([next(s) for s in shards]), next(whole))
 
+    @pytest.mark.slow
     def test_processes_of_a_script_with_flags(self) -> None:
         self.noises()
         script = self.folder / "script.py"
