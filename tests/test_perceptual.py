@@ -110,7 +110,7 @@ class VisqolTest(parameterized.TestCase):
         self.addCleanup(perceptual._visqol_model.cache_clear)
         with (
             mock.patch.dict(sys.modules, {module: None}),
-            self.assertRaisesRegex(ValueError, r'^ViSQOL is not .*"encodec-hk\[evaluate\]".*$'),
+            self.assertRaisesRegex(ValueError, r"^ViSQOL is not .*'\.\[evaluate\]'.*$"),
         ):
             perceptual.visqol(sound, sound, 24000, mode)
 
@@ -207,7 +207,7 @@ class SpeechTest(parameterized.TestCase):
         with (
             mock.patch.dict(sys.modules, {module: None}),
             self.assertRaisesRegex(
-                ValueError, rf'^\w+ is not installed: pip install "encodec-hk\[{extra}\]"'
+                ValueError, rf"^\w+ is not installed: pip install '\.\[{extra}\]'"
             ),
         ):
             metric(sound, sound, 16000)

@@ -211,7 +211,7 @@ def _package(name: str, module: str) -> ModuleType:
 def install_command(name: str) -> str:
     """The command that installs what a metric of the `evaluate` extra needs."""
     # pesq is built from source, by a C compiler: so it has an extra of its own.
-    return f'pip install "encodec-hk[{"pesq" if name == "PESQ" else "evaluate"}]"'
+    return f"pip install '.[{'pesq' if name == 'PESQ' else 'evaluate'}]'"
 
 
 def _missing(name: str, error: ImportError) -> ValueError:
