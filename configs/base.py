@@ -69,6 +69,14 @@ def get_config() -> ml_collections.ConfigDict:
     # exact start of a stream needs (`encodec_hk.config.minimum_first_block`).
     inference.block_seconds = 1.0
 
+    bench = config.bench = ml_collections.ConfigDict()
+    bench.seconds = (1, 10, 60)  # of audio, whole signals that are timed
+    bench.batches = (1, 8)  # of such signals
+    bench.max_runs = 7  # of each; of those that take long, 3
+    # Ratios that `run.py bench` fails below: (reference, "encode" or "decode", seconds, batch, how
+    # many times as fast as the reference at least).
+    bench.min_ratios = ()
+
     config.training = _training()
     return config.lock()
 

@@ -49,6 +49,15 @@ _INFERENCE_RULES: dict[str, rules.Rule] = {
     "batch_size": rules.integer(1),
     "block_seconds": rules.POSITIVE,
 }
+_BENCH_RULES: dict[str, rules.Rule] = {
+    "seconds": rules.tuple_of("numbers above 0 (seconds)", rules.POSITIVE[1]),
+    "batches": rules.tuple_of("whole numbers above 0", lambda value: rules.is_int(value, 1)),
+    "max_runs": rules.integer(1),
+    "min_ratios": (
+        "a tuple of (reference, direction, seconds, batch, ratio)",
+        lambda value: isinstance(value, tuple) and all(map(_is_floor, value)),
+    ),
+}
 _CONFIG_RULES: dict[str, rules.Rule] = {
     "name": rules.NAME,
     "checkpoint": rules.NAME,
@@ -112,6 +121,24 @@ def validate_inference(inference: Mapping[str, Any], path: str = "config.inferen
     """
     rules.check_names(path, inference.keys(), _INFERENCE_RULES)
     rules.check_values(path, inference, _INFERENCE_RULES)
+
+
+def validate_bench(bench: Mapping[str, Any]) -> None:
+    """Checks the settings of `run.py bench`.
+
+    Raises:
+      ValueError: one line that names the field, the value it has and what is allowed.
+    """
+    rules.check_names("config.bench", bench.keys(), _BENCH_RULES)
+    rules.check_values("config.bench", bench, _BENCH_RULES)
+
+
+def _is_floor(value: Any) -> bool:
+    """Whether a value is a ratio that a benchmark must reach."""
+    if not (isinstance(value, tuple) and len(value) == 5):
+        return False
+    names, numbers = value[:2], value[2:]
+    return all(isinstance(name, str) for name in names) and all(map(rules.is_number, numbers))
 
 
 def hop_length(model: ml_collections.ConfigDict) -> int:

@@ -59,6 +59,9 @@ class Model(NamedTuple):
         (state, audio [B, T, C]); a row has num_valid * hop samples.
       embed_block: like encode_block, to the latents [B, F, D] before quantisation.
       synthesize_block: like decode_block, from latents [B, F, D] in place of codes.
+      layers: of "encoder" and "decoder", the names of their layers in order.
+      layer_block: (params, x [B, T, C], start int32 [B], *, network, layer) -> what one of those
+        makes of a block, [B, T', C'], of rows that began at `start` and go on; to measure it alone.
       encoder_state, decoder_state: (B) -> the state of B rows that have not begun; None where the
         variant takes whole rows alone.
     """
@@ -69,6 +72,8 @@ class Model(NamedTuple):
     decode_block: Callable[..., tuple[State, jax.Array]]
     embed_block: Callable[..., tuple[State, jax.Array]]
     synthesize_block: Callable[..., tuple[State, jax.Array]]
+    layers: Mapping[str, tuple[str, ...]]
+    layer_block: Callable[..., jax.Array]
     encoder_state: Callable[[int], State]
     decoder_state: Callable[[int], State]
 
@@ -152,15 +157,23 @@ def _build(config_json: str, precision: str) -> Model:
         ) -> tuple[State, jax.Array]:
             return synthesize(state, rvq.decode(codes), num_valid, is_last)
 
+        def run_layer(x: jax.Array, start: jax.Array, network: str, layer: str) -> jax.Array:
+            far, stop = jnp.full_like(start, rows_lib.FAR), jnp.full_like(start, x.shape[1])
+            rows = rows_lib.Rows(start, far, stop, is_whole=takes_whole_rows)
+            networks: dict[str, seanet.Encoder | seanet.Decoder]
+            networks = {"encoder": encoder, "decoder": decoder}
+            y, _, _ = networks[network].layer(layer)(x, rows, None)
+            return y
+
         def init() -> None:
             audio = jnp.zeros((1, hop, config.channels), jnp.float32)
             _, codes = encode(None, audio, None, None, 1)
             decode(None, codes, None, None)
 
-        return init, (encode, decode, embed, synthesize)
+        return init, (encode, decode, embed, synthesize, run_layer)
 
     init, applies = hk.multi_transform(networks)
-    encode, decode, embed, synthesize = (_in_precision(f, precision) for f in applies)
+    encode, decode, embed, synthesize, run_layer = (_in_precision(f, precision) for f in applies)
 
     def encode_block(
         params: Params,
@@ -201,6 +214,11 @@ def _build(config_json: str, precision: str) -> Model:
     ) -> tuple[State, jax.Array]:
         return synthesize(params, None, state, latents, num_valid, is_last)
 
+    def layer_block(
+        params: Params, x: jax.Array, start: jax.Array, *, network: str, layer: str
+    ) -> jax.Array:
+        return run_layer(params, None, x, start, network, layer)
+
     @functools.cache
     def param_shapes() -> Params:
         def make() -> None:
@@ -232,6 +250,11 @@ def _build(config_json: str, precision: str) -> Model:
         decode_block=decode_block,
         embed_block=embed_block,
         synthesize_block=synthesize_block,
+        layers={
+            network: seanet.layer_names(network, len(config.ratios), config.num_lstm_layers)
+            for network in ("encoder", "decoder")
+        },
+        layer_block=layer_block,
         encoder_state=encoder_state,
         decoder_state=decoder_state,
     )

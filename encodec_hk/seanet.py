@@ -7,7 +7,7 @@ The state of a network is a dictionary of its layers' states, None where every r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import chex
 import haiku as hk
@@ -19,6 +19,7 @@ from encodec_hk.layers import lstm
 from encodec_hk.layers import rows as rows_lib
 
 State = dict[str, Any]
+Layer: TypeAlias = "convolution.Conv | lstm.LSTM | Stage"
 
 _BRANCH_GAIN = 0.2  # of a residual branch at first: nearly all goes through the shortcut
 
@@ -191,28 +192,36 @@ class Encoder(hk.Module):
         self.stage = stage
         self.padding = {key: stage[key] for key in ("causal", "norm", "pad_mode")}
 
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The layers, from the audio to the latents."""
+        return layer_names("encoder", len(self.strides), self.num_lstm_layers)
+
     def __call__(
         self, audio: jax.Array, rows: rows_lib.Rows, state: State | None = None
     ) -> tuple[jax.Array, rows_lib.Rows, State]:
         """Maps audio [B, T, C] -> latents [B, F, D], where the rows lie, and the next state."""
         chex.assert_rank(audio, 3)
-        layers = _Layers(state)
-        conv_in = convolution.Conv(
-            channels=self.num_filters, kernel_size=self.kernel_size, name="conv_in", **self.padding
-        )
-        x, rows = layers(conv_in, audio, rows)
-        for index, stride in enumerate(self.strides):
-            stage = Stage(stride=stride, upsample=False, name=f"stage_{index}", **self.stage)
-            x, rows = layers(stage, x, rows)
-        if self.num_lstm_layers:
-            x, rows = layers(lstm.LSTM(num_layers=self.num_lstm_layers, name="lstm"), x, rows)
-        conv_out = convolution.Conv(
-            channels=self.latent_dim,
-            kernel_size=self.last_kernel_size,
-            name="conv_out",
-            **self.padding,
-        )
-        return *layers(conv_out, activation.elu(x), rows), layers.state
+        return _in_order(self, audio, rows, state)
+
+    @hk.name_like("__call__")
+    def layer(self, name: str) -> Layer:
+        """The layer of this name, of `layer_names`."""
+        if name == "conv_in":
+            return convolution.Conv(
+                channels=self.num_filters, kernel_size=self.kernel_size, name=name, **self.padding
+            )
+        if name == "lstm":
+            return lstm.LSTM(num_layers=self.num_lstm_layers, name=name)
+        if name == "conv_out":
+            return convolution.Conv(
+                channels=self.latent_dim,
+                kernel_size=self.last_kernel_size,
+                name=name,
+                **self.padding,
+            )
+        stride = self.strides[int(name.removeprefix("stage_"))]
+        return Stage(stride=stride, upsample=False, name=name, **self.stage)
 
 
 class Decoder(hk.Module):
@@ -246,31 +255,59 @@ class Decoder(hk.Module):
         self.stage = stage
         self.padding = {key: stage[key] for key in ("causal", "norm", "pad_mode")}
 
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The layers, from the latents to the audio."""
+        return layer_names("decoder", len(self.strides), self.num_lstm_layers)
+
     def __call__(
         self, latents: jax.Array, rows: rows_lib.Rows, state: State | None = None
     ) -> tuple[jax.Array, rows_lib.Rows, State]:
         """Maps latents [B, F, D] -> audio [B, F * hop, C], where the rows lie, and the state."""
         chex.assert_rank(latents, 3)
-        layers = _Layers(state)
-        conv_in = convolution.Conv(
-            channels=self.num_filters * 2 ** len(self.strides),
-            kernel_size=self.kernel_size,
-            name="conv_in",
-            **self.padding,
-        )
-        x, rows = layers(conv_in, latents, rows)
-        if self.num_lstm_layers:
-            x, rows = layers(lstm.LSTM(num_layers=self.num_lstm_layers, name="lstm"), x, rows)
-        for index, stride in enumerate(self.strides):
-            stage = Stage(stride=stride, upsample=True, name=f"stage_{index}", **self.stage)
-            x, rows = layers(stage, x, rows)
-        conv_out = convolution.Conv(
-            channels=self.channels,
-            kernel_size=self.last_kernel_size,
-            name="conv_out",
-            **self.padding,
-        )
-        return *layers(conv_out, activation.elu(x), rows), layers.state
+        return _in_order(self, latents, rows, state)
+
+    @hk.name_like("__call__")
+    def layer(self, name: str) -> Layer:
+        """The layer of this name, of `layer_names`."""
+        if name == "conv_in":
+            return convolution.Conv(
+                channels=self.num_filters * 2 ** len(self.strides),
+                kernel_size=self.kernel_size,
+                name=name,
+                **self.padding,
+            )
+        if name == "lstm":
+            return lstm.LSTM(num_layers=self.num_lstm_layers, name=name)
+        if name == "conv_out":
+            return convolution.Conv(
+                channels=self.channels,
+                kernel_size=self.last_kernel_size,
+                name=name,
+                **self.padding,
+            )
+        stride = self.strides[int(name.removeprefix("stage_"))]
+        return Stage(stride=stride, upsample=True, name=name, **self.stage)
+
+
+def layer_names(network: str, num_stages: int, num_lstm_layers: int) -> tuple[str, ...]:
+    """The names of the layers of "encoder" or "decoder", in their order."""
+    stages = tuple(f"stage_{index}" for index in range(num_stages))
+    memory = ("lstm",) if num_lstm_layers else ()
+    between = stages + memory if network == "encoder" else memory + stages
+    return ("conv_in", *between, "conv_out")
+
+
+def _in_order(
+    network: Encoder | Decoder, x: jax.Array, rows: rows_lib.Rows, state: State | None
+) -> tuple[jax.Array, rows_lib.Rows, State]:
+    """Calls the layers of a network one after the other."""
+    layers = _Layers(state)
+    for name in network.layer_names:
+        if name == "conv_out":
+            x = activation.elu(x)
+        x, rows = layers(network.layer(name), x, rows)
+    return x, rows, layers.state
 
 
 class _Layers:

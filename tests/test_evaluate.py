@@ -313,9 +313,9 @@ class EvaluateTest(parameterized.TestCase):
             mock.patch.object(parity.verify, "exported", return_value=network),
             mock.patch.object(parity.verify, "compare", return_value=comparison) as compare,
         ):
-            summary = self.run_command(bandwidths=["1.5"], compare="transformers")
+            summary = self.run_command(bandwidths=["1.5"], compare=["transformers"])
             self.assertEqual(compare.call_count, 2)
-            self.run_command(bandwidths=["1.5"], compare="transformers")
+            self.run_command(bandwidths=["1.5"], compare=["transformers"])
             self.assertEqual(compare.call_count, 2)  # the journal has it
         found = summary["parity"]["small"]
         self.assertEqual((found["equal"], found["codes"], found["files"]), (0.75, 40, 2))
@@ -324,14 +324,14 @@ class EvaluateTest(parameterized.TestCase):
 
     def test_parity_without_transformers(self):
         self.set_module("transformers", None)
-        summary = self.run_command(bandwidths=["1.5"], compare="transformers")
+        summary = self.run_command(bandwidths=["1.5"], compare=["transformers"])
         self.assertEqual(summary["parity"], {})
         self.assertRegex(summary["missing"][0], "^--compare=transformers: .*pip install")
 
     @pytest.mark.slow  # to compile the network and to import torch take half a minute
     def test_parity_of_the_shipped_tiny_model(self):
         (self.data / "music" / "guitar.wav").unlink()
-        summary = self.run_command(bandwidths=["6"], compare="transformers", checkpoint=TINY)
+        summary = self.run_command(bandwidths=["6"], compare=["transformers"], checkpoint=TINY)
         self.assertGreater(float(self.rows()[0]["si_snr"]), 2)
         found = summary["parity"]["encodec_tiny"]
         self.assertGreater(found["equal"], 0.99)

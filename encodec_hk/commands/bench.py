@@ -1,11 +1,11 @@
-"""`run.py bench`: how fast a variant codes a stream, frame by frame, on this machine."""
+"""`run.py bench`: how fast a variant is on this machine, beside others and the machine's limit."""
 
 from __future__ import annotations
 
 import json
 import os
 import pathlib
-import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -15,13 +15,29 @@ import numpy as np
 from encodec_hk import checkpoint as checkpoint_lib
 from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
+from encodec_hk import machine
 from encodec_hk import model as model_lib
 from encodec_hk import part_file
+from encodec_hk.benchmark import contenders as contenders_lib
+from encodec_hk.benchmark import layers
+from encodec_hk.benchmark import start
+from encodec_hk.benchmark import stream
+from encodec_hk.benchmark import table
+from encodec_hk.benchmark import timing
+from encodec_hk.benchmark import whole
+from encodec_hk.commands import describe
 from encodec_hk.commands import infer
 from encodec_hk.commands import interruption
-from encodec_hk.commands import machine
 
-_WARM_UP = 20  # pushes that are not counted
+MEASURES = ("whole", "layers", "stream", "start")
+SUFFIXES = (".json", ".md")
+
+_SETTINGS: dict[str, Any] = {  # of a checkpoint that comes without a configuration
+    "seconds": (1, 10, 60),
+    "batches": (1, 8),
+    "max_runs": 7,
+    "min_ratios": (),
+}
 
 
 def run(
@@ -29,50 +45,109 @@ def run(
     *,
     checkpoint: str | None = None,
     bandwidth: float | None = None,
+    measure: Sequence[str] = MEASURES,
+    compare: Sequence[str] = (),
     frames: int = 750,
     threads: int | None = None,
     out: str | None = None,
 ) -> int:
-    """Times the pushes of a stream encoder and a stream decoder, in turns; prints a table.
-
-    A push is one frame, or one segment of a variant that is cut into segments. Each is timed on its
-    own, from samples in numpy to codes in numpy and back.
+    """Measures, and prints tables; what to measure whole signals on is in `config.bench`.
 
     Args:
       config: a whole configuration; None for the one in the checkpoint.
       checkpoint: the file of weights; None for the configuration's own, or where that is not there
         for random ones, which take as long.
       bandwidth: kbps; None for the configuration's default.
+      measure: of `MEASURES`: whole signals, the layers of a block, pushes of a stream, starts of
+        `run.py infer`.
+      compare: of `contenders.KINDS`, to time whole signals beside; one that is not there, or has no
+        such model, is named and left out.
       frames: pushes to time, each way.
       threads: of the computation, on as many cores; None for all cores.
-      out: a JSON file to write the figures to.
+      out: a .json file for the figures, or an .md file for the tables.
 
     Returns:
-      The exit status, 0.
+      The exit status: 0; 1 where a ratio is below its floor in `config.bench.min_ratios`.
 
     Raises:
       ValueError: an argument is wrong.
     """
+    _check_names("--measure", measure, MEASURES)
+    _check_names("--compare", compare, contenders_lib.KINDS)
     if frames < 1:
         raise ValueError(f"--frames: got {frames}, must be a whole number above 0")
+    if out is not None and pathlib.Path(out).suffix not in SUFFIXES:
+        raise ValueError(f"--out: got {out}, must end in {' or '.join(SUFFIXES)}")
+    settings = _SETTINGS if config is None else config.bench
+    config_lib.validate_bench(settings)
     _limit(threads)
     codec, weights = _load(config, checkpoint)
-    figures = {
+    kbps = codec.bandwidth if bandwidth is None else bandwidth
+    count = config_lib.num_codebooks_for(codec.model_config, kbps)
+    num_threads = machine.num_cores()
+    contenders = {contenders_lib.OURS: contenders_lib.ours(codec, kbps)}
+    for kind in compare if "whole" in measure else ():
+        try:
+            contenders[kind] = contenders_lib.reference(kind, codec, kbps, num_threads)
+        except ValueError as error:
+            print(f"--compare={kind}: {error}")
+    multiply_adds = _multiply_adds(codec, count)
+    figures: dict[str, Any] = {
         "name": codec.name,
         "weights": weights,
-        "kbps": codec.bandwidth if bandwidth is None else bandwidth,
+        "kbps": kbps,
         "machine": machine.processor("model name")[0].rpartition(":")[2].strip(),
         "device": jax.devices()[0].device_kind,
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "jax": jax.__version__,
-        **_measure(codec, bandwidth, frames),
+        "threads": num_threads,
+        "versions": contenders_lib.versions(tuple(contenders)[1:]),
+        "block_seconds": codec.block_frames / codec.frame_rate,
     }
-    print(_table(figures))
+    if {"whole", "layers"} & set(measure):
+        figures["matrix_multiply_adds"] = timing.matrix_peak()
+    if "whole" in measure:
+        figures["whole"] = []
+        for case in whole.measure(
+            codec,
+            contenders,
+            lengths=settings["seconds"],
+            batches=settings["batches"],
+            max_runs=settings["max_runs"],
+            multiply_adds=multiply_adds,
+            check=interruption.check,
+        ):
+            figures["whole"].append(case)
+        figures["matrix_multiply_adds"] = max(figures["matrix_multiply_adds"], timing.matrix_peak())
+    if "layers" in measure:
+        figures["layers"] = [
+            layer
+            for batch in settings["batches"]
+            for layer in layers.measure(
+                codec,
+                batch=batch,
+                num_codebooks=count,
+                multiply_adds=multiply_adds,
+                check=interruption.check,
+            )
+        ]
+    if "stream" in measure:
+        figures["stream"] = stream.measure(codec, kbps, frames=frames, check=interruption.check)
+    if "start" in measure:
+        run_py = infer.ROOT / "run.py"
+        figures["start"] = start.measure(codec, run_py, interruption.check)
+    print(table.text(figures))
     if out is not None:
-        part = part_file.PartFile(out)
-        part.file.write((json.dumps(figures, indent=1) + "\n").encode())
-        part.commit()
-    return 0
+        is_json = out.endswith(".json")
+        _write(out, json.dumps(figures, indent=1) + "\n" if is_json else table.markdown(figures))
+    short = whole.shortfalls(figures.get("whole", []), settings["min_ratios"])
+    for line in short:
+        print(f"too slow: {line}")
+    return 1 if short else 0
+
+
+def _check_names(flag: str, names: Iterable[str], allowed: Sequence[str]) -> None:
+    for name in names:
+        if name not in allowed:
+            raise ValueError(f"{flag}: got {name!r}, must be of {', '.join(allowed)}")
 
 
 def _limit(threads: int | None) -> None:
@@ -109,54 +184,22 @@ def _exists(path: str) -> bool:
     return any(pathlib.Path(folder, path).exists() for folder in (".", infer.ROOT))
 
 
-def _measure(codec: codec_lib.Codec, bandwidth: float | None, frames: int) -> dict[str, Any]:
-    """Times pushes, in ms."""
-    encoder = codec.stream_encoder(bandwidth)
-    decoder = codec.stream_decoder(bandwidth, hold_back=False)
-    start = time.perf_counter()
-    encoder.warm_up()
-    decoder.warm_up()
-    compile_seconds = time.perf_counter() - start
-    size = codec.framing.stride if codec.has_segments else codec.hop_length
-    rng = np.random.default_rng(0)
-    first = config_lib.minimum_first_block(codec.model_config) * codec.hop_length
-    sound = 0.1 * rng.standard_normal((first + (frames + _WARM_UP) * size, codec.channels))
-    sound = sound.astype(np.float32)
-    at, times = first, []
-    codes = encoder.push(sound[:first])
-    decoder.push(codes, encoder.scales)
-    for _ in range(frames + _WARM_UP):
-        interruption.check()
-        started = time.perf_counter()
-        codes = encoder.push(sound[at : at + size])
-        between = time.perf_counter()
-        decoder.push(codes, encoder.scales if codec.model_config.normalize else None)
-        times.append((between - started, time.perf_counter() - between))
-        at += size
-    counted = 1000 * np.array(times[_WARM_UP:])
-    found: dict[str, Any] = {
-        "ms_of_a_push": 1000 * size / codec.sample_rate,
-        "pushes": frames,
-        "compile_seconds": compile_seconds,
-    }
-    for name, values in zip(("encode", "decode"), counted.T, strict=True):
-        found[name] = {
-            "median_ms": float(np.median(values)),
-            "p99_ms": float(np.percentile(values, 99)),
-        }
+def _multiply_adds(codec: codec_lib.Codec, num_codebooks: int) -> dict[str, float]:
+    """Multiply-adds for a frame: of "encode", of "decode", and of each layer."""
+    model = codec.model_config
+    calls = [call for call in describe.trace(model) if call.multiply_adds]
+    share = num_codebooks / model.num_codebooks
+    found = {"encode": 0.0, "decode": 0.0}
+    for call in calls:
+        network, _, rest = call.path.partition("/")
+        count = call.multiply_adds / codec.frame_rate * (1 if rest else share)
+        name = f"{network}/{rest.split('/')[0]}" if rest else f"{network}.{call.method}"
+        found[name] = found.get(name, 0.0) + count
+        found["decode" if network == "decoder" else "encode"] += count
     return found
 
 
-def _table(figures: dict[str, Any]) -> str:
-    length = figures["ms_of_a_push"]
-    lines = [
-        f"{figures['name']}, {figures['kbps']:g} kbps, {figures['weights']} weights; "
-        f"{figures['machine']}, threads: {figures['threads']}, jax {figures['jax']}",
-        f"compiled in {figures['compile_seconds']:.1f} s; "
-        f"{figures['pushes']} pushes of {length:.4g} ms each",
-        f"{'':8}{'median':>10}{'99 %':>10}{'real time':>12}",
-    ]
-    for name in ("encode", "decode"):
-        median, late = figures[name]["median_ms"], figures[name]["p99_ms"]
-        lines.append(f"{name:8}{median:>7.2f} ms{late:>7.2f} ms{length / median:>10.1f} x")
-    return "\n".join(lines)
+def _write(path: str, text: str) -> None:
+    part = part_file.PartFile(path)
+    part.file.write(text.encode())
+    part.commit()

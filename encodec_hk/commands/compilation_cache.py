@@ -8,7 +8,7 @@ import pathlib
 
 import jax
 
-from encodec_hk.commands import machine
+from encodec_hk import machine
 
 
 def enable() -> None:

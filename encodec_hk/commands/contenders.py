@@ -42,6 +42,13 @@ def check_baselines(kinds: Sequence[str]) -> None:
             raise ValueError(f"--baselines: got {kind!r}, must be of {allowed}, or empty for none")
 
 
+def check_compared(kinds: Sequence[str]) -> None:
+    """Raises ValueError where codes cannot be held against those of one."""
+    for kind in kinds:
+        if kind != "transformers":
+            raise ValueError(f"--compare: got {kind!r}, must be transformers, or empty for none")
+
+
 def load(
     config: ml_collections.ConfigDict | None,
     more_configs: Sequence[str],

@@ -57,7 +57,7 @@ def trace(model_config: ml_collections.ConfigDict) -> list[Call]:
         kwargs: dict[str, Any],
         context: hk.MethodContext,
     ) -> Any:
-        if context.method_name != "__call__" and context.method_name.startswith("_"):
+        if context.method_name not in ("__call__", "encode", "decode"):
             return next_f(*args, **kwargs)
         place = len(calls)
         calls.append(None)

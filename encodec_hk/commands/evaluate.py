@@ -11,11 +11,11 @@ import ml_collections
 import tqdm
 
 from encodec_hk import audio
+from encodec_hk import machine
 from encodec_hk.commands import contenders
 from encodec_hk.commands import files
 from encodec_hk.commands import infer
 from encodec_hk.commands import interruption
-from encodec_hk.commands import machine
 from encodec_hk.commands import parity as parity_lib
 from encodec_hk.evaluation import coded
 from encodec_hk.evaluation import excerpts
@@ -38,7 +38,7 @@ def run(
     data: str | None = None,
     bandwidths: Sequence[str] | None = None,
     baselines: Sequence[str] = ("opus", "mp3"),
-    compare: str | None = None,
+    compare: Sequence[str] = (),
     out: str | None = None,
     speech: Sequence[str] | None = None,
     report_files: int = 8,
@@ -57,7 +57,7 @@ def run(
       data: files of sound, as `infer` takes them; None for the clips of the project.
       bandwidths: kbps; None for those of the models' configurations.
       baselines: codecs to compare with, of `baselines.KINDS`.
-      compare: "transformers" to hold the codes against PyTorch's; None: not to.
+      compare: ("transformers",) to hold the codes against PyTorch's; empty: not to.
       out: the folder to write to, made where it is missing; None: evaluation_NAME.
       speech: patterns of files that are speech, see `sources.name_all`.
       report_files: how many files to put into the report, 10 s at most of each.
@@ -75,6 +75,7 @@ def run(
             raise ValueError(f"--{name}: got {count}, must be 0 or more")
     rates = contenders.parse_rates(bandwidths)
     contenders.check_baselines(baselines)
+    contenders.check_compared(compare)
     models = contenders.load(config, more_configs, checkpoint, rates)
     others, missing = contenders.baselines_of(models, baselines, rates)
     folder = pathlib.Path(out or "evaluation_" + "_".join(model.name for model in models))
@@ -89,7 +90,7 @@ def run(
         raise ValueError(f"--out: {audio.shown(folder)}: {error.strerror}") from error
 
     journal = journal_lib.Journal(folder / "journal.jsonl")
-    pool = workers_lib.Pool(workers_lib.num_cores() if workers is None else workers)
+    pool = workers_lib.Pool(machine.num_cores() if workers is None else workers)
     chosen = excerpts.choose(found, report_files)
     store = excerpts.Store(folder / "excerpts", [source.file for source in chosen])
     coders: list[coded.Coder] = [*models, *others]
@@ -99,7 +100,7 @@ def run(
         for source in found:
             progress.file(source, runner)
         parities = {}
-        if compare is not None:
+        if compare:
             parities = parity_lib.compare_all(models, found, journal, missing, _say)
     except KeyboardInterrupt:
         _say(f"interrupted: {progress.done} of {len(found)} files done; the same command goes on")

@@ -16,7 +16,7 @@ COMMANDS = {  # the arguments and the flags of each
     "train": ("", ("data", "workdir", "validation", "init", "licence", "distributed")),
     "describe": ("", ()),
     "info": ("FILE", ()),
-    "bench": ("", ("checkpoint", "bandwidth", "frames", "threads", "out")),
+    "bench": ("", ("checkpoint", "bandwidth", "measure", "compare", "frames", "threads", "out")),
     "evaluate": (
         "",
         (
@@ -48,13 +48,19 @@ flags.DEFINE_integer("raw_channels", 1, "infer: channels of such samples.")
 flags.DEFINE_enum(
     "raw_format", "s16le", ["s16le", "s24le", "s32le", "f32le"], "infer: of such samples."
 )
+flags.DEFINE_list(
+    "measure",
+    ["whole", "layers", "stream", "start"],
+    "bench: what to time, with commas between: whole signals (--config.bench has which), the "
+    "layers of a block, single frames of a stream, starts of infer.",
+)
 flags.DEFINE_integer("frames", 750, "bench: how many frames to time.")
 flags.DEFINE_integer("threads", None, "bench: cores to use; all by default.")
 flags.DEFINE_string(
     "out",
     None,
-    "bench: a JSON file to write the figures to. evaluate: the folder to write to, evaluation_NAME "
-    "by default; a run that was interrupted goes on there.",
+    "bench: a .json file for the figures, or an .md file for the tables. evaluate: the folder to "
+    "write to, evaluation_NAME by default; a run that was interrupted goes on there.",
 )
 flags.DEFINE_string("source", None, "convert: a file, a transformers folder or a hub name.")
 flags.DEFINE_string("output", None, "convert: a .safetensors file; a folder of --to=transformers.")
@@ -83,7 +89,12 @@ flags.DEFINE_list(
 flags.DEFINE_list(
     "baselines", ["opus", "mp3"], "evaluate: codecs to compare with; --baselines= for none."
 )
-flags.DEFINE_enum("compare", None, ["transformers"], "evaluate: PyTorch's codes beside ours.")
+flags.DEFINE_list(
+    "compare",
+    [],
+    "evaluate: transformers, for PyTorch's codes beside ours. bench: transformers, encodec or both "
+    "with a comma between, to time beside ours.",
+)
 flags.DEFINE_multi_string(
     "speech", None, "evaluate: a glob in quotes of files that are speech, besides those named so."
 )

@@ -6,7 +6,6 @@ Shapes: T samples, C channels, K codebooks, F frames, S segments.
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,6 +15,7 @@ import numpy as np
 from encodec_hk import bitstream
 from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
+from encodec_hk import machine
 from encodec_hk.evaluation import coded
 from encodec_hk.evaluation import rates as rates_lib
 
@@ -60,7 +60,6 @@ class Model:
 
     def facts(self) -> dict[str, object]:
         """See `coded.Coder`."""
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         return {
             "kind": "encodec",
             "checkpoint": self._checkpoint,
@@ -70,7 +69,7 @@ class Model:
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.codec.params)),
             "codebook_bits": config_lib.bits_per_codebook(self.codec.model_config),
             "device": jax.devices()[0].device_kind,
-            "threads": threads,
+            "threads": machine.num_cores(),
             "compile_seconds": self._compile_seconds,
             "timed": "one file alone, samples in memory to codes in memory and back, compiled",
         }

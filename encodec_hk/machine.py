@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import platform
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def processor(*fields: str) -> list[str]:

@@ -1,0 +1,84 @@
+"""The layers of one block, each compiled and timed alone, so that the next slow one shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from encodec_hk import codec as codec_lib
+from encodec_hk import quantizer
+from encodec_hk.benchmark import timing
+
+_SECONDS = 2.0  # for one layer
+
+
+def measure(
+    codec: codec_lib.Codec,
+    *,
+    batch: int,
+    num_codebooks: int,
+    multiply_adds: Mapping[str, float],
+    check: Callable[[], None],
+) -> list[dict[str, Any]]:
+    """Times the layers on a block of `batch` rows, each on what the one before gives for noise.
+
+    What is around a layer in the whole block can be fused with it there, and what a layer alone
+    reads and writes once more costs here: the sum is not the time of the block.
+
+    Args:
+      codec: whose layers.
+      batch: rows of the block.
+      num_codebooks: of the quantiser.
+      multiply_adds: of each layer for one frame, by "encoder/stage_0" and so on.
+      check: called between layers.
+
+    Returns:
+      For each layer its name, batch, seconds (the median) and multiply_adds.
+    """
+    frames = codec.block_frames
+    rng = np.random.default_rng(0)
+    shape = (batch, frames * codec.hop_length, codec.channels)
+    x = jnp.asarray(0.1 * rng.standard_normal(shape), jnp.float32)
+    start = jnp.zeros((batch,), jnp.int32)
+    if codec.model.encoder_state(1) is not None:  # rows are in the middle
+        start -= 1000 * shape[1]
+    found = []
+
+    def add(name: str, function: Callable[..., jax.Array], *args: Any) -> jax.Array:
+        check()
+        compiled = jax.jit(function).lower(*args).compile()
+        y: jax.Array = jax.block_until_ready(compiled(*args))
+        runs = timing.in_turns({"": lambda: compiled(*args)}, max_runs=25, seconds=_SECONDS)[""]
+        found.append(
+            {
+                "name": name,
+                "batch": batch,
+                "seconds": timing.median(runs),
+                "multiply_adds": multiply_adds.get(name, 0.0) * frames * batch,
+            }
+        )
+        return y
+
+    def layers_of(network: str, x: jax.Array) -> jax.Array:
+        for layer in codec.model.layers[network]:
+
+            def call(params: Any, x: jax.Array, start: jax.Array, layer: str = layer) -> jax.Array:
+                return codec.model.layer_block(params, x, start, network=network, layer=layer)
+
+            x = add(f"{network}/{layer}", call, codec.params, x, start)
+        return x
+
+    x = layers_of("encoder", x)
+    codebooks = codec.params["quantizer"]["codebooks"]
+    energies = jnp.asarray(quantizer.energies(np.asarray(codebooks)))
+
+    def encode(codebooks: jax.Array, x: jax.Array, energies: jax.Array) -> jax.Array:
+        return quantizer.encode(codebooks, x, num_codebooks, energies)
+
+    codes = add("quantizer.encode", encode, codebooks, x, energies)
+    layers_of("decoder", add("quantizer.decode", quantizer.decode, codebooks, codes))
+    return found

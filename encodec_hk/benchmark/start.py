@@ -1,0 +1,69 @@
+"""How long `run.py infer` takes on a short file, from the start of the process to its end."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import soundfile
+
+from encodec_hk import checkpoint
+from encodec_hk import codec as codec_lib
+
+_LATER = 3  # starts after the first
+
+
+def measure(
+    codec: codec_lib.Codec, run_py: pathlib.Path, check: Callable[[], None]
+) -> dict[str, float]:
+    """Starts the command on 2 s of noise.
+
+    Args:
+      codec: whose checkpoint the command reads.
+      run_py: the command.
+      check: called between starts.
+
+    Returns:
+      first: seconds with an empty cache of compiled programs; second: the median of three starts
+      after it.
+
+    Raises:
+      ValueError: the command failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
+        folder = pathlib.Path(name)
+        weights = folder / "weights.safetensors"
+        checkpoint.save(
+            weights,
+            jax.tree.map(np.asarray, codec.params),
+            codec.model_config,
+            name=codec.name,
+            source=codec.source,
+            source_sha256="",
+            licence="",
+        )
+        noise = 0.1 * np.random.default_rng(0).standard_normal(
+            (2 * codec.sample_rate, codec.channels)
+        )
+        soundfile.write(folder / "noise.wav", noise, codec.sample_rate)
+        command = [sys.executable, str(run_py), "infer", "noise.wav", "out.wav", "--force"]
+        command.append(f"--checkpoint={weights}")
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+        times = []
+        for _ in range(1 + _LATER):
+            check()
+            start = time.perf_counter()
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True
+            )
+            if done.returncode:
+                raise ValueError(f"run.py infer: {done.stderr.strip()}")
+            times.append(time.perf_counter() - start)
+    return {"first": times[0], "second": float(np.median(times[1:]))}
