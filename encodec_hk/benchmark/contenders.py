@@ -6,7 +6,7 @@ Shapes: B items, T samples, C channels.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from encodec_hk.convert import verify
 from encodec_hk.convert import weights
 
 OURS = "encodec_hk"
-KINDS = ("transformers", "encodec")
+KINDS = ("transformers", "transformers_compiled", "encodec")
 
 
 class Contender(NamedTuple):
@@ -28,10 +28,12 @@ class Contender(NamedTuple):
     Attributes:
       encode: (audio float32 [B, T, C]) -> what its `decode` takes.
       decode: (what `encode` gave) -> audio.
+      compiles_lengths: whether a new length is compiled anew.
     """
 
     encode: Callable[[np.ndarray], Any]
     decode: Callable[[Any], Any]
+    compiles_lengths: bool = False
 
 
 def ours(codec: codec_lib.Codec, bandwidth: float) -> Contender:
@@ -42,8 +44,12 @@ def ours(codec: codec_lib.Codec, bandwidth: float) -> Contender:
 def reference(kind: str, codec: codec_lib.Codec, bandwidth: float, threads: int) -> Contender:
     """The network that a PyTorch implementation has for a codec, with its weights.
 
+    It is on the GPU where JAX and PyTorch both have one, else on the CPU; what it gives comes back
+    to the host's memory, as ours does.
+
     Args:
-      kind: of `KINDS`.
+      kind: of `KINDS`: transformers as it is, its encoder and decoder under `torch.compile`, or
+        Meta's encodec.
       codec: ours.
       bandwidth: kbps.
       threads: that PyTorch may use.
@@ -53,37 +59,57 @@ def reference(kind: str, codec: codec_lib.Codec, bandwidth: float, threads: int)
     """
     torch = extras.require("torch")
     torch.set_num_threads(threads)
-    make = {"transformers": _transformers, "encodec": _official}[kind]
-    return make(torch, codec, bandwidth)
+    has_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    device = "cuda" if has_gpu else "cpu"
+    if kind == "encodec":
+        return _official(torch, device, codec, bandwidth)
+    return _transformers(torch, device, codec, bandwidth, kind == "transformers_compiled")
 
 
-def versions(kinds: tuple[str, ...]) -> dict[str, str]:
+def versions(kinds: Iterable[str]) -> dict[str, str]:
     """The versions of packages, of JAX's and of what `kinds` need."""
-    packages = ["jax", "jaxlib", *(["torch", *kinds] if kinds else [])]
+    packages = ["jax", "jaxlib"]
+    if packages_of := {kind.removesuffix("_compiled") for kind in kinds}:
+        packages += ["torch", *sorted(packages_of)]
     return {name: importlib.metadata.version(name) for name in packages}
 
 
-def _transformers(torch: Any, codec: codec_lib.Codec, bandwidth: float) -> Contender:
-    network = verify.exported(codec)
+def _transformers(
+    torch: Any, device: str, codec: codec_lib.Codec, bandwidth: float, is_compiled: bool
+) -> Contender:
+    network = verify.exported(codec).to(device)
+    if is_compiled:
+        # Its cache looks into all modules there are, and Haiku has one that does not let it.
+        inductor: Any = importlib.import_module("torch._inductor.config")
+        inductor.fx_graph_cache = False
+        dynamo: Any = importlib.import_module("torch._dynamo.config")
+        dynamo.recompile_limit = 64  # every layer is one; beyond the limit they are not compiled
+        network.encoder = torch.compile(network.encoder)
+        network.decoder = torch.compile(network.decoder)
 
     def encode(audio: np.ndarray) -> Any:
         with torch.inference_mode():
-            return network.encode(_to_torch(torch, audio), bandwidth=bandwidth)
+            encoded = network.encode(_to_torch(torch, audio, device), bandwidth=bandwidth)
+            return encoded, encoded.audio_codes.cpu()
 
-    def decode(encoded: Any) -> Any:
+    def decode(coded: Any) -> Any:
+        encoded, codes = coded
         with torch.inference_mode():
             return network.decode(
-                encoded.audio_codes,
+                codes.to(device),
                 encoded.audio_scales,
                 last_frame_pad_length=encoded.last_frame_pad_length,
-            ).audio_values
+            ).audio_values.cpu()
 
-    return Contender(encode, decode)
+    return Contender(encode, decode, compiles_lengths=is_compiled)
 
 
-def _official(torch: Any, codec: codec_lib.Codec, bandwidth: float) -> Contender:
+def _official(torch: Any, device: str, codec: codec_lib.Codec, bandwidth: float) -> Contender:
     config = codec.model_config
-    official = extras.require("encodec.model").EncodecModel
+    try:
+        official = importlib.import_module("encodec.model").EncodecModel
+    except ImportError as error:
+        raise ValueError(f"{error}: it needs encodec 0.1.1 and torchaudio") from error
     makers = {24_000: official.encodec_model_24khz, 48_000: official.encodec_model_48khz}
     try:
         network = makers[config.sample_rate](pretrained=False).eval()
@@ -91,7 +117,7 @@ def _official(torch: Any, codec: codec_lib.Codec, bandwidth: float) -> Contender
             jax.tree.map(np.array, codec.params), names.table(config, names.OFFICIAL)
         )
         network.load_state_dict(_with_weight_norm(torch, network.state_dict(), tensors))
-        network.set_target_bandwidth(bandwidth)
+        network.to(device).set_target_bandwidth(bandwidth)
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"{codec.name or 'this model'} at {bandwidth:g} kbps: not one of Meta's two"
@@ -99,11 +125,12 @@ def _official(torch: Any, codec: codec_lib.Codec, bandwidth: float) -> Contender
 
     def encode(audio: np.ndarray) -> Any:
         with torch.inference_mode():
-            return network.encode(_to_torch(torch, audio))
+            segments = network.encode(_to_torch(torch, audio, device))
+            return [(codes.cpu(), scale) for codes, scale in segments]
 
-    def decode(encoded: Any) -> Any:
+    def decode(segments: Any) -> Any:
         with torch.inference_mode():
-            return network.decode(encoded)
+            return network.decode([(codes.to(device), scale) for codes, scale in segments]).cpu()
 
     return Contender(encode, decode)
 
@@ -122,5 +149,5 @@ def _with_weight_norm(
     return filled
 
 
-def _to_torch(torch: Any, audio: np.ndarray) -> Any:
-    return torch.from_numpy(np.ascontiguousarray(audio.swapaxes(1, 2)))
+def _to_torch(torch: Any, audio: np.ndarray, device: str) -> Any:
+    return torch.from_numpy(np.ascontiguousarray(audio.swapaxes(1, 2))).to(device)

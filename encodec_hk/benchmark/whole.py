@@ -45,13 +45,14 @@ def measure(
     """
     rng = np.random.default_rng(0)
     for batch in batches:
-        shortest = _sound(rng, codec, batch, min(lengths))
-        warm = {name: contender.encode(shortest) for name, contender in contenders.items()}
-        for name, contender in contenders.items():
-            contender.decode(warm[name])
-        for seconds in lengths:
+        for seconds in sorted(lengths):
             audio = _sound(rng, codec, batch, seconds)
             rounds = {name: _Round(contender, audio) for name, contender in contenders.items()}
+            for name, contender in contenders.items():
+                if contender.compiles_lengths or seconds == min(lengths):
+                    check()
+                    rounds[name].encode()
+                    rounds[name].decode()
             calls: dict[str, dict[str, Callable[[], object]]] = {
                 "encode": {name: each.encode for name, each in rounds.items()},
                 "decode": {name: each.decode for name, each in rounds.items()},

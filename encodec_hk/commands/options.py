@@ -92,8 +92,8 @@ flags.DEFINE_list(
 flags.DEFINE_list(
     "compare",
     [],
-    "evaluate: transformers, for PyTorch's codes beside ours. bench: transformers, encodec or both "
-    "with a comma between, to time beside ours.",
+    "evaluate: transformers, for PyTorch's codes beside ours. bench: what to time beside ours: "
+    "transformers, transformers_compiled (torch.compile), encodec, with commas between.",
 )
 flags.DEFINE_multi_string(
     "speech", None, "evaluate: a glob in quotes of files that are speech, besides those named so."

@@ -6,6 +6,8 @@ Shapes: B rows, T time steps of the block, C channels.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Sequence
 
 import chex
@@ -17,6 +19,8 @@ from encodec_hk.layers import norm as norm_lib
 from encodec_hk.layers import padding
 from encodec_hk.layers import rows as rows_lib
 
+_FEW = 2  # channels of audio
+
 
 def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, dilation: int = 1) -> jax.Array:
     """A convolution without padding: x [B, T, C], w [kernel, C, D] -> [B, T', D].
@@ -24,9 +28,13 @@ def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, dilation: int = 1) -> j
     A kernel of whole strides runs as a convolution of stride 1 over blocks of a stride: the
     gradient of a strided convolution would be a dilated one, up to 3.5 times slower on CPU. A
     single output, as the deep layers have for a frame of a stream, is a product of a vector with
-    the weights as they lie in memory, which a convolution would copy first.
+    the weights as they lie in memory, which a convolution would copy first. With one or two
+    channels in, or out, as at the audio's side, a convolution is two to four times slower on CPU
+    than a sum of products.
     """
     kernel_size, channels, features = w.shape
+    if stride == dilation == 1 and kernel_size > 1 and min(channels, features) <= _FEW:
+        return _conv_of_few(x, w)
     if x.shape[0] == 1 and x.shape[1] == kernel_size and dilation == 1:
         w = w.reshape(-1, features)
         return jnp.matmul(x.reshape(1, 1, -1), w)
@@ -43,6 +51,23 @@ def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, dilation: int = 1) -> j
         rhs_dilation=(dilation,),
         dimension_numbers=("NWC", "WIO", "NWC"),
     )
+
+
+def _conv_of_few(x: jax.Array, w: jax.Array) -> jax.Array:
+    """A convolution with few channels in or out, as a sum over its taps."""
+    kernel_size, channels, features = w.shape
+    steps = x.shape[1] - kernel_size + 1
+    taps = range(kernel_size)
+    if channels <= _FEW:
+        parts = [
+            jnp.matmul(x[:, tap : tap + steps, c : c + 1], w[tap, c : c + 1])
+            for tap in taps
+            for c in range(channels)
+        ]
+    else:  # all taps in one product, which reads the many channels once
+        y = jnp.matmul(x, jnp.swapaxes(w, 0, 1).reshape(channels, -1))
+        parts = [y[:, t : t + steps, t * features : (t + 1) * features] for t in taps]
+    return functools.reduce(operator.add, parts)
 
 
 class Conv(hk.Module):
