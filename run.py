@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     try:
         names = options.check(command, arguments)
         importlib.import_module("encodec_hk.commands.interruption").install()
-        importlib.import_module("encodec_hk.commands.compilation_cache").enable()
+        importlib.import_module("encodec_hk.commands.compilation_cache").enable(command)
         module = importlib.import_module(f"encodec_hk.commands.{command}")
         gc.freeze()  # what is imported stays
         gc.enable()
