@@ -13,11 +13,18 @@ Every command takes --config=configs/VARIANT.py, and any field of it as --config
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pathlib
 import signal
 import sys
+
+if __name__ == "__main__" and sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+    # Large buffers in huge pages: else much of the time goes into page faults. glibc reads this
+    # once, as a process starts.
+    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    os.execv(sys.executable, sys.orig_argv)
 
 from absl import app
 from absl import flags
@@ -36,20 +43,12 @@ def main(argv: list[str]) -> int:
     options = importlib.import_module("encodec_hk.commands.options")
     command, *arguments = argv[1:] or [""]
     try:
-        if command not in options.COMMANDS:
-            known = ", ".join(options.COMMANDS)
-            raise ValueError(f"command: got {command!r}, must be one of {known}")
-        usage, names = options.COMMANDS[command]
-        allowed = {"": (0,), "FILE": (1,)}.get(usage, (1, 2))
-        if len(arguments) not in allowed:
-            hint = f"{usage} (a pattern in quotes)" if len(allowed) > 1 else usage or "none"
-            raise ValueError(f"{command}: got {len(arguments)} arguments, takes {hint}")
-        for name in options.FLAGS:
-            if flags.FLAGS[name].present and name not in names:
-                raise ValueError(f"{command}: --{name} is a flag of another command")
+        names = options.check(command, arguments)
         importlib.import_module("encodec_hk.commands.interruption").install()
-        importlib.import_module("encodec_hk.commands.compilation_cache").enable()
+        importlib.import_module("encodec_hk.commands.compilation_cache").enable(command)
         module = importlib.import_module(f"encodec_hk.commands.{command}")
+        gc.freeze()  # what is imported stays
+        gc.enable()
         settings = {name: flags.FLAGS[name].value for name in names}
         # A checkpoint that is chosen without a config brings its own.
         chosen = settings.get("checkpoint") or settings.get("source")
@@ -88,11 +87,7 @@ def _failed(line: str, status: int = 2) -> int:
 
 
 if __name__ == "__main__":
-    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
-        # Large buffers in huge pages: else much of the time goes into page faults. glibc reads this
-        # once, as a process starts.
-        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
-        os.execv(sys.executable, sys.orig_argv)
+    gc.disable()  # while modules are imported: to look for garbage among them takes half a second
     # Until the commands, which take seconds to import, have handlers of their own.
     signal.signal(signal.SIGINT, lambda *_: os._exit(_failed("interrupted", 130)))
     if not any(argument.lstrip("-").split("=")[0] == "config" for argument in sys.argv[1:]):

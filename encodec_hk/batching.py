@@ -216,7 +216,7 @@ class Stream:
     def keep(self, places: Sequence[int]) -> None:
         """Keeps these places alone, in this order; what is in the others is dropped."""
         index = np.asarray(places)
-        self._state = jax.tree.map(lambda leaf: np.asarray(leaf)[index], self._state)
+        self._state = jax.tree.map(lambda leaf: _rows(leaf, index), self._state)
         self._waiting = [self._waiting[place] for place in places]
         self._given, self._made = self._given[index], self._made[index]
         self.batch = len(places)
@@ -294,3 +294,11 @@ class Stream:
             if is_last[place] and self._made[place] >= self._lag + lengths[place]:
                 ends[place] = False
                 self._given[place] = self._made[place] = 0
+
+
+def _rows(leaf: jax.Array | np.ndarray, index: np.ndarray) -> jax.Array | np.ndarray:
+    """Rows of a state's leaf, bound to a device if it is: a program is compiled for either."""
+    rows = np.asarray(leaf)[index]
+    if isinstance(leaf, jax.Array) and leaf.committed and len(leaf.devices()) == 1:
+        return jax.device_put(rows, leaf.sharding)
+    return rows

@@ -89,7 +89,8 @@ class Codec:
         self.name = name
         self.source = source
         checkpoint.check_params(params, self.model.param_shapes())
-        self.params = jax.tree.map(jnp.asarray, params)
+        # jnp.asarray would compile a copy for every shape; device_put alone shares numpy's memory.
+        self.params = jax.device_put(jax.tree.map(_own, params))
         if bandwidth is None:
             offered = model_config.bandwidths
             bandwidth = DEFAULT_BANDWIDTH if DEFAULT_BANDWIDTH in offered else max(offered)
@@ -100,7 +101,7 @@ class Codec:
         self.encode_block = functools.partial(
             jax.jit(self.model.encode_block, static_argnames="num_codebooks"),
             self.params,
-            energies=jnp.asarray(quantizer.energies(params["quantizer"]["codebooks"])),
+            energies=jax.device_put(quantizer.energies(params["quantizer"]["codebooks"])),
         )
         self.decode_block = functools.partial(jax.jit(self.model.decode_block), self.params)
 
@@ -369,6 +370,11 @@ class Codec:
             )
         config_lib.bandwidth_for(self.model_config, num_codebooks)  # checks it
         return int(num_codebooks)
+
+
+def _own(value: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    """An array that nobody changes: a copy, where it is one of numpy."""
+    return value if isinstance(value, jax.Array) else np.array(value)
 
 
 def load(path: str | os.PathLike[str], **settings: Any) -> Codec:

@@ -26,6 +26,7 @@ K codebooks in use, D latent channels.
 from __future__ import annotations
 
 import functools
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,11 +40,14 @@ import numpy as np
 from encodec_hk import config as config_lib
 from encodec_hk import quantizer
 from encodec_hk import seanet
+from encodec_hk import traces
 from encodec_hk.layers import rows as rows_lib
 
 Params = Mapping[str, Mapping[str, Any]]
 State = Any
 """A pytree of arrays with a leading axis of B rows; None: every row is whole in its block."""
+
+_traces: pathlib.Path | None = None  # the folder of `keep_traces`
 
 
 class Model(NamedTuple):
@@ -92,7 +96,43 @@ def build(config: ml_collections.ConfigDict, precision: str = "float32") -> Mode
     Raises:
       ValueError: a value of the config is wrong.
     """
-    return _build(config_lib.to_json(config), precision)
+    arguments = config_lib.to_json(config), precision
+    return _build(*arguments) if _traces is None else _kept(_traces, *arguments)
+
+
+def keep_traces(folder: pathlib.Path | None) -> None:
+    """Keeps in a folder what tracing gives, of all models that are built from now on.
+
+    For commands that encode and decode on one device: no gradient goes through functions that are
+    kept. See `traces`.
+
+    Args:
+      folder: made where it is missing; None for none.
+    """
+    global _traces
+    _traces = folder
+
+
+@functools.lru_cache(maxsize=64)
+def _kept(folder: pathlib.Path, *arguments: str) -> Model:
+    """As of `_build`, with what coding needs kept in a folder."""
+    model = _build(*arguments)
+    if jax.device_count() > 1:
+        return model
+    store = traces.Store(folder, *arguments)
+
+    def state(name: str, begin: Callable[[int], State]) -> Callable[[int], State]:
+        shapes = functools.cache(lambda: store.shapes(name, lambda: begin(1)))
+        # On the device, as a kept program's outputs are: else the second block compiles it again.
+        return lambda batch: jax.device_put(_fresh(shapes(), batch), jax.devices()[0])
+
+    return model._replace(
+        param_shapes=functools.cache(lambda: store.shapes("param_shapes", model.param_shapes)),
+        encode_block=store.program("encode_block", model.encode_block),
+        decode_block=store.program("decode_block", model.decode_block),
+        encoder_state=state("encoder_state", model.encoder_state),
+        decoder_state=state("decoder_state", model.decoder_state),
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -228,20 +268,14 @@ def _build(config_json: str, precision: str) -> Model:
         return jax.eval_shape(hk.transform(make).init, jax.random.key(0))
 
     @functools.cache
-    def one_encoder_state() -> State:
+    def encoder_state_shapes() -> State:
         audio = jax.ShapeDtypeStruct((1, hop, config.channels), jnp.float32)
-        return _begin(param_shapes(), embed_block, audio)
+        return None if takes_whole_rows else _state_shapes(param_shapes(), embed_block, audio)
 
     @functools.cache
-    def one_decoder_state() -> State:
+    def decoder_state_shapes() -> State:
         codes = jax.ShapeDtypeStruct((1, 1, 1), jnp.int32)
-        return _begin(param_shapes(), decode_block, codes)
-
-    def encoder_state(batch: int) -> State:
-        return None if takes_whole_rows else _repeat(one_encoder_state(), batch)
-
-    def decoder_state(batch: int) -> State:
-        return None if takes_whole_rows else _repeat(one_decoder_state(), batch)
+        return None if takes_whole_rows else _state_shapes(param_shapes(), decode_block, codes)
 
     return Model(
         init=init,
@@ -255,8 +289,8 @@ def _build(config_json: str, precision: str) -> Model:
             for network in ("encoder", "decoder")
         },
         layer_block=layer_block,
-        encoder_state=encoder_state,
-        decoder_state=decoder_state,
+        encoder_state=lambda batch: _fresh(encoder_state_shapes(), batch),
+        decoder_state=lambda batch: _fresh(decoder_state_shapes(), batch),
     )
 
 
@@ -309,16 +343,19 @@ def _zeros(_: Any, shape: Sequence[int], dtype: Any, *__: Any) -> jax.Array:
     return jnp.zeros(shape, dtype)
 
 
-def _begin(
+def _state_shapes(
     params: Params, block: Callable[..., tuple[State, jax.Array]], x: jax.ShapeDtypeStruct
 ) -> State:
-    """The state of a row that has not begun, its shapes those after a block of x."""
-    count = np.zeros((1,), np.int32)
-    begin = {"start": count, "end": np.full_like(count, rows_lib.FAR), "layers": None}
-    state, _ = jax.eval_shape(block, params, begin, x, count, count > 0)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state["layers"])
-    return {**begin, "layers": zeros}
+    """The shapes of the state of one row: those after a block of x."""
+    count = jax.ShapeDtypeStruct((1,), jnp.int32)
+    begin = {"start": count, "end": count, "layers": None}
+    is_last = jax.ShapeDtypeStruct((1,), bool)
+    return jax.eval_shape(block, params, begin, x, count, is_last)[0]
 
 
-def _repeat(state: State, batch: int) -> State:
-    return jax.tree.map(lambda leaf: np.repeat(leaf, batch, axis=0), state)
+def _fresh(shapes: State, batch: int) -> State:
+    """The state of rows that have not begun, of the shapes of one row's."""
+    if shapes is None:
+        return None
+    zeros = jax.tree.map(lambda leaf: np.zeros((batch, *leaf.shape[1:]), leaf.dtype), shapes)
+    return {**zeros, "end": np.full_like(zeros["end"], rows_lib.FAR)}

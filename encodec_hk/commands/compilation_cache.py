@@ -1,4 +1,4 @@
-"""What a command has compiled is kept on disk for the next one: it starts seconds earlier."""
+"""What a command has traced and compiled is kept on disk: the next one starts seconds earlier."""
 
 from __future__ import annotations
 
@@ -9,14 +9,28 @@ import pathlib
 import jax
 
 from encodec_hk import machine
+from encodec_hk import model
+
+_CODING = ("infer", "evaluate", "bench")
 
 
-def enable() -> None:
+def enable(command: str = "") -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told of another one.
 
     They are as fast and compute the same bits. Where the folder cannot be written, nothing is kept.
+
+    Args:
+      command: of run.py; of those that encode and decode, traces are kept there too.
     """
-    if getattr(jax.config, "jax_compilation_cache_dir") is not None:  # noqa: B009, mypy knows not
+    _enable()
+    folder, is_enabled = _settings()
+    if command in _CODING and folder and is_enabled and "://" not in folder:
+        model.keep_traces(pathlib.Path(folder, "traces"))
+
+
+def _enable() -> None:
+    """`enable`, of what is compiled."""
+    if _settings()[0] is not None:
         return
     folder = cache_folder() / _machine()
     try:
@@ -28,6 +42,15 @@ def enable() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _settings() -> tuple[str | None, bool]:
+    """JAX's folder of compiled programs, and whether it is to be used."""
+    names = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
+    folder, is_enabled = (
+        getattr(jax.config, name) for name in names
+    )  # of which mypy knows nothing
+    return folder, is_enabled
 
 
 def cache_folder() -> pathlib.Path:

@@ -104,6 +104,28 @@ flags.DEFINE_integer("workers", None, "evaluate: processes that measure; one per
 flags.DEFINE_multi_string("more_configs", [], "evaluate: written as --config=A.py,B.py.")
 
 
+def check(command: str, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Whether a command takes such arguments and the flags that are present.
+
+    Returns:
+      The names of its flags.
+
+    Raises:
+      ValueError: it does not, or there is no such command.
+    """
+    if command not in COMMANDS:
+        raise ValueError(f"command: got {command!r}, must be one of {', '.join(COMMANDS)}")
+    usage, names = COMMANDS[command]
+    allowed = {"": (0,), "FILE": (1,)}.get(usage, (1, 2))
+    if len(arguments) not in allowed:
+        hint = f"{usage} (a pattern in quotes)" if len(allowed) > 1 else usage or "none"
+        raise ValueError(f"{command}: got {len(arguments)} arguments, takes {hint}")
+    for name in FLAGS:
+        if flags.FLAGS[name].present and name not in names:
+            raise ValueError(f"{command}: --{name} is a flag of another command")
+    return names
+
+
 def separate(argv: Sequence[str]) -> list[str]:
     """A command line whose --config names one file: of `evaluate`, the others come apart."""
     if "evaluate" not in argv:
