@@ -239,19 +239,14 @@ class Codec:
         Raises:
           ValueError: the codes are not integers [B, K, F] of the variant, or the counts do not fit.
         """
-        codes = encoded_lib.check_codes(codes, self.model_config)
-        batch, _, longest = codes.shape
-        if num_frames is None:
-            num_frames = [longest] * batch
-        frames = encoded_lib.check_counts("num_frames", num_frames, batch)
-        if num_samples is None:
-            num_samples = [self.framing.longest(int(count)) for count in frames]
-        samples = encoded_lib.check_counts("num_samples", num_samples, batch)
-        if scales is None and self.model_config.normalize:
-            scales = np.ones((batch, max(len(self.framing.frames(int(n))) for n in samples)))
-        encoded = Encoded(codes=codes, num_frames=frames, num_samples=samples, scales=scales)
-        encoded_lib.check_encoded(encoded, self.model_config, self.framing)
-        return encoded
+        return encoded_lib.wrap(
+            codes,
+            self.model_config,
+            self.framing,
+            num_frames=num_frames,
+            num_samples=num_samples,
+            scales=scales,
+        )
 
     def stream_encoder(
         self,
