@@ -64,7 +64,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     inference = config.inference = ml_collections.ConfigDict()
     inference.bandwidth = 6.0  # kbps, where encode is given none
-    inference.batch_size = 8  # rows of a compiled block
+    inference.batch_size = 8  # rows of a compiled block on each device, at most
     # Length of a block in seconds, where there are no segments; the codec takes at least what the
     # exact start of a stream needs (`encodec_hk.config.minimum_first_block`).
     inference.block_seconds = 1.0

@@ -86,9 +86,19 @@ def run(
     ]
 
 
-def places(num_rows: int, limit: int) -> int:
-    """Rows of a block for num_rows rows: the next power of two, so that few shapes are compiled."""
-    return max(1, min(limit, 1 << (num_rows - 1).bit_length()))
+def places(num_rows: int, limit: int, num_devices: int = 1) -> int:
+    """Rows of a block for num_rows rows: a power of two, so that few shapes are compiled.
+
+    Args:
+      num_rows: how many there are, or take turns.
+      limit: rows of a block on one device, at most.
+      num_devices: which share a block. Two rows and more have as many places on each of them; one
+        alone is not spread with padding.
+    """
+    if num_rows == 1:
+        return 1
+    each = -(-num_rows // num_devices)
+    return num_devices * max(1, min(limit, 1 << (each - 1).bit_length()))
 
 
 def bucket(length: int, unit: int) -> int:

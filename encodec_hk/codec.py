@@ -23,6 +23,7 @@ from encodec_hk import encoded as encoded_lib
 from encodec_hk import model as model_lib
 from encodec_hk import quantizer
 from encodec_hk import segments
+from encodec_hk import sharding
 from encodec_hk import streams
 
 DEFAULT_BANDWIDTH = 6.0  # kbps, where a variant has it
@@ -40,6 +41,10 @@ class Codec:
     that are not cut into segments: there an item is one block, whose length is rounded up to 1, 2,
     3, 4, 6, 8, 12, ... times block_seconds.
 
+    Several devices share every block of several items, and that of one item cut into segments: each
+    has as many places (so a block has 1, 2, 4, ... up to batch_size times as many as devices), all
+    parameters, and the state of its own rows. The codes are those of one device.
+
     Attributes:
       model_config: the networks' config (`config.model`).
       params: the parameters.
@@ -48,11 +53,13 @@ class Codec:
       source: where the parameters come from, as a checkpoint says it.
       bandwidth: kbps that `encode` uses where none is asked for.
       framing: how an item is cut into segments, where `has_segments` says that it is.
-      batch_size: places of a block, at most.
+      batch_size: places of a block on one device, at most.
+      num_devices: devices that share blocks.
       block_frames: frames of a block, at most.
       lags: frames by which a stream's codes lag, and samples by which its audio does.
       encode_block, decode_block: the compiled block computation, the parameters bound; see
-        `model.Model`. For streams, and for whatever else keeps its own state.
+        `model.Model`. For streams, and for whatever else keeps its own state. The devices share
+        rows that are a multiple of their number, the first takes others.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Codec:
         bandwidth: float | None = None,
         batch_size: int = 8,
         block_seconds: float = 1.0,
+        devices: Sequence[jax.Device] | None = None,
     ):
         """Checks the parameters against the config.
 
@@ -74,12 +82,14 @@ class Codec:
           name: the variant's name.
           source: where the parameters come from.
           bandwidth: default kbps; None takes 6 kbps where the variant has it, else its highest.
-          batch_size: places of a block, at most.
+          batch_size: places of a block on one device, at most.
           block_seconds: length of a block, where the variant is not cut into segments: those are
             blocks as they are.
+          devices: to compute on, of this process and of one platform; None for all that JAX has by
+            default, or for the one that `jax.default_device` names.
 
         Raises:
-          ValueError: a value of the config or a parameter's shape is wrong.
+          ValueError: a value of the config, a parameter's shape or a device is wrong.
         """
         config_lib.validate_model(model_config)
         # A copy, so that the codec stays what it is whatever becomes of the config.
@@ -89,8 +99,9 @@ class Codec:
         self.name = name
         self.source = source
         checkpoint.check_params(params, self.model.param_shapes())
-        # jnp.asarray would compile a copy for every shape; device_put alone shares numpy's memory.
-        self.params = jax.device_put(jax.tree.map(_own, params))
+        placement = sharding.Placement(devices)
+        self.num_devices = len(placement.devices)
+        self.params = placement.replicate(params)
         if bandwidth is None:
             offered = model_config.bandwidths
             bandwidth = DEFAULT_BANDWIDTH if DEFAULT_BANDWIDTH in offered else max(offered)
@@ -98,12 +109,13 @@ class Codec:
         self.bandwidth = float(bandwidth)
         settings = {"batch_size": batch_size, "block_seconds": block_seconds}
         config_lib.validate_inference({"bandwidth": self.bandwidth, **settings}, "Codec")
-        self.encode_block = functools.partial(
-            jax.jit(self.model.encode_block, static_argnames="num_codebooks"),
+        self.encode_block = placement.compile(
+            self.model.encode_block,
             self.params,
-            energies=jax.device_put(quantizer.energies(params["quantizer"]["codebooks"])),
+            static_argnames=("num_codebooks",),
+            energies=placement.replicate(quantizer.energies(params["quantizer"]["codebooks"])),
         )
-        self.decode_block = functools.partial(jax.jit(self.model.decode_block), self.params)
+        self.decode_block = placement.compile(self.model.decode_block, self.params)
 
         length = config_lib.segment_length(model_config)
         stride = config_lib.segment_stride(model_config)
@@ -240,19 +252,14 @@ class Codec:
         Raises:
           ValueError: the codes are not integers [B, K, F] of the variant, or the counts do not fit.
         """
-        codes = encoded_lib.check_codes(codes, self.model_config)
-        batch, _, longest = codes.shape
-        if num_frames is None:
-            num_frames = [longest] * batch
-        frames = encoded_lib.check_counts("num_frames", num_frames, batch)
-        if num_samples is None:
-            num_samples = [self.framing.longest(int(count)) for count in frames]
-        samples = encoded_lib.check_counts("num_samples", num_samples, batch)
-        if scales is None and self.model_config.normalize:
-            scales = np.ones((batch, max(len(self.framing.frames(int(n))) for n in samples)))
-        encoded = Encoded(codes=codes, num_frames=frames, num_samples=samples, scales=scales)
-        encoded_lib.check_encoded(encoded, self.model_config, self.framing)
-        return encoded
+        return encoded_lib.wrap(
+            codes,
+            self.model_config,
+            self.framing,
+            num_frames=num_frames,
+            num_samples=num_samples,
+            scales=scales,
+        )
 
     def stream_encoder(
         self,
@@ -271,7 +278,8 @@ class Codec:
           bandwidth: kbps, as of `encode`.
           num_codebooks: the same as a number of codebooks.
           batch: how many independent streams to encode together, each of which can be finished and
-            begun anew on its own; None for one, without lists.
+            begun anew on its own; None for one, without lists. Devices share a multiple of their
+            number evenly, the first takes others.
           block_frames: frames of a block; None takes blocks of 1 frame, of 8 and of about a second
             as what was pushed asks for. For work that does not wait, one length is less to compile.
 
@@ -344,8 +352,10 @@ class Codec:
         """Runs the segments of items, of `hop` steps a frame, through blocks; their outputs."""
         rows = [row for item in items for row in item]
         size = self.block_frames * hop
-        # By the items and not by the segments: so other lengths ask for no other shape.
-        batch = batching.places(len(items), self.batch_size)
+        # By the items and not by the segments: so other lengths ask for no other shape. One item's
+        # segments do not wait for each other, so that all devices have something to do.
+        count = max(len(items), self.num_devices) if self.has_segments else len(items)
+        batch = batching.places(count, self.batch_size, self.num_devices)
         if self.has_segments:
             outputs = batching.run(step, None, rows, size=size, batch=batch)
         elif (state := start(batch)) is not None:
@@ -372,17 +382,12 @@ class Codec:
         return int(num_codebooks)
 
 
-def _own(value: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-    """An array that nobody changes: a copy, where it is one of numpy."""
-    return value if isinstance(value, jax.Array) else np.array(value)
-
-
 def load(path: str | os.PathLike[str], **settings: Any) -> Codec:
     """Loads a checkpoint made by `run.py convert` or by training.
 
     Args:
       path: a .safetensors file of this project.
-      **settings: keyword arguments of `Codec`: bandwidth, batch_size, block_seconds.
+      **settings: keyword arguments of `Codec`: bandwidth, batch_size, block_seconds, devices.
 
     Raises:
       ValueError: the file is missing, damaged or not of this format.

@@ -35,6 +35,31 @@ class Encoded:
     scales: np.ndarray | None = None
 
 
+def wrap(
+    codes: Any,
+    model_config: ml_collections.ConfigDict,
+    framing: segments.Framing,
+    *,
+    num_frames: Sequence[int] | None = None,
+    num_samples: Sequence[int] | None = None,
+    scales: np.ndarray | None = None,
+) -> Encoded:
+    """Bare codes [B, K, F] and what there is besides: see `Codec.encoded`."""
+    codes = check_codes(codes, model_config)
+    batch, _, longest = codes.shape
+    if num_frames is None:
+        num_frames = [longest] * batch
+    frames = check_counts("num_frames", num_frames, batch)
+    if num_samples is None:
+        num_samples = [framing.longest(int(count)) for count in frames]
+    samples = check_counts("num_samples", num_samples, batch)
+    if scales is None and model_config.normalize:
+        scales = np.ones((batch, max(len(framing.frames(int(n))) for n in samples)))
+    encoded = Encoded(codes=codes, num_frames=frames, num_samples=samples, scales=scales)
+    check_encoded(encoded, model_config, framing)
+    return encoded
+
+
 def check_audio(audio: Any, channels: int) -> list[np.ndarray]:
     """Items of audio, float32 [T, C] each.
 

@@ -18,6 +18,7 @@ hypothesis.settings.load_profile("tests")
 LONGEST = (
     *("readme", "parity", "model", "codec", "streams", "training_step", "layers"),
     *("training_loop", "shipped", "evaluate", "infer", "convert", "infer_codes", "train"),
+    "sharding",
 )
 
 

@@ -82,6 +82,13 @@ class BatchingTest(chex.TestCase):
     def test_places(self, num_rows, limit, expected):
         self.assertEqual(batching.places(num_rows, limit), expected)
 
+    @parameterized.parameters(
+        *((1, 8, 8, 1), (2, 8, 8, 8), (8, 8, 8, 8), (9, 8, 8, 16), (33, 8, 8, 64), (99, 8, 8, 64)),
+        *((2, 1, 4, 4), (9, 1, 4, 4), (4, 8, 3, 6), (7, 8, 3, 12), (99, 6, 3, 18)),
+    )
+    def test_places_of_devices(self, num_rows, limit, num_devices, expected):
+        self.assertEqual(batching.places(num_rows, limit, num_devices), expected)
+
     def test_buckets(self):
         sizes = sorted({batching.bucket(length, 10) for length in range(1, 321)})
         self.assertEqual(sizes, [10, 20, 30, 40, 60, 80, 120, 160, 240, 320])

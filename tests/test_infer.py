@@ -43,6 +43,7 @@ class Unchanged:
         self.hop_length = 320
         self.block_frames = 75
         self.batch_size = batch_size
+        self.num_devices = 1
         self.gain = gain
         self.places: list[int] = []  # of the batches of streams
         self.lengths: list[int] = []  # of the streams that have ended

@@ -255,7 +255,8 @@ class _Coder:
         """Fewer places, where half of them are free and all that is in work will take long."""
         left = [place for place, task in enumerate(self._tasks) if task is not None]
         sources = [task.source for task in self._tasks if task is not None]
-        size = batching.places(max(len(left), 1), len(self._tasks))
+        codec = self._codec
+        size = batching.places(max(len(left), 1), codec.batch_size, codec.num_devices)
         is_worth_it = min((s.seconds_left for s in sources), default=0) >= _WORTH_SECONDS
         if size == len(self._tasks) or not is_worth_it:
             return

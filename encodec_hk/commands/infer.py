@@ -208,7 +208,7 @@ def _code(
         tasks(),
         report.settle,
         num_codebooks=num_codebooks,
-        places=batching.places(len(jobs), codec.batch_size),
+        places=batching.places(len(jobs), codec.batch_size, codec.num_devices),
         is_live=is_live,
     )
 

@@ -69,6 +69,7 @@ class Model:
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.codec.params)),
             "codebook_bits": config_lib.bits_per_codebook(self.codec.model_config),
             "device": jax.devices()[0].device_kind,
+            "devices": self.codec.num_devices,
             "threads": machine.num_cores(),
             "compile_seconds": self._compile_seconds,
             "timed": "one file alone, samples in memory to codes in memory and back, compiled",
