@@ -69,6 +69,10 @@ def get_config() -> ml_collections.ConfigDict:
     # exact start of a stream needs (`encodec_hk.config.minimum_first_block`).
     inference.block_seconds = 1.0
 
+    # Of the decoder's products and convolutions: "float32", or where there is a GPU for it
+    # "tensorfloat32" or "bfloat16", faster and not as exact. Codes are exact by all of them.
+    inference.decode_precision = "float32"
+
     bench = config.bench = ml_collections.ConfigDict()
     bench.seconds = (1, 10, 60)  # of audio, whole signals that are timed
     bench.batches = (1, 8)  # of such signals

@@ -1,4 +1,4 @@
-"""Meta's causal 24 kHz model: mono, any audio; 1.5 to 24 kbps. It is the base, unchanged.
+"""Meta's causal 24 kHz model: mono, any audio; 1.5 to 24 kbps. It is the base.
 
 Source: arXiv:2210.13438, sections 3.1 and 3.2; `encodec.EncodecModel.encodec_model_24khz`.
 
@@ -14,4 +14,12 @@ from configs import base
 
 def get_config() -> ml_collections.ConfigDict:
     """The locked configuration of the variant."""
-    return base.get_config()
+    config = base.get_config()
+    # Below what was measured on two AVX2 cores, docs/performance.md, by a good margin.
+    config.bench.min_ratios = (
+        ("transformers", "encode", 10, 1, 0.9),
+        ("transformers", "decode", 10, 1, 1.2),
+        ("transformers", "encode", 60, 1, 1.0),
+        ("transformers", "decode", 60, 1, 1.4),
+    )
+    return config

@@ -72,6 +72,7 @@ class Codec:
         bandwidth: float | None = None,
         batch_size: int = 8,
         block_seconds: float = 1.0,
+        decode_precision: str = "float32",
         devices: Sequence[jax.Device] | None = None,
     ):
         """Checks the parameters against the config.
@@ -85,6 +86,7 @@ class Codec:
           batch_size: places of a block on one device, at most.
           block_seconds: length of a block, where the variant is not cut into segments: those are
             blocks as they are.
+          decode_precision: of the decoder's products, see `model.build`; encoding is float32.
           devices: to compute on, of this process and of one platform; None for all that JAX has by
             default, or for the one that `jax.default_device` names.
 
@@ -107,7 +109,11 @@ class Codec:
             bandwidth = DEFAULT_BANDWIDTH if DEFAULT_BANDWIDTH in offered else max(offered)
         config_lib.num_codebooks_for(model_config, bandwidth)
         self.bandwidth = float(bandwidth)
-        settings = {"batch_size": batch_size, "block_seconds": block_seconds}
+        settings = {
+            "batch_size": batch_size,
+            "block_seconds": block_seconds,
+            "decode_precision": decode_precision,
+        }
         config_lib.validate_inference({"bandwidth": self.bandwidth, **settings}, "Codec")
         self.encode_block = placement.compile(
             self.model.encode_block,
@@ -115,7 +121,8 @@ class Codec:
             static_argnames=("num_codebooks",),
             energies=placement.replicate(quantizer.energies(params["quantizer"]["codebooks"])),
         )
-        self.decode_block = placement.compile(self.model.decode_block, self.params)
+        decoding = model_lib.build(model_config, decode_precision)
+        self.decode_block = placement.compile(decoding.decode_block, self.params)
 
         length = config_lib.segment_length(model_config)
         stride = config_lib.segment_stride(model_config)
@@ -387,7 +394,8 @@ def load(path: str | os.PathLike[str], **settings: Any) -> Codec:
 
     Args:
       path: a .safetensors file of this project.
-      **settings: keyword arguments of `Codec`: bandwidth, batch_size, block_seconds, devices.
+      **settings: keyword arguments of `Codec`: bandwidth, batch_size, block_seconds,
+        decode_precision, devices.
 
     Raises:
       ValueError: the file is missing, damaged or not of this format.

@@ -48,6 +48,7 @@ _INFERENCE_RULES: dict[str, rules.Rule] = {
     "bandwidth": rules.POSITIVE,
     "batch_size": rules.integer(1),
     "block_seconds": rules.POSITIVE,
+    "decode_precision": rules.one_of("float32", "tensorfloat32", "bfloat16"),
 }
 _BENCH_RULES: dict[str, rules.Rule] = {
     "seconds": rules.tuple_of("numbers above 0 (seconds)", rules.POSITIVE[1]),

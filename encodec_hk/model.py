@@ -82,7 +82,9 @@ class Model(NamedTuple):
     decoder_state: Callable[[int], State]
 
 
-def build(config: ml_collections.ConfigDict, precision: str = "float32") -> Model:
+def build(
+    config: ml_collections.ConfigDict, precision: str = "float32", *, is_kept: bool = True
+) -> Model:
     """Builds the networks that a model config describes (`config.model` of `configs/`).
 
     Equal arguments give the same functions, so that what is compiled for one serves all.
@@ -92,12 +94,14 @@ def build(config: ml_collections.ConfigDict, precision: str = "float32") -> Mode
       precision: of products and convolutions, a name that `jax.default_matmul_precision` takes. On
         a CPU there is "float32" alone; on a GPU "tensorfloat32" is several times faster, and its
         codes are not those of the reference. The quantiser's products stay float32.
+      is_kept: whether what `keep_traces` keeps may serve; False for who looks into the modules'
+        calls, of which a kept program makes none.
 
     Raises:
       ValueError: a value of the config is wrong.
     """
     arguments = config_lib.to_json(config), precision
-    return _build(*arguments) if _traces is None else _kept(_traces, *arguments)
+    return _kept(_traces, *arguments) if _traces is not None and is_kept else _build(*arguments)
 
 
 def keep_traces(folder: pathlib.Path | None) -> None:

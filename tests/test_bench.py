@@ -20,6 +20,7 @@ from absl.testing import parameterized
 from configs import encodec_24khz
 from configs import encodec_48khz
 from encodec_hk import codec as codec_lib
+from encodec_hk import model as model_lib
 from encodec_hk.benchmark import contenders
 from encodec_hk.benchmark import layers
 from encodec_hk.benchmark import start
@@ -128,6 +129,16 @@ class BenchTest(parameterized.TestCase):
         self.assertRegex(page, r"\| encode 0.5 s x 1 \| [\d.]+ m?s \| [\d.]+ \| \d+% \|")
         self.assertIn("torch", page.splitlines()[0])
 
+    @pytest.mark.slow
+    def test_floors_of_the_published_model(self):
+        config = encodec_24khz.get_config()
+        with config.unlocked():
+            config.checkpoint = "none.safetensors"
+            config.bench.update({"seconds": (10,), "batches": (1,), "max_runs": 3})
+        self.assertLen(config.bench.min_ratios, 4)
+        text = self.run_bench(config, measure=["whole"], compare=["transformers"])
+        self.assertIn("encode 10 s x 1", text)
+
     def test_what_cannot_be_compared_is_named(self):
         with (
             mock.patch.dict(sys.modules, {"encodec.model": None}),
@@ -169,6 +180,10 @@ class BenchTest(parameterized.TestCase):
 
     def test_multiply_adds_are_those_of_describe(self):
         codec, _ = bench._load(encodec_24khz.get_config(), None)
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        model_lib.keep_traces(folder)  # as the command does
+        self.addCleanup(model_lib.keep_traces, None)
+        bench._multiply_adds(codec, 8)
         found = bench._multiply_adds(codec, 8)
         self.assertEqual(round(found["encode"] * 75), 1_489_766_400 + 314_572_800 // 4)
         self.assertEqual(round(found["decode"] * 75), 1_489_766_400)
@@ -330,8 +345,13 @@ class TableTest(absltest.TestCase):
         for path in (ROOT / "docs" / "performance").glob("*.json"):
             figures = json.loads(path.read_text())
             page = (ROOT / "docs" / "performance.md").read_text()
-            for paragraph in table.markdown(figures).split("\n\n"):
-                self.assertIn(paragraph.strip(), page, path.name)
+            paragraphs = [part.strip() for part in table.markdown(figures).split("\n\n")]
+            for paragraph in paragraphs:
+                self.assertIn(paragraph, page, path.name)
+            if path.stem == "encodec_24khz":
+                readme = (ROOT / "README.md").read_text()
+                for paragraph in paragraphs[:2]:  # what was measured where, and whole signals
+                    self.assertIn(paragraph, readme)
 
     def test_shortfalls_look_at_their_case_alone(self):
         for floor, is_short in (

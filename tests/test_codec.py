@@ -124,10 +124,33 @@ class CodecTest(chex.TestCase):
         ({"block_seconds": -1.0}, "Codec.block_seconds: got -1.0"),
         ({"block_seconds": float("inf")}, "Codec.block_seconds: got inf"),
         ({"bandwidth": 5.0}, "whole number of codebooks"),
+        (
+            {"decode_precision": "half"},
+            "Codec.decode_precision: got 'half', must be one of float32",
+        ),
     )
     def test_bad_settings(self, settings, message):
         with self.assertRaisesRegex(ValueError, message):
             make(CAUSAL, **settings)
+
+    def test_precision_of_the_decoder_alone(self):
+        """A CPU computes the same; what a GPU would be told stands in the programs."""
+        codec = make(CAUSAL, decode_precision="bfloat16")
+        ends = np.array([84], np.int32), np.array([True])
+        audio, codes = np.zeros((1, 84, 1), np.float32), np.zeros((1, 3, 7), np.int32)
+
+        def text(block, *args, **static):
+            return block.func.lower(*block.args, *args, **block.keywords, **static).as_text()
+
+        state = codec.model.encoder_state(1)
+        encoding = text(codec.encode_block, state, audio, *ends, num_codebooks=3)
+        state = codec.model.decoder_state(1)
+        frames = ends[0] // 12, ends[1]
+        decoding = text(codec.decode_block, state, codes, *frames)
+        exact = text(make(CAUSAL).decode_block, state, codes, *frames)
+        self.assertIn("HIGHEST", encoding)
+        self.assertIn("HIGHEST", exact)
+        self.assertNotIn("HIGHEST", decoding)
 
     @parameterized.parameters(*VARIANTS)
     def test_fewer_codebooks_give_the_first_codes(self, variant):

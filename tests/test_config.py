@@ -262,6 +262,7 @@ class ValidateTest(parameterized.TestCase):
         ("inference.bandwidth", float("inf"), "number above 0"),
         ("inference.batch_size", 0, "at least 1"),
         ("inference.block_seconds", 0.0, "number above 0"),
+        ("inference.decode_precision", "float16", "one of float32, tensorfloat32, bfloat16"),
         ("name", "", "a string that is not empty"),
         ("checkpoint", None, "a string that is not empty"),
     )

@@ -47,7 +47,7 @@ class Call(NamedTuple):
 
 def trace(model_config: ml_collections.ConfigDict) -> list[Call]:
     """The calls of encoding with all codebooks and of decoding, callers before what they call."""
-    model = model_lib.build(model_config)
+    model = model_lib.build(model_config, is_kept=False)
     params = model.param_shapes()
     calls: list[Call | None] = []
 

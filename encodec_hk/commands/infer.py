@@ -270,6 +270,7 @@ def load_codec(config: ml_collections.ConfigDict | None, checkpoint: str | None)
         bandwidth=config.inference.bandwidth,
         batch_size=config.inference.batch_size,
         block_seconds=config.inference.block_seconds,
+        decode_precision=config.inference.decode_precision,
     )
 
 
