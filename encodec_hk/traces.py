@@ -81,9 +81,7 @@ class Store:
                 facts = [repr(sorted(static.items())), repr(jax.tree.flatten(shapes))]
                 content = self._content([name, *facts], make)
                 program = jax.export.deserialize(bytearray(content))
-            except (
-                Exception
-            ):  # what cannot be exported can be traced; or it says again what is wrong
+            except Exception:  # what cannot be exported can be traced, or says again what is wrong
                 return function(*args, **kwargs)
             return program.call(*args, **arrays)
 

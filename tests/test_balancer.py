@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 from absl.testing import parameterized
 
@@ -182,6 +183,7 @@ class BalancerTest(chex.TestCase):
         with self.assertRaisesRegex(ValueError, "state: got none for feature"):
             balancer.combine(balancer.init(["time", "mel"]), random_gradients(0), WEIGHTS)
 
+    @pytest.mark.slow
     def test_eight_devices_are_as_one(self):
         done = subprocess.run(
             [sys.executable, "-c", "from tests import test_balancer as t; t.compare_devices()"],

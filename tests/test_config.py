@@ -16,6 +16,7 @@ from absl.testing import parameterized
 from ml_collections import config_flags
 
 from configs import base
+from configs import encodec_24khz
 from encodec_hk import config as config_lib
 from encodec_hk import model as model_lib
 
@@ -61,7 +62,7 @@ class VariantsTest(parameterized.TestCase):
             config.model.num_filter = 3
 
     @parameterized.parameters(
-        ("encodec_24khz", {}),
+        ("encodec_24khz", {"bench.min_ratios": encodec_24khz.get_config().bench.min_ratios}),
         (
             "encodec_48khz",
             {

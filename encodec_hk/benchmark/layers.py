@@ -52,7 +52,9 @@ def measure(
         check()
         compiled = jax.jit(function).lower(*args).compile()
         y: jax.Array = jax.block_until_ready(compiled(*args))
-        runs = timing.in_turns({"": lambda: compiled(*args)}, max_runs=25, seconds=_SECONDS)[""]
+        runs = timing.in_turns(
+            {"": lambda: compiled(*args)}, max_runs=25, seconds=_SECONDS, with_memory=False
+        )[""]
         found.append(
             {
                 "name": name,

@@ -36,16 +36,16 @@ def in_turns(
     *,
     max_runs: int,
     seconds: float,
+    with_memory: bool = True,
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, list[Run]]:
     """Runs every call once, then every call again, and so on, so that all see the same machine.
-
-    The first round measures memory, too.
 
     Args:
       calls: by name; all that they compile is compiled already.
       max_runs: runs of each at most.
       seconds: no further round begins after so long; 3 rounds are run anyhow, or max_runs.
+      with_memory: whether the first round measures memory, too.
       check: called between runs.
     """
     runs: dict[str, list[Run]] = {name: [] for name in calls}
@@ -55,13 +55,12 @@ def in_turns(
             break
         for name, call in calls.items():
             check()
-            runs[name].append(measure(call, with_memory=not index))
+            runs[name].append(measure(call, with_memory=with_memory and not index))
     return runs
 
 
 def measure(call: Callable[[], object], with_memory: bool = False) -> Run:
     """Runs a call; what it needs at most is the growth of the process's resident pages."""
-    gc.collect()
     before = None
     if with_memory and _give_back() and _reset_peak():
         before = _resident("VmRSS")
@@ -102,6 +101,7 @@ def matrix_peak() -> float:
 
 def _give_back() -> bool:
     """Gives free pages of the heap back to the system, else their use shows no growth."""
+    gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
         return True

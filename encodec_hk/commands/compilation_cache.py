@@ -47,9 +47,7 @@ def _enable() -> None:
 def _settings() -> tuple[str | None, bool]:
     """JAX's folder of compiled programs, and whether it is to be used."""
     names = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
-    folder, is_enabled = (
-        getattr(jax.config, name) for name in names
-    )  # of which mypy knows nothing
+    folder, is_enabled = (getattr(jax.config, name) for name in names)  # mypy does not know them
     return folder, is_enabled
 
 
