@@ -129,16 +129,6 @@ class BenchTest(parameterized.TestCase):
         self.assertRegex(page, r"\| encode 0.5 s x 1 \| [\d.]+ m?s \| [\d.]+ \| \d+% \|")
         self.assertIn("torch", page.splitlines()[0])
 
-    @pytest.mark.slow
-    def test_floors_of_the_published_model(self):
-        config = encodec_24khz.get_config()
-        with config.unlocked():
-            config.checkpoint = "none.safetensors"
-            config.bench.update({"seconds": (10,), "batches": (1,), "max_runs": 3})
-        self.assertLen(config.bench.min_ratios, 4)
-        text = self.run_bench(config, measure=["whole"], compare=["transformers"])
-        self.assertIn("encode 10 s x 1", text)
-
     def test_what_cannot_be_compared_is_named(self):
         with (
             mock.patch.dict(sys.modules, {"encodec.model": None}),
