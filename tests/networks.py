@@ -7,6 +7,19 @@ from configs import base
 from encodec_hk import config as config_lib
 from encodec_hk import model as model_lib
 
+VARIANTS = {  # of `small`, the kinds that are run differently
+    "causal": {},
+    "segmented": {
+        "causal": False,
+        "channels": 2,
+        "norm": "time_group_norm",
+        "normalize": True,
+        "segment_seconds": 0.1,  # 120 samples, one every 118
+        "overlap": 0.01,
+    },
+    "look_ahead": {"causal": False, "shortcut": "identity"},
+}
+
 
 def random_params(model_config, seed=0):
     """Parameters of a model config, uniform by what they sum over; codebooks that shrink."""

@@ -15,17 +15,8 @@ from configs import base
 from tests import compilation
 from tests import networks
 
-CAUSAL = {}
-SEGMENTED = {
-    "causal": False,
-    "channels": 2,
-    "norm": "time_group_norm",
-    "normalize": True,
-    "segment_seconds": 0.1,  # 120 samples, one every 118
-    "overlap": 0.01,
-}
-LOOK_AHEAD = {"causal": False, "shortcut": "identity"}
-VARIANTS = {"causal": CAUSAL, "segmented": SEGMENTED, "look_ahead": LOOK_AHEAD}
+VARIANTS = networks.VARIANTS
+CAUSAL = VARIANTS["causal"]
 
 
 def make(variant, **settings):

@@ -14,17 +14,8 @@ from tests import compilation
 from tests import networks
 
 VARIANTS = {
-    "causal": {},
+    **networks.VARIANTS,
     "causal_zeros": {"pad_mode": "constant", "channels": 2},
-    "look_ahead": {"causal": False, "shortcut": "identity"},
-    "segmented": {
-        "causal": False,
-        "channels": 2,
-        "norm": "time_group_norm",
-        "normalize": True,
-        "segment_seconds": 0.1,  # 120 samples, one every 118
-        "overlap": 0.01,
-    },
     "overlapping": {  # 120 samples, one every 48
         "causal": False,
         "norm": "time_group_norm",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from encodec_hk import columns
 from encodec_hk.benchmark import contenders
 
 Rows = list[tuple[str, ...]]
@@ -12,7 +13,7 @@ Rows = list[tuple[str, ...]]
 
 def text(figures: Mapping[str, Any]) -> str:
     """All that was measured, as aligned columns."""
-    return "\n\n".join(_paragraphs(figures, _aligned))
+    return "\n\n".join(_paragraphs(figures, columns.aligned))
 
 
 def markdown(figures: Mapping[str, Any]) -> str:
@@ -108,17 +109,6 @@ def _time(seconds: float) -> str:
 
 def _size(size: int | None) -> str:
     return "-" if size is None else f"{size / 1e6:,.0f} MB"
-
-
-def _aligned(rows: Rows) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def _piped(rows: Rows) -> str:

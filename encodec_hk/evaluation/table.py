@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from encodec_hk import columns
 from encodec_hk.evaluation import results
 from encodec_hk.evaluation import summary as summary_lib
 
@@ -76,15 +77,7 @@ def _table(title: str, codecs: Mapping[str, Any]) -> str:
                 for measure in shown
             )
             lines.append((codec, kbps, *values))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([title, *text])
+    return "\n".join([title, columns.aligned(lines)])
 
 
 def _codes(codec: str, cells: Mapping[str, Any]) -> list[str]:
