@@ -106,6 +106,9 @@ def _training() -> ml_collections.ConfigDict:
     training.warmup_steps = 0  # the learning rate rises from 0
     # The gradient of the generator is scaled down to this norm; None: never.
     training.max_gradient_norm = config_dict.placeholder(object)
+    # Networks that stay as they are in the checkpoint that a run starts from, of "encoder",
+    # "quantizer" and "decoder". With the first two the decoder learns, and codes stay the same.
+    training.frozen = ()
     # Of the moving average of the generator's parameters, which is what is validated and exported.
     training.average_decay = 0.99  # [A]
 

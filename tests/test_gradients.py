@@ -134,6 +134,7 @@ class ConvolutionTest(chex.TestCase):
         (9, 3, 29, 1),
         (5, 5, 24, 1),
         (4, 2, 5, 1),
+        (1, 1, 13, 1),  # a product
         # Those that stay as they are.
         (5, 2, 13, 1),
         (7, 1, 13, 1),

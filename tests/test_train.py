@@ -334,6 +334,7 @@ class BadCallsTest(TrainTestCase):
         ("training.losses.mel", -1.0, r"config\.training\.losses\.mel: got -1\.0"),
         ("training.crop_seconds", 0.001, "config.training.crop_seconds: got 0.001, must be at le"),
         ("model.bandwidths", (7.0,), "config.model.bandwidths: got 7.0"),
+        ("training.frozen", ("encoder",), r"config\.training\.frozen: got .*, must be \(\)"),
     )
     def test_config(self, field, value, message):
         config = tiny_training.get_config()

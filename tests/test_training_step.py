@@ -243,6 +243,23 @@ class StepTest(parameterized.TestCase):
         frames = train.audio.shape[0] * tiny_training.CROP // 4
         np.testing.assert_array_equal(train.start.codebooks.counts.sum(axis=1), 3 * [frames])
 
+    @parameterized.parameters((("encoder", "quantizer"),), (("decoder",),))
+    def test_what_is_frozen_stays(self, frozen):
+        """To the last bit, in the checkpoint too; all else learns."""
+        train = Trainer(configure({}, {"frozen": frozen}))
+        state = train.fresh
+        for _ in range(3):
+            state, metrics = train(state, judged=False)
+        self.assertTrue(metrics["is_finite"])
+        self.assertTrue(np.all(metrics["perplexity"] < 16))  # it is still watched
+        before = networks.random_params(train.config.model)
+        after = state_lib.export(state, train.config)
+        self.assertSameElements(after, before)
+        for module, leaves in before.items():
+            for name, leaf in leaves.items():
+                stays = np.array_equal(leaf, after[module][name])
+                self.assertEqual(stays, module.split("/")[0] in frozen, f"{module} {name}")
+
     @pytest.mark.slow
     def test_without_the_balancer(self):
         train = trainer("unbalanced")

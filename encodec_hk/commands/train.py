@@ -14,6 +14,7 @@ import jax
 import ml_collections
 
 from encodec_hk import extras
+from encodec_hk import rules
 from encodec_hk.commands import interruption
 
 INTERRUPTED = 130
@@ -62,6 +63,10 @@ def run(
     settings_lib.validate(config)
     folder = pathlib.Path(workdir).expanduser()
     _check_network(config, folder)
+    frozen = config.training.frozen
+    if frozen and init is None and not (folder / _CONFIG).exists():
+        allowed = "() in a run that starts without a checkpoint (--init)"
+        raise rules.error("config.training.frozen", frozen, allowed)
     params = None if init is None else loop.initial_params(config, init)
     interruption.postpone()
     lock = _lock(folder)

@@ -30,6 +30,10 @@ def _two(words: str, accepts: Any) -> rules.Rule:
     return f"a tuple of two {words}", is_pair
 
 
+def _are_different(values: tuple[Any, ...], names: tuple[str, ...]) -> bool:
+    return all(value in names for value in values) and len(set(values)) == len(values)
+
+
 def _are_probabilities(value: Any) -> bool:
     return (
         isinstance(value, tuple)
@@ -51,6 +55,10 @@ _RULES: dict[str, rules.Rule] = {
     "schedule": rules.one_of("constant", "cosine"),
     "warmup_steps": rules.integer(0),
     "max_gradient_norm": rules.optional(rules.POSITIVE),
+    "frozen": (
+        f"a tuple of different names of {', '.join(state_lib.FREEZABLE)}",
+        lambda value: isinstance(value, tuple) and _are_different(value, state_lib.FREEZABLE),
+    ),
     "average_decay": rules.DECAY,
     "losses": _SECTION,
     "pre_emphasis": rules.SHARE,
@@ -109,6 +117,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
         rules.check_values(f"{path}.{name}", training[name], section)
     if not any(training.losses[name] for name in state_lib.BALANCED):
         raise ValueError(f"{path}.losses: got no loss above 0 of the output, must have one")
+    if {"encoder", "decoder"} <= set(training.frozen):
+        allowed = "without one of encoder and decoder, which trains"
+        raise rules.error(f"{path}.frozen", training.frozen, allowed)
     first_step = training.discriminator.first_step
     others = [name for name in state_lib.BALANCED if name not in state_lib.ADVERSARIAL]
     if first_step and not any(training.losses[name] for name in others):

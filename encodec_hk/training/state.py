@@ -19,6 +19,8 @@ from encodec_hk.training import weight_norm
 BALANCED = ("time_l1", "time_l2", "mel", "adversarial", "feature")
 """The losses on the output of the generator, by their names in `config.training.losses`."""
 ADVERSARIAL = ("adversarial", "feature")
+FREEZABLE = ("encoder", "quantizer", "decoder")
+"""What `config.training.frozen` may name."""
 
 
 class State(NamedTuple):
@@ -26,8 +28,9 @@ class State(NamedTuple):
 
     Attributes:
       step: int32, steps done.
-      generator: parameters of encoder and decoder, with weight norm split (`weight_norm`).
-      average: their moving average.
+      generator: parameters of encoder and decoder, with weight norm split (`weight_norm`) in the
+        networks that train; those of a frozen one are as a checkpoint has them.
+      average: moving average of those that train.
       optimizer: state of the generator's optimiser.
       codebooks: state of the quantiser.
       discriminator: its parameters.
@@ -66,8 +69,9 @@ def create(
         for module, leaves in params.items()
         if module != "quantizer"
     }
+    trained, kept = partition(generator, training)
     if model.norm == "weight_norm":
-        generator = weight_norm.split(generator)
+        trained = weight_norm.split(trained)
     entries = jnp.asarray(params["quantizer"]["codebooks"])
     if is_fresh:
         entries = jnp.zeros_like(entries)
@@ -75,9 +79,9 @@ def create(
     critic = weight_norm.split(jax.jit(discriminator(config).init)(discriminator_key))
     return State(
         step=jnp.zeros((), jnp.int32),
-        generator=generator,
-        average=jax.tree.map(jnp.copy, generator),  # a buffer of its own, to be donated
-        optimizer=optimizer(training, training.max_gradient_norm).init(generator),
+        generator=trained | kept,
+        average=jax.tree.map(jnp.copy, trained),  # a buffer of its own, to be donated
+        optimizer=optimizer(training, training.max_gradient_norm).init(trained),
         codebooks=codebooks_lib.start(entries, vectors),
         discriminator=critic,
         discriminator_optimizer=optimizer(training).init(critic),
@@ -86,11 +90,26 @@ def create(
 
 
 def export(state: State, config: ml_collections.ConfigDict) -> dict[str, dict[str, jax.Array]]:
-    """The parameters of a checkpoint: the moving average, weight norm folded, and the codebooks."""
+    """The parameters of a checkpoint: the moving average, weight norm folded, and the codebooks.
+
+    What is frozen is as it was, to the last bit.
+    """
     params = state.average
     if config.model.norm == "weight_norm":
         params = weight_norm.fold(params)
-    return {**params, "quantizer": {"codebooks": state.codebooks.entries}}
+    _, kept = partition(state.generator, config.training)
+    return {**params, **kept, "quantizer": {"codebooks": state.codebooks.entries}}
+
+
+def partition(
+    generator: dict[str, Any], training: ml_collections.ConfigDict
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The modules that train, and those of frozen networks."""
+    is_frozen = {module: module.split("/")[0] in training.frozen for module in generator}
+    return (
+        {module: leaves for module, leaves in generator.items() if not is_frozen[module]},
+        {module: leaves for module, leaves in generator.items() if is_frozen[module]},
+    )
 
 
 def optimizer(

@@ -132,6 +132,7 @@ class Step:
         self, quantized: bool, judged: bool, learns: bool
     ) -> Callable[[state_lib.State, jax.Array], tuple[state_lib.State, Metrics]]:
         training = self._training
+        is_fixed = "quantizer" in training.frozen
         weights = {
             name: training.losses[name]
             for name in state_lib.BALANCED
@@ -142,8 +143,10 @@ class Step:
             draw, restart = jax.random.split(self._key(state.step))
             count = jax.random.choice(draw, jnp.asarray(self._counts))
             metrics: Metrics = {"num_codebooks": count}
+            trained, kept = state_lib.partition(state.generator, training)
 
-            def generate(generator: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
+            def generate(trained: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
+                generator = trained | kept
                 latents, scale = self._embed(generator, audio)
                 embedded, codes, commitment = latents, None, jnp.zeros(())
                 if quantized:
@@ -154,7 +157,7 @@ class Step:
                 return (output * scale, commitment), (latents, codes)
 
             (output, commitment), pull, (latents, codes) = jax.vjp(
-                generate, state.generator, has_aux=True
+                generate, trained, has_aux=True
             )
             critic, critic_optimizer = state.discriminator, state.discriminator_optimizer
             if learns:
@@ -183,7 +186,7 @@ class Step:
 
             optimizer = state_lib.optimizer(training, training.max_gradient_norm)
             updates, optimizer_state = optimizer.update(gradient, state.optimizer)
-            generator = optax.apply_updates(state.generator, updates)
+            trained = optax.apply_updates(trained, updates)
             codebooks = state.codebooks
             if quantized:
                 codebooks, usage = codebooks_lib.update(
@@ -192,14 +195,16 @@ class Step:
                     codes,
                     restart,
                     decay=training.codebooks.decay,
-                    restart_below=training.codebooks.restart_below,
+                    restart_below=0.0 if is_fixed else training.codebooks.restart_below,
                     axis_name=AXIS,
                 )
+                if is_fixed:  # its use alone moves on
+                    codebooks = codebooks._replace(entries=state.codebooks.entries)
                 metrics |= {"perplexity": usage.perplexity, "dead": usage.dead}
             new = state._replace(
-                generator=generator,
+                generator=trained | kept,
                 average=optax.incremental_update(
-                    generator, state.average, 1 - training.average_decay
+                    trained, state.average, 1 - training.average_decay
                 ),
                 optimizer=optimizer_state,
                 codebooks=codebooks,
@@ -208,7 +213,7 @@ class Step:
                 balancer=balance,
             )
             metrics = jax.lax.pmean(jax.tree.map(jnp.float32, metrics), AXIS)
-            numbers = (metrics, generator, codebooks, critic)
+            numbers = (metrics, trained, codebooks, critic)
             is_finite = jnp.all(
                 jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(numbers)])
             )
