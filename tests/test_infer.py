@@ -264,6 +264,14 @@ class NamesTest(InferTestCase):
         expected = ["in/a.wav", "in/a_6kbps.wav", "in/out/a.wav", "in_6kbps/a.wav"]
         self.assertEqual(self.tree(), expected)
 
+    def test_files_named_as_stdin_and_stdout(self) -> None:
+        os.rename(self.make("in/a.wav"), self.folder / "in" / "-")
+        self.enter_context(contextlib.chdir(self.folder / "in"))
+        self.infer("./-", "../b.wav")
+        self.assertEqual(self.tree(), ["b.wav", "in/-"])
+        with self.assertRaisesRegex(ValueError, "in/-: exists already"):
+            self.infer("../b.wav", "./-")
+
     def test_equal_stems_keep_their_suffix(self) -> None:
         for name in ("a.wav", "a.mp3", "b.flac", "b.ogg", "c.flac", "d.wav", "d.mp3", "d.mp3.wav"):
             self.make(f"in/{name}")

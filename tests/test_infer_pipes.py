@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
+import time
 import types
-from typing import Any
+from typing import IO, Any
 from unittest import mock
 
 import numpy as np
@@ -288,6 +290,24 @@ class ProcessesTest(parameterized.TestCase):
             self.assertEqual(reader.warnings, [])
         self.assertEqual(reader.num_samples, 3 * self.PIPE // 2)
         self.assertEqual(sum(block.codes.shape[1] for block in blocks), 3 * self.PIPE // 24)
+
+    def test_interruption_before_there_is_sound(self) -> None:
+        target = self.folder / "c" / "out.wav"
+        process = self.start("-", str(target), stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"RIF")
+        while process.poll() is None and any(self.unread(process.stdin)):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(timeout=120), 130)
+        self.assertEqual(process.stderr.read(), b"interrupted: 0 of 1 files written\n")
+        self.assertFalse(target.exists())
+
+    @staticmethod
+    def unread(pipe: IO[bytes]) -> bytes:
+        """The count of bytes that nobody has read, little-endian."""
+        return fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
 
     def test_killed_half_way(self) -> None:
         target = self.folder / "b" / "out.ecdc"

@@ -59,7 +59,11 @@ class ValidateTest(parameterized.TestCase):
         ("average_decay", 1.0, "a number in [0, 1)"),
         ("frozen", "encoder", "a tuple of different names of encoder, quantizer, decoder"),
         ("frozen", ("lstm",), "a tuple of different names of encoder, quantizer, decoder"),
-        ("frozen", ("encoder", "encoder"), "a tuple of different names of encoder, quantizer, decoder"),
+        (
+            "frozen",
+            ("encoder", "encoder"),
+            "a tuple of different names of encoder, quantizer, decoder",
+        ),
         ("frozen", ("encoder", "decoder"), "without one of encoder and decoder, which trains"),
         ("losses", None, "a ConfigDict"),
         ("losses.mel", -1.0, "a number of at least 0"),

@@ -86,6 +86,8 @@ def run(
     """
     if bandwidth is not None and num_codebooks is not None:
         raise ValueError("bandwidth and num_codebooks: got both, one says it all")
+    inputs = standard.told_apart(inputs)
+    output = output and standard.told_apart(output)
     suffix = _suffix(suffix)
     raw = None
     if raw_rate is not None:
@@ -137,7 +139,9 @@ def run(
     start = time.perf_counter()
     try:
         _run_all(opener, codec, jobs, count, report, is_live=inputs == standard.NAME)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ValueError) as error:
+        if isinstance(error, ValueError) and not interruption.is_requested():
+            raise
         report.line(f"interrupted: {report.done} of {len(jobs)} files written")
         return 130
     finally:

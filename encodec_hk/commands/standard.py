@@ -52,6 +52,11 @@ class Stdin:
         return bool(select.select([self._descriptor], [], [], seconds)[0])
 
 
+def told_apart(name: str) -> str:
+    """A path that is not taken for NAME: ./- is a file."""
+    return name if name == NAME or os.path.normpath(name) != NAME else os.path.abspath(name)
+
+
 def stdin() -> BinaryIO:
     """What `run.py infer -` reads.
 

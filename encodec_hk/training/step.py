@@ -156,9 +156,7 @@ class Step:
                 output = self._run(self._model.synthesize_block, generator, embedded)
                 return (output * scale, commitment), (latents, codes)
 
-            (output, commitment), pull, (latents, codes) = jax.vjp(
-                generate, trained, has_aux=True
-            )
+            (output, commitment), pull, (latents, codes) = jax.vjp(generate, trained, has_aux=True)
             critic, critic_optimizer = state.discriminator, state.discriminator_optimizer
             if learns:
                 critic, critic_optimizer, metrics["discriminator"] = self._train_discriminator(
