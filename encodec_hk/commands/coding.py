@@ -15,8 +15,9 @@ import numpy as np
 from encodec_hk import batching
 from encodec_hk import codec as codec_lib
 from encodec_hk import streams
-from encodec_hk.commands import endpoints
 from encodec_hk.commands import interruption
+from encodec_hk.commands import sources
+from encodec_hk.commands import targets
 
 # Seconds that a file must have left for fewer places to be compiled for it.
 _WORTH_SECONDS = 60.0
@@ -33,8 +34,8 @@ class Task:
       is_dropped: the file has failed, and its place is to be freed.
     """
 
-    source: endpoints.SoundIn | endpoints.CodesIn
-    target: endpoints.SoundOut | endpoints.CodesOut
+    source: sources.SoundIn | sources.CodesIn
+    target: targets.SoundOut | targets.CodesOut
     about: Any
     is_dropped: bool = False
 
@@ -85,8 +86,8 @@ def copy(task: Task, num_codebooks: int, settle: Settle) -> None:
       num_codebooks: K.
       settle: see there.
     """
-    assert isinstance(task.source, endpoints.CodesIn)
-    assert isinstance(task.target, endpoints.CodesOut)
+    assert isinstance(task.source, sources.CodesIn)
+    assert isinstance(task.target, targets.CodesOut)
     try:
         is_last = False
         while not is_last:
@@ -204,7 +205,7 @@ class _Coder:
         if task.is_dropped:
             return turn
         try:
-            if isinstance(task.source, endpoints.SoundIn):
+            if isinstance(task.source, sources.SoundIn):
                 turn.samples, turn.is_last = task.source.take(self._size)
                 turn.num_samples = task.source.taken
                 turn.is_end = turn.is_last
@@ -221,7 +222,7 @@ class _Coder:
     def _put(self, task: Task, turn: _Turn, sound: np.ndarray | None) -> None:
         """Hands a piece to a task's target; the end too."""
         target, source = task.target, task.source
-        if isinstance(target, endpoints.CodesOut):
+        if isinstance(target, targets.CodesOut):
             target.write(turn.parts)
         elif sound is not None:
             target.write(sound)
@@ -229,10 +230,10 @@ class _Coder:
                 target.write(np.zeros((turn.lost, self._codec.channels), np.float32))
         if not turn.is_end:
             return
-        if isinstance(target, endpoints.CodesOut):
+        if isinstance(target, targets.CodesOut):
             target.finish(turn.num_samples)
         else:
-            target.finish(source.num_samples if isinstance(source, endpoints.SoundIn) else None)
+            target.finish(source.num_samples if isinstance(source, sources.SoundIn) else None)
         source.close()
         target.close()
         self._settle(task, None)
@@ -246,9 +247,9 @@ class _Coder:
     def _prepare(self, task: Task) -> None:
         """Makes the streams that a task needs."""
         batch = len(self._tasks)
-        if self._encoder is None and isinstance(task.source, endpoints.SoundIn):
+        if self._encoder is None and isinstance(task.source, sources.SoundIn):
             self._encoder = self._codec.stream_encoder(batch=batch, **self._settings)
-        if self._decoder is None and isinstance(task.target, endpoints.SoundOut):
+        if self._decoder is None and isinstance(task.target, targets.SoundOut):
             self._decoder = self._codec.stream_decoder(batch=batch, **self._settings)
 
     def _shrink(self) -> None:

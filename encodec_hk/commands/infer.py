@@ -19,11 +19,12 @@ from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
 from encodec_hk import pipes
 from encodec_hk.commands import coding
-from encodec_hk.commands import endpoints
 from encodec_hk.commands import files
 from encodec_hk.commands import interruption
 from encodec_hk.commands import opening
+from encodec_hk.commands import sources
 from encodec_hk.commands import standard
+from encodec_hk.commands import targets
 
 ROOT = pathlib.Path(__file__).parents[2]  # of the project, where run.py and checkpoints/ are
 
@@ -313,10 +314,10 @@ class _Report:
             self.failed(error)
             return
         source, target = audio.shown(task.about.source), audio.shown(task.about.target)
-        if isinstance(task.source, endpoints.CodesIn):
+        if isinstance(task.source, sources.CodesIn):
             for warning in task.source.warnings:
                 self.line(f"{source}: {warning}")
-        if isinstance(task.target, endpoints.SoundOut) and (done := task.target.limited):
+        if isinstance(task.target, targets.SoundOut) and (done := task.target.limited):
             self.line(f"{target}: peak {task.target.peak:.3f} of full scale, {done}")
         self.done += 1
         self.seconds += task.source.seconds

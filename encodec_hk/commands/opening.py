@@ -13,9 +13,10 @@ from encodec_hk import codec as codec_lib
 from encodec_hk import pipes
 from encodec_hk.commands import coding
 from encodec_hk.commands import ecdc
-from encodec_hk.commands import endpoints
 from encodec_hk.commands import files
+from encodec_hk.commands import sources
 from encodec_hk.commands import standard
+from encodec_hk.commands import targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Opener:
             reader = pipes.PcmReader(cast(BinaryIO, file), options.raw)
         else:
             reader = audio.Reader(job.source)
-        source = endpoints.SoundIn(reader, codec.sample_rate, codec.channels, is_live=is_live)
+        source = sources.SoundIn(reader, codec.sample_rate, codec.channels, is_live=is_live)
 
         def target() -> Any:
             if not self.gets_codes(job.target):
@@ -131,9 +132,9 @@ class Opener:
             self._stdin = pipes.Pushback(standard.stdin(), 4 if self._options.raw is None else 0)
         return self._stdin
 
-    def _codes_in(self, job: files.Job) -> endpoints.CodesIn:
+    def _codes_in(self, job: files.Job) -> sources.CodesIn:
         file, reader = self._open_codes(job)
-        return endpoints.CodesIn(
+        return sources.CodesIn(
             file,
             reader,
             audio.shown(job.source),
@@ -165,7 +166,7 @@ class Opener:
 
     def _sound_out(
         self, job: files.Job, sample_rate: int, channels: int, num_samples: int | None
-    ) -> endpoints.SoundOut:
+    ) -> targets.SoundOut:
         codec, options = self._codec(), self._options
         writer: audio.Writer | pipes.PcmWriter
         if str(job.target) == standard.NAME:
@@ -187,7 +188,7 @@ class Opener:
             )
             clips = not audio.holds_any_value(job.target, options.sample_format)
         try:
-            return endpoints.SoundOut(
+            return targets.SoundOut(
                 writer,
                 codec.sample_rate,
                 sample_rate,
@@ -202,11 +203,11 @@ class Opener:
 
     def _codes_out(
         self, job: files.Job, header: bitstream.Header, is_live: bool
-    ) -> endpoints.CodesOut:
+    ) -> targets.CodesOut:
         is_standard = str(job.target) == standard.NAME
         if not is_standard:
             _make_folder(job.target.parent)
-        return endpoints.CodesOut(
+        return targets.CodesOut(
             job.target,
             header,
             standard.stdout() if is_standard else None,
