@@ -56,7 +56,8 @@ class Unchanged:
         return types.SimpleNamespace(advance=self.encode, keep=self.keep)
 
     def stream_decoder(self, **_: Any) -> Any:
-        return types.SimpleNamespace(advance=self.decode, keep=lambda places: None)
+        nothing = mock.Mock(return_value=None)
+        return types.SimpleNamespace(advance=self.decode, keep=nothing, warm_up=nothing)
 
     def encode(self, samples: list[np.ndarray | None], ends: list[bool]) -> Any:
         outputs = []

@@ -7,6 +7,7 @@ and sound do not depend on the others: see `streams`.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -129,6 +130,7 @@ class _Coder:
         self._tasks: list[Task | None] = [None] * places
         self._encoder: streams.StreamEncoder | None = None
         self._decoder: streams.StreamDecoder | None = None
+        self._warming: threading.Thread | None = None  # the decoder
         # What makes one block a turn.
         self._size = codec.block_frames * codec.hop_length
         if codec.has_segments:
@@ -162,6 +164,8 @@ class _Coder:
                 turn.parts = parts
         sounds: list[np.ndarray | None] = [None] * len(turns)
         if self._decoder is not None:
+            if self._warming is not None:
+                self._warming.join()
             scales = [[c.scale for c in turn.parts if c.scale is not None] for turn in turns]
             sounds = list(
                 self._decoder.advance(
@@ -251,6 +255,9 @@ class _Coder:
             self._encoder = self._codec.stream_encoder(batch=batch, **self._settings)
         if self._decoder is None and isinstance(task.target, targets.SoundOut):
             self._decoder = self._codec.stream_decoder(batch=batch, **self._settings)
+            if self._encoder is not None:  # has its own program to load or compile, for seconds
+                self._warming = threading.Thread(target=self._decoder.warm_up, daemon=True)
+                self._warming.start()
 
     def _shrink(self) -> None:
         """Fewer places, where half of them are free and all that is in work will take long."""
