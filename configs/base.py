@@ -148,6 +148,10 @@ def _training() -> ml_collections.ConfigDict:
     discriminator = training.discriminator = ml_collections.ConfigDict()
     discriminator.num_filters = 32
     discriminator.windows = (2048, 1024, 512, 256, 128)  # samples
+    # Of its parameters: "pytorch", the reference's, or "he", with which it learns much sooner.
+    discriminator.init = "pytorch"
+    # None: the generator's.
+    discriminator.learning_rate = config_dict.placeholder(object)
     discriminator.first_step = 0  # until then, no discriminator and no loss of one
     discriminator.update_probability = 2 / 3  # [E] 3.4; 1/2 at 48 kHz
 

@@ -141,6 +141,21 @@ class DiscriminatorTest(parameterized.TestCase):
             mean = float(jnp.mean(leaves["w"]))
             self.assertLess(abs(mean), 4 * limit / (3 * leaves["w"].size) ** 0.5, module)
 
+    def test_init_that_keeps_the_variance(self):
+        """Of sound, through every layer; by default it all but vanishes."""
+        audio = 0.1 * np.random.default_rng(0).standard_normal((4, SAMPLES, 1)).astype(np.float32)
+        spread = {}
+        for init in discriminator.INITS:
+            network = discriminator.build(num_filters=16, windows=(64,), init=init)
+            params = jax.jit(network.init)(jax.random.key(0))
+            (scale,) = jax.jit(network.apply)(params, audio)
+            spread[init] = [float(jnp.std(x[:, 4:-4])) for x in (*scale.features, scale.logits)]
+            if init == "he":
+                self.assertFalse(any(np.any(leaves["b"]) for leaves in params.values()))
+        for deviation in spread["he"]:
+            self.assertBetween(deviation, 0.3, 2)
+        self.assertLess(spread["pytorch"][-1], 0.01)
+
     def test_channels_are_judged_alone(self):
         rng = np.random.default_rng(1)
         audio = rng.standard_normal((2, SAMPLES, 2)).astype(np.float32)
@@ -165,6 +180,7 @@ class DiscriminatorTest(parameterized.TestCase):
         ({"windows": (64, 64)}, "windows"),
         ({"channels": 0}, "channels"),
         ({"num_filters": 0}, "num_filters"),
+        ({"init": "zeros"}, "init"),
     )
     def test_wrong_arguments(self, arguments, name):
         with self.assertRaisesRegex(ValueError, f"^{name}: got "):

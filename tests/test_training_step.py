@@ -213,6 +213,18 @@ class StepTest(parameterized.TestCase):
                 self.assertNotAlmostEqual(float(loss), float(stale), places=5)
         self.assertBetween(trained, 9, 18)  # of 20 with probability 2/3
 
+    @parameterized.parameters((None, 1e-2), (3e-3, 3e-3))
+    def test_learning_rate_of_the_discriminator(self, given, expected):
+        training = configure(
+            {}, {"learning_rate": 1e-2, "discriminator.learning_rate": given}
+        ).training
+        for optimizer, rate in (
+            (state_lib.optimizer(training), 1e-2),
+            (state_lib.discriminator_optimizer(training), expected),
+        ):
+            update, _ = optimizer.update(np.ones(3), optimizer.init(np.zeros(3)))
+            np.testing.assert_allclose(update, -rate, rtol=1e-5)
+
     def test_first_steps_without_quantiser_and_discriminator(self):
         train = trainer("plain")
         config, fresh = train.config, train.fresh

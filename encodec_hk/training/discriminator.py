@@ -25,6 +25,8 @@ import jax.numpy as jnp
 from encodec_hk import spectrogram
 
 DILATIONS = (1, 2, 4)  # in frames, of the strided layers
+INITS = ("pytorch", "he")
+_LOUDNESS = 0.1  # RMS of audio, about
 
 Params = Mapping[str, Mapping[str, jax.Array]]
 
@@ -60,6 +62,7 @@ def build(
     num_filters: int = 32,
     windows: Sequence[int] = (2048, 1024, 512, 256, 128),
     slope: float = 0.2,
+    init: str = "pytorch",
 ) -> Discriminator:
     """Builds a discriminator; equal arguments give the same functions.
 
@@ -71,6 +74,10 @@ def build(
       num_filters: D, of every layer but the last.
       windows: samples of the STFT's windows, multiples of 4; the hop is a quarter.
       slope: of the LeakyReLU below 0.
+      init: of the parameters. "pytorch", the reference's: each layer makes what varies smaller, and
+        biases are larger than what comes of audio, so it takes a thousand steps before the
+        discriminator tells anything apart. "he" keeps the variance (arXiv 1502.01852, fan in),
+        without biases, and brings audio to a variance of about 1.
 
     Raises:
       ValueError: a value is wrong.
@@ -81,28 +88,34 @@ def build(
     for name, value in {"channels": channels, "num_filters": num_filters}.items():
         if value < 1:
             raise ValueError(f"{name}: got {value}, must be at least 1")
-    return _build(channels, num_filters, windows, slope)
+    if init not in INITS:
+        raise ValueError(f"init: got {init!r}, must be one of {', '.join(INITS)}")
+    return _build(channels, num_filters, windows, slope, init)
 
 
 @functools.lru_cache(maxsize=64)
 def _build(
-    channels: int, num_filters: int, windows: tuple[int, ...], slope: float
+    channels: int, num_filters: int, windows: tuple[int, ...], slope: float, init: str
 ) -> Discriminator:
     def judge(audio: jax.Array) -> list[Judgement]:
         chex.assert_shape(audio, (None, None, channels))
         return [
             ScaleDiscriminator(
-                window=window, num_filters=num_filters, slope=slope, name=f"stft_{window}"
+                window=window,
+                num_filters=num_filters,
+                slope=slope,
+                init=init,
+                name=f"stft_{window}",
             )(audio)
             for window in windows
         ]
 
     network = hk.without_apply_rng(hk.transform(judge))
 
-    def init(key: jax.Array) -> Params:
+    def draw(key: jax.Array) -> Params:
         return network.init(key, jnp.zeros((1, max(windows), channels), jnp.float32))
 
-    return Discriminator(init, network.apply)
+    return Discriminator(draw, network.apply)
 
 
 class ScaleDiscriminator(hk.Module):
@@ -112,13 +125,23 @@ class ScaleDiscriminator(hk.Module):
       window: samples of the STFT's window.
       num_filters: D.
       slope: of the LeakyReLU below 0.
+      init: of the parameters, see `build`.
     """
 
-    def __init__(self, *, window: int, num_filters: int, slope: float, name: str | None = None):
+    def __init__(
+        self,
+        *,
+        window: int,
+        num_filters: int,
+        slope: float,
+        init: str = "pytorch",
+        name: str | None = None,
+    ):
         super().__init__(name=name)
         self.window = window
         self.num_filters = num_filters
         self.slope = slope
+        self.gain = None if init == "pytorch" else (2 / (1 + slope**2)) ** 0.5
 
     def __call__(self, audio: jax.Array) -> Judgement:
         """Judges every channel of audio [B, T, C]."""
@@ -137,11 +160,14 @@ class ScaleDiscriminator(hk.Module):
                 kernel_shape=kernel_shape,
                 stride=stride,
                 dilation=dilation,
+                gain=self.gain and (self.gain if index else self.gain / _LOUDNESS),
                 name=f"conv_{index}",
             )(x)
             x = jax.nn.leaky_relu(x, self.slope)
             features.append(x)
-        logits = Conv2D(channels=1, kernel_shape=(3, 3), name=f"conv_{len(layers)}")(x)
+        logits = Conv2D(
+            channels=1, kernel_shape=(3, 3), gain=self.gain, name=f"conv_{len(layers)}"
+        )(x)
         return Judgement(logits, features)
 
 
@@ -153,6 +179,7 @@ class Conv2D(hk.Module):
       kernel_shape: frames and bins of the kernel, both odd.
       stride: in bins.
       dilation: in frames.
+      gain: of fresh weights, with biases of zero; None: PyTorch's default of both.
     """
 
     def __init__(
@@ -162,6 +189,7 @@ class Conv2D(hk.Module):
         kernel_shape: tuple[int, int],
         stride: int = 1,
         dilation: int = 1,
+        gain: float | None = None,
         name: str | None = None,
     ):
         super().__init__(name=name)
@@ -169,16 +197,20 @@ class Conv2D(hk.Module):
         self.kernel_shape = kernel_shape
         self.stride = stride
         self.dilation = dilation
+        self.gain = gain
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolves x [B, N, M, C] to [B, N, ceil(M / stride), channels]."""
         chex.assert_rank(x, 4)
         frames, bins = self.kernel_shape
-        limit = (frames * bins * x.shape[-1]) ** -0.5  # PyTorch's default, of w and of b
-        uniform = hk.initializers.RandomUniform(-limit, limit)
+        scale = (frames * bins * x.shape[-1]) ** -0.5
+        if self.gain is None:
+            w_init = b_init = hk.initializers.RandomUniform(-scale, scale)
+        else:
+            w_init, b_init = hk.initializers.RandomNormal(self.gain * scale), jnp.zeros
         shape = (frames, bins, x.shape[-1], self.channels)
-        w = hk.get_parameter("w", shape, x.dtype, uniform)
-        b = hk.get_parameter("b", (self.channels,), x.dtype, uniform)
+        w = hk.get_parameter("w", shape, x.dtype, w_init)
+        b = hk.get_parameter("b", (self.channels,), x.dtype, b_init)
         return conv(x, w, stride=self.stride, dilation=self.dilation) + b
 
 

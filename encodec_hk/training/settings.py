@@ -8,6 +8,7 @@ import ml_collections
 
 from encodec_hk import config as config_lib
 from encodec_hk import rules
+from encodec_hk.training import discriminator as discriminator_lib
 from encodec_hk.training import state as state_lib
 
 _SECTION: rules.Rule = (
@@ -89,6 +90,8 @@ _SECTIONS: dict[str, dict[str, rules.Rule]] = {
     "discriminator": {
         "num_filters": rules.integer(1),
         "windows": _DIFFERENT_WINDOWS,
+        "init": rules.one_of(*discriminator_lib.INITS),
+        "learning_rate": rules.optional(rules.POSITIVE),
         "first_step": rules.integer(0),
         "update_probability": rules.SHARE,
     },

@@ -84,7 +84,7 @@ def create(
         optimizer=optimizer(training, training.max_gradient_norm).init(trained),
         codebooks=codebooks_lib.start(entries, vectors),
         discriminator=critic,
-        discriminator_optimizer=optimizer(training).init(critic),
+        discriminator_optimizer=discriminator_optimizer(training).init(critic),
         balancer=balancer.init(BALANCED),
     )
 
@@ -115,17 +115,27 @@ def partition(
 def optimizer(
     training: ml_collections.ConfigDict, max_gradient_norm: float | None = None
 ) -> optax.GradientTransformation:
-    """Adam with the config's schedule, after clipping the gradient's norm if one is given."""
-    first, second = training.adam_betas
-    adam = optax.adam(schedule(training), b1=first, b2=second)
+    """The generator's: Adam, after clipping the gradient's norm if one is given."""
+    adam = _adam(training, training.learning_rate)
     if max_gradient_norm is None:
         return adam
     return optax.chain(optax.clip_by_global_norm(max_gradient_norm), adam)
 
 
-def schedule(training: ml_collections.ConfigDict) -> optax.Schedule:
-    """The learning rate by step."""
-    rate, warmup = training.learning_rate, training.warmup_steps
+def discriminator_optimizer(training: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    """The discriminator's: Adam, at a learning rate of its own where there is one."""
+    rate = training.discriminator.learning_rate
+    return _adam(training, training.learning_rate if rate is None else rate)
+
+
+def _adam(training: ml_collections.ConfigDict, rate: float) -> optax.GradientTransformation:
+    first, second = training.adam_betas
+    return optax.adam(schedule(training, rate), b1=first, b2=second)
+
+
+def schedule(training: ml_collections.ConfigDict, rate: float) -> optax.Schedule:
+    """The learning rate by step, `rate` after the warm-up."""
+    warmup = training.warmup_steps
     if training.schedule == "cosine":
         rest = optax.cosine_decay_schedule(rate, max(1, training.num_steps - warmup))
     else:
@@ -149,4 +159,5 @@ def discriminator(config: ml_collections.ConfigDict) -> discriminator_lib.Discri
         channels=config.model.channels,
         num_filters=settings.num_filters,
         windows=settings.windows,
+        init=settings.init,
     )

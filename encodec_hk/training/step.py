@@ -280,7 +280,7 @@ class Step:
 
         value, gradient = jax.value_and_grad(loss)(critic)
         gradient = jax.lax.pmean(gradient, AXIS)
-        optimizer = state_lib.optimizer(self._training)
+        optimizer = state_lib.discriminator_optimizer(self._training)
         updates, optimizer_state = optimizer.update(gradient, optimizer_state)
         return optax.apply_updates(critic, updates), optimizer_state, value
 
