@@ -75,7 +75,7 @@ def build(
       windows: samples of the STFT's windows, multiples of 4; the hop is a quarter.
       slope: of the LeakyReLU below 0.
       init: of the parameters. "pytorch", the reference's: each layer makes what varies smaller, and
-        biases are larger than what comes of audio, so it takes a thousand steps before the
+        biases are larger than what comes of audio, so it takes hundreds of steps before the
         discriminator tells anything apart. "he" keeps the variance (arXiv 1502.01852, fan in),
         without biases, and brings audio to a variance of about 1.
 

@@ -81,7 +81,7 @@ def create(
         step=jnp.zeros((), jnp.int32),
         generator=trained | kept,
         average=jax.tree.map(jnp.copy, trained),  # a buffer of its own, to be donated
-        optimizer=optimizer(training, training.max_gradient_norm).init(trained),
+        optimizer=optimizer(training).init(trained),
         codebooks=codebooks_lib.start(entries, vectors),
         discriminator=critic,
         discriminator_optimizer=discriminator_optimizer(training).init(critic),
@@ -112,14 +112,12 @@ def partition(
     )
 
 
-def optimizer(
-    training: ml_collections.ConfigDict, max_gradient_norm: float | None = None
-) -> optax.GradientTransformation:
-    """The generator's: Adam, after clipping the gradient's norm if one is given."""
+def optimizer(training: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    """The generator's: Adam, after clipping the gradient's norm if there is a limit."""
     adam = _adam(training, training.learning_rate)
-    if max_gradient_norm is None:
+    if training.max_gradient_norm is None:
         return adam
-    return optax.chain(optax.clip_by_global_norm(max_gradient_norm), adam)
+    return optax.chain(optax.clip_by_global_norm(training.max_gradient_norm), adam)
 
 
 def discriminator_optimizer(training: ml_collections.ConfigDict) -> optax.GradientTransformation:

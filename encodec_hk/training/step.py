@@ -182,7 +182,7 @@ class Step:
             gradient = jax.lax.pmean(gradient, AXIS)
             metrics["gradient_norm"] = optax.global_norm(gradient)
 
-            optimizer = state_lib.optimizer(training, training.max_gradient_norm)
+            optimizer = state_lib.optimizer(training)
             updates, optimizer_state = optimizer.update(gradient, state.optimizer)
             trained = optax.apply_updates(trained, updates)
             codebooks = state.codebooks
