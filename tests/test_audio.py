@@ -12,6 +12,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk import audio
+from encodec_hk import resampling
 
 RATES = (8000, 11025, 22050, 24000, 44100, 48000, 96000)
 
@@ -233,40 +234,40 @@ class LevelsTest(parameterized.TestCase):
 class ResampleTest(parameterized.TestCase):
     @parameterized.parameters(*itertools.product(RATES, (1, 2, 5, 31, 1000, 44101)))
     def test_lengths_there_and_back(self, sample_rate: int, length: int) -> None:
-        there = audio.resample(noise(length, 2), sample_rate, 24000)
+        there = resampling.resample(noise(length, 2), sample_rate, 24000)
         self.assertEqual(there.shape, (-(-length * 24000 // sample_rate), 2))
-        back = audio.resample(there, 24000, sample_rate, length)
+        back = resampling.resample(there, 24000, sample_rate, length)
         self.assertEqual(back.shape, (length, 2))
         self.assertEqual(back.dtype, np.float32)
 
     @parameterized.parameters(*RATES)
     def test_tone_there_and_back(self, sample_rate: int) -> None:
         samples = tone(sample_rate, sample_rate)
-        there = audio.resample(samples, sample_rate, 32000)
+        there = resampling.resample(samples, sample_rate, 32000)
         np.testing.assert_allclose(there, tone(32000, 32000), rtol=0, atol=1e-4)
-        back = audio.resample(there, 32000, sample_rate, len(samples))
+        back = resampling.resample(there, 32000, sample_rate, len(samples))
         np.testing.assert_allclose(back, samples, rtol=0, atol=1e-4)
 
     def test_equal_rates_pass_through(self) -> None:
-        np.testing.assert_array_equal(audio.resample(noise(10), 8000, 8000), noise(10))
-        padded = audio.resample(noise(10), 8000, 8000, 12)
+        np.testing.assert_array_equal(resampling.resample(noise(10), 8000, 8000), noise(10))
+        padded = resampling.resample(noise(10), 8000, 8000, 12)
         np.testing.assert_array_equal(padded, np.pad(noise(10), ((0, 2), (0, 0))))
 
     def test_the_silence_behind_changes_nothing_before(self) -> None:
         samples = noise(5000)
-        long = audio.resample(samples, 44100, 24000, 4000)
-        short = audio.resample(samples, 44100, 24000)
+        long = resampling.resample(samples, 44100, 24000, 4000)
+        short = resampling.resample(samples, 44100, 24000)
         np.testing.assert_allclose(long[: len(short)], short, rtol=0, atol=1e-6)
 
 
 class MixTest(parameterized.TestCase):
     def test_equal_counts_pass_through(self) -> None:
         samples = noise(10, 3)
-        self.assertIs(audio.mix(samples, 3), samples)
+        self.assertIs(resampling.mix(samples, 3), samples)
 
     @parameterized.parameters((1, 2), (2, 1), (6, 2), (2, 6))
     def test_mean_for_every_channel(self, given: int, wanted: int) -> None:
-        mixed = audio.mix(noise(10, given), wanted)
+        mixed = resampling.mix(noise(10, given), wanted)
         self.assertEqual((mixed.shape, mixed.dtype), ((10, wanted), np.float32))
         mean = noise(10, given).mean(axis=1)
         for channel in range(wanted):

@@ -18,6 +18,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk import audio
+from encodec_hk import resampling
 from encodec_hk.training import deb
 from encodec_hk.training import debian
 from encodec_hk.training import packages
@@ -123,7 +124,7 @@ class BuildTest(absltest.TestCase):
         )
         found = audio.read(self.out / "train/music_toys/toys-music-tune_one.flac")
         self.assertEqual((found.sample_rate, found.subtype), (24000, "PCM_16"))
-        expected = audio.resample(audio.mix(tone(0.5), 1), 48000, 24000)
+        expected = resampling.resample(resampling.mix(tone(0.5), 1), 48000, 24000)
         np.testing.assert_allclose(found.samples, expected, rtol=0, atol=1e-4)
         sources = (self.out / "SOURCES.md").read_text()
         rest = r"voices and tunes \| toys 1:1\.2-3 \| GPL-9 \|\n"

@@ -17,6 +17,7 @@ from absl.testing import parameterized
 
 from configs import encodec_tiny
 from encodec_hk import audio
+from encodec_hk import resampling
 from encodec_hk.commands import contenders
 from encodec_hk.commands import evaluate
 from encodec_hk.commands import infer
@@ -161,7 +162,7 @@ class EvaluateTest(parameterized.TestCase):
         self.assertIsInstance(long, results.Item)
         self.assertEqual(long.original.shape, (240000, 1))
         sound = audio.read(self.data / "music/long.wav")
-        whole = audio.resample(audio.mix(sound.samples, 1), 44100, 24000)
+        whole = resampling.resample(resampling.mix(sound.samples, 1), 44100, 24000)
         np.testing.assert_allclose(long.original, whole[24000:264000], atol=2**-15)
         (rendition,) = long.renditions
         self.assertEqual((rendition.codec, rendition.kbps), ("small", 1.5))

@@ -17,6 +17,7 @@ import encodec_hk
 from configs import encodec_24khz_small
 from encodec_hk import audio
 from encodec_hk import config as config_lib
+from encodec_hk import resampling
 from encodec_hk.commands import evaluate
 from encodec_hk.evaluation import metrics
 from encodec_hk.evaluation import perceptual
@@ -41,7 +42,7 @@ def load(model):
 def clip(name):
     """A clip as the models take it, float32 [T, 1] at 24 kHz."""
     samples, sample_rate, _ = audio.read(ROOT / "assets" / "clips" / f"{name}.flac")
-    return audio.mix(audio.resample(samples, sample_rate, RATE), 1)
+    return resampling.mix(resampling.resample(samples, sample_rate, RATE), 1)
 
 
 def stated(model, metric):

@@ -19,6 +19,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk import audio
+from encodec_hk import resampling
 from encodec_hk.training import data
 from encodec_hk.training import sources as sources_lib
 
@@ -122,7 +123,7 @@ class ReadCropTest(FolderTest):
         samples = noise(2 * rate, 2)
         self.write("a.wav", samples, rate)
         (source,) = sources_lib.find(str(self.folder))
-        whole = audio.resample(audio.mix(samples, 1), rate, target)
+        whole = resampling.resample(resampling.mix(samples, 1), rate, target)
         step = rate // np.gcd(rate, target)  # samples of the file where one of the result falls
         for start in (0, step, (rate // step) * step, (2 * rate // step - 3) * step):
             crop = sources_lib.read_crop(source, start, sample_rate=target, channels=1, length=5000)
@@ -142,7 +143,7 @@ class ReadCropTest(FolderTest):
         self.write("a.wav", samples)
         (source,) = sources_lib.find(str(self.folder))
         crop = sources_lib.read_crop(source, 10, sample_rate=RATE, channels=wanted, length=900)
-        np.testing.assert_array_equal(crop, audio.mix(samples, wanted)[10:910])
+        np.testing.assert_array_equal(crop, resampling.mix(samples, wanted)[10:910])
 
     def test_only_the_crop_is_read(self) -> None:
         self.write("a.flac", noise(400000))
@@ -258,7 +259,7 @@ class ItemsTest(FolderTest):
     def test_crops_of_another_rate_and_of_stereo(self) -> None:
         samples = noise(44100, 2)
         self.write("a.flac", samples, 44100)
-        whole = audio.resample(audio.mix(samples, 1), 44100, 24000)
+        whole = resampling.resample(resampling.mix(samples, 1), 44100, 24000)
         batch = next(self.crops(sample_rate=24000, crop_length=2400))
         chex.assert_shape(batch, (4, 2400, 1))
         # Between two samples of the whole file its crops differ; their levels do not.

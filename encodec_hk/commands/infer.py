@@ -58,8 +58,9 @@ def run(
     """Encodes and decodes files of sound and codes; prints what it does.
 
     Sound to sound has its input's sample rate, number of channels and length. In between, it is
-    resampled (`audio.Resampler`) and mixed (`audio.mix`) to what the codec takes, and back. Sound
-    of codes is as the codec gives it. Memory does not grow with the files' number or lengths.
+    resampled (`resampling.Resampler`) and mixed (`resampling.mix`) to what the codec takes, and
+    back. Sound of codes is as the codec gives it. Memory does not grow with the files' number or
+    lengths.
 
     Args:
       config: a whole configuration; None for the one in the checkpoint.

@@ -17,6 +17,7 @@ from encodec_hk import audio
 from encodec_hk import batching
 from encodec_hk import bitstream
 from encodec_hk import pipes
+from encodec_hk import resampling
 from encodec_hk import streams
 
 _SILENCE = 1e-12  # scale of a segment that is lost
@@ -49,7 +50,7 @@ class SoundIn:
         """
         self._reader = reader
         self._channels = channels
-        self._resampler = audio.Resampler(reader.sample_rate, sample_rate, channels)
+        self._resampler = resampling.Resampler(reader.sample_rate, sample_rate, channels)
         self._queue = batching.Queue()
         self._nothing = np.zeros((0, channels), np.float32)
         self._is_live = is_live
@@ -75,7 +76,7 @@ class SoundIn:
                 self.num_samples = self._count
                 self._queue.put(self._resampler.finish())
             else:
-                self._queue.put(self._resampler.push(audio.mix(samples, self._channels)))
+                self._queue.put(self._resampler.push(resampling.mix(samples, self._channels)))
             if self._is_live:
                 size = len(self._queue)
                 break

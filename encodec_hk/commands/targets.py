@@ -22,6 +22,7 @@ from encodec_hk import audio
 from encodec_hk import bitstream
 from encodec_hk import part_file
 from encodec_hk import pipes
+from encodec_hk import resampling
 from encodec_hk import streams
 
 _SPOOLED = 2**16  # samples of a read from a temporary file
@@ -58,7 +59,7 @@ class SoundOut:
           rescale: scale what is too loud, as a whole, which is kept in a temporary file till then.
         """
         self._writer = writer
-        self._resampler = audio.Resampler(sample_rate, target_rate, channels)
+        self._resampler = resampling.Resampler(sample_rate, target_rate, channels)
         self._channels = target_channels
         self._clips = clips
         self._rescale = rescale
@@ -105,7 +106,7 @@ class SoundOut:
     def _put(self, samples: np.ndarray) -> None:
         if not len(samples):
             return
-        samples = audio.mix(samples, self._channels)
+        samples = resampling.mix(samples, self._channels)
         self.peak = max(self.peak, float(np.abs(samples).max()))
         if self._spool is not None:
             with _reasons(_TEMPORARY):

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from encodec_hk import audio
+from encodec_hk import resampling
 from encodec_hk.evaluation import coded
 from encodec_hk.evaluation import packets
 
@@ -83,7 +84,7 @@ class Baseline:
     def code(self, samples: np.ndarray, kbps: float) -> coded.Coded:
         """See `coded.Coder`. ValueError where the program fails."""
         length = len(samples)
-        resampled = audio.resample(samples, self.sample_rate, self._coded_rate)
+        resampled = resampling.resample(samples, self.sample_rate, self._coded_rate)
         with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
             folder = pathlib.Path(name)
             source, target = folder / "in.wav", folder / "out.wav"
@@ -97,7 +98,7 @@ class Baseline:
             ended = time.perf_counter()
             data = file.read_bytes()
             decoded = audio.read(target)
-        output = audio.resample(decoded.samples, decoded.sample_rate, self.sample_rate, length)
+        output = resampling.resample(decoded.samples, decoded.sample_rate, self.sample_rate, length)
         if len(output) < length:  # a decoder that leaves out the end
             output = np.pad(output, ((0, length - len(output)), (0, 0)))
         payload = packets.opus_payload if self._kind == "opus" else packets.mp3_payload

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from encodec_hk import audio
+from encodec_hk import resampling
 from encodec_hk.evaluation import coded
 from encodec_hk.evaluation import results
 from encodec_hk.evaluation import sources
@@ -106,8 +107,8 @@ class Store:
     def _read(self, key: str, sample_rate: int, original: np.ndarray) -> np.ndarray:
         """A rendition like its original."""
         sound = audio.read(self._path(key))
-        samples = audio.mix(sound.samples, original.shape[1])
-        samples = audio.resample(samples, sound.sample_rate, sample_rate, len(original))
+        samples = resampling.mix(sound.samples, original.shape[1])
+        samples = resampling.resample(samples, sound.sample_rate, sample_rate, len(original))
         return np.pad(samples, ((0, len(original) - len(samples)), (0, 0)))
 
     def _path(self, key: str) -> pathlib.Path:

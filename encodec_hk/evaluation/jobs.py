@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from encodec_hk import audio
+from encodec_hk import resampling
 from encodec_hk.evaluation import coded
 from encodec_hk.evaluation import excerpts
 from encodec_hk.evaluation import journal as journal_lib
@@ -211,7 +212,9 @@ def prepare(sound: audio.Audio, sample_rate: int, channels: int) -> np.ndarray:
 
     It is also what the codec's output is measured against.
     """
-    return audio.resample(audio.mix(sound.samples, channels), sound.sample_rate, sample_rate)
+    return resampling.resample(
+        resampling.mix(sound.samples, channels), sound.sample_rate, sample_rate
+    )
 
 
 def _entry(made: coded.Coded, sample_rate: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from encodec_hk import audio
+from encodec_hk import resampling
 from encodec_hk.evaluation import signals
 
 VISQOL_RATES = {"audio": 48000, "speech": 16000}  # Hz, by mode
@@ -193,7 +193,7 @@ def _speech(
             f"got {len(pair[0]) / sample_rate:g} s of audio, {name} needs {shortest:g} s"
         )
     return [
-        audio.resample(samples.astype(np.float32), sample_rate, _SPEECH_RATE)
+        resampling.resample(samples.astype(np.float32), sample_rate, _SPEECH_RATE)
         .mean(axis=1)
         .astype(np.float64)
         for samples in pair
@@ -221,6 +221,6 @@ def _missing(name: str, error: ImportError) -> ValueError:
 
 def _sixteen_bits(samples: np.ndarray, sample_rate: int, rate: int) -> np.ndarray:
     """Samples [T, C] as ViSQOL would read them from a 16 bit file at another rate, mono [T']."""
-    samples = audio.resample(samples.astype(np.float32), sample_rate, rate)
+    samples = resampling.resample(samples.astype(np.float32), sample_rate, rate)
     samples = np.clip(samples.astype(np.float64), -_VISQOL_PEAK, _VISQOL_PEAK)
     return np.mean(np.rint(samples * 2**15) / 2**15, axis=1)

@@ -192,7 +192,7 @@ def crops(
     Args:
       sources: of `sources.find`.
       sample_rate: Hz.
-      channels: of the batches; see `audio.mix`.
+      channels: of the batches; see `resampling.mix`.
       crop_length: samples.
       batch_size: items of a batch, of all shards together.
       seed: at least 0; it decides everything that is drawn.
@@ -257,7 +257,7 @@ def validation_items(
     Args:
       sources: of `sources.find`.
       sample_rate: Hz.
-      channels: of the items; see `audio.mix`.
+      channels: of the items; see `resampling.mix`.
       seconds: the longest that an item may be.
       count: of items; fewer where there are fewer sources.
 

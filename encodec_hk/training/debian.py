@@ -32,6 +32,7 @@ import soundfile
 import tqdm
 
 from encodec_hk import audio
+from encodec_hk import resampling
 from encodec_hk.training import deb
 from encodec_hk.training import packages as packages_lib
 
@@ -66,7 +67,7 @@ def build(
       packages: what to take.
       deb_dir: has the .deb files; None downloads them.
       sample_rate: Hz, of the files that are written.
-      channels: of them; see `audio.mix`.
+      channels: of them; see `resampling.mix`.
 
     Raises:
       ValueError: a program is missing, a package is unknown or broken, or OUT was made with another
@@ -178,8 +179,8 @@ def _convert(
         except ValueError as error:
             tqdm.tqdm.write(f"{error}; left out", file=sys.stderr)
             return 0.0
-        samples = audio.mix(found.samples, channels)
-        samples = audio.resample(samples, found.sample_rate, sample_rate)
+        samples = resampling.mix(found.samples, channels)
+        samples = resampling.resample(samples, found.sample_rate, sample_rate)
         if len(samples) < _SHORTEST * sample_rate or np.abs(samples).max() <= _QUIETEST:
             return 0.0
         audio.write(path, samples, sample_rate)

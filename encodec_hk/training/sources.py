@@ -17,6 +17,7 @@ import soundfile
 from absl import logging
 
 from encodec_hk import audio
+from encodec_hk import resampling
 
 _FILTER = 128  # samples, of the lower rate: how far soxr's HQ filter reaches, to 1e-6
 _HEADERS = 16  # files opened at a time by `find`: they wait for disks
@@ -117,7 +118,7 @@ def read_crop(
       source: the file.
       start: the first sample, counted at the file's own rate.
       sample_rate: Hz, of the result.
-      channels: of the result; see `audio.mix`.
+      channels: of the result; see `resampling.mix`.
       length: samples of the result; past the end of the file they are zero.
 
     Returns:
@@ -148,5 +149,5 @@ def read_crop(
         raise ValueError("the file ends before its header says")
     if not np.isfinite(samples).all():
         raise ValueError("samples are NaN or infinite")
-    samples = audio.mix(samples, channels)
-    return audio.resample(samples, rate, sample_rate, dropped + length)[dropped:]
+    samples = resampling.mix(samples, channels)
+    return resampling.resample(samples, rate, sample_rate, dropped + length)[dropped:]
