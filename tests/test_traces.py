@@ -10,6 +10,7 @@ from unittest import mock
 
 import chex
 import numpy as np
+import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
@@ -74,8 +75,15 @@ class TracesTest(parameterized.TestCase):
             results = coded(codec(**overrides))
         return results, layer.call_count
 
-    @parameterized.parameters(*VARIANTS)
+    @parameterized.parameters("causal", "segments")
     def test_equal_with_and_without(self, variant):
+        self.check_equal(variant)
+
+    @pytest.mark.slow
+    def test_equal_with_and_without_looking_ahead(self):
+        self.check_equal("looking_ahead")
+
+    def check_equal(self, variant):
         expected = coded(codec(**VARIANTS[variant]))
         first, traced = self.counted(**VARIANTS[variant])
         second, traced_again = self.counted(**VARIANTS[variant])
