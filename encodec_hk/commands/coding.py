@@ -123,6 +123,7 @@ class _Coder:
         self._codec = codec
         self._settle = settle
         self._num_codebooks = num_codebooks
+        self._is_live = is_live
         self._settings: dict[str, Any] = {
             "num_codebooks": num_codebooks,
             "block_frames": None if is_live or codec.has_segments else codec.block_frames,
@@ -255,7 +256,9 @@ class _Coder:
             self._encoder = self._codec.stream_encoder(batch=batch, **self._settings)
         if self._decoder is None and isinstance(task.target, targets.SoundOut):
             self._decoder = self._codec.stream_decoder(batch=batch, **self._settings)
-            if self._encoder is not None:  # has its own program to load or compile, for seconds
+            # The encoder has its own program to load or compile, for seconds. A live stream has
+            # several, and would wait for some that it may never need.
+            if self._encoder is not None and not self._is_live:
                 self._warming = threading.Thread(target=self._decoder.warm_up, daemon=True)
                 self._warming.start()
 
