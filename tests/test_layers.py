@@ -1,5 +1,7 @@
 """Every layer against plain numpy: rows of all lengths in one block, and blocks in a row."""
 
+from unittest import mock
+
 import chex
 import haiku as hk
 import jax
@@ -137,6 +139,30 @@ class ConvTest(chex.TestCase):
                 mode=mode,
             )
             np.testing.assert_allclose(row[: len(expected)], expected, atol=2e-5)
+
+    @parameterized.parameters((7, 1, 1), (3, 1, 4), (1, 1, 1), (4, 2, 1), (16, 8, 1))
+    def test_on_a_gpu(self, kernel_size, stride, dilation):
+        """Exact float32 is one product there, with the gradients of the convolution."""
+        rng = np.random.default_rng(2)
+        x = rng.standard_normal((2, 48, CHANNELS)).astype(np.float32)
+        w = rng.standard_normal((kernel_size, CHANNELS, FEATURES)).astype(np.float32)
+
+        def value(x, w):
+            y = convolution.conv(x, w, stride=stride, dilation=dilation)
+            return jnp.sum(jnp.sin(y)), y
+
+        def run_in(precision):
+            with jax.default_matmul_precision(precision):
+                function = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
+                return str(jax.make_jaxpr(function)(x, w)), function(x, w)
+
+        _, expected = run_in("float32")
+        with mock.patch.object(jax, "default_backend", return_value="gpu"):
+            jaxpr, found = run_in("float32")
+            faster, _ = run_in("tensorfloat32")
+        self.assertNotIn("conv_general_dilated", jaxpr)
+        self.assertIn("conv_general_dilated", faster)
+        chex.assert_trees_all_close(found, expected, atol=1e-4)
 
     @parameterized.product(
         kernel=[(7, 1, 1), (3, 1, 2), (4, 2, 1), (10, 5, 1), (2, 1, 1)],
