@@ -7,8 +7,8 @@ Architecture of arXiv:2210.13438, sections 3.1 and 3.2, with 16 filters (LSTM wi
     python run.py describe
     python run.py train --data=FOLDER --validation=FOLDER --workdir=DIR
 
-Expected on the shipped clips (mean of five, as `run.py evaluate` finds it): SI-SNR 6.3, 8.7 and
-10.6 dB, ViSQOL 3.22, 3.34 and 3.40 at 3, 6 and 12 kbps.
+Expected on the shipped clips (mean of five, as `run.py evaluate` finds it): SI-SNR 6.3, 8.8 and
+10.7 dB, ViSQOL 3.32, 3.42 and 3.46 at 3, 6 and 12 kbps.
 """
 
 import ml_collections
