@@ -1,9 +1,12 @@
 """Settings of all tests."""
 
 import contextlib
+import gc
+import re
 import tempfile
 
 import hypothesis
+import jax
 import pytest
 
 from tests import compilation
@@ -29,9 +32,21 @@ def pytest_configure(config):
         compilation.begin(folder.name)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by marker
 def pytest_collection_modifyitems(items):
     ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+    for item in items:
+        few = item.get_closest_marker("few")
+        if few and int(re.search(r"\d+$", item.name)[0]) not in few.args:
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+    """What was imported stays, and need not be looked through for what does not."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,3 +55,4 @@ def _compilation(request):
     is_normal = request.node.get_closest_marker("compiles_normally")
     with compilation.normal() if is_normal else contextlib.nullcontext():
         yield
+    jax.clear_caches()  # else a process grows to gigabytes, and looks through them again and again

@@ -144,6 +144,7 @@ class CodecTest(chex.TestCase):
         self.assertNotIn("HIGHEST", decoding)
 
     @parameterized.parameters(*VARIANTS)
+    @pytest.mark.few(0)
     def test_fewer_codebooks_give_the_first_codes(self, variant):
         codec = self.codecs[variant]
         audio = draw(codec, [300, 40])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 
+import pytest
 from absl.testing import absltest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -65,6 +66,7 @@ class CompilationCacheTest(absltest.TestCase):
         found = self.run_program(XDG_CACHE_HOME=str(self.folder / "file"))
         self.assertEqual(found, "None")
 
+    @pytest.mark.slow
     def test_traces_of_what_encodes_and_decodes(self):
         named = str(self.folder / "named")
         lines = self.lines(TRACES, JAX_COMPILATION_CACHE_DIR=named)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import pytest
 from absl import flags
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -411,6 +412,7 @@ class ReachTest(parameterized.TestCase):
         ({"num_residual_layers": 4, "dilation_base": 3}, 28),
         ({"kernel_size": 21, "last_kernel_size": 3}, 21),
     )
+    @pytest.mark.few(0)
     def test_first_block_is_enough_and_no_more_than_needed(self, fields, expected):
         config = _small(causal=True, ratios=(2,), **fields)
         first = config_lib.minimum_first_block(config)

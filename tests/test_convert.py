@@ -174,6 +174,7 @@ class InTest(ConvertTestCase):
         self.assertFalse(self.output.parent.exists())
 
     @parameterized.parameters("encodec_24khz", "encodec_48khz")
+    @pytest.mark.few(0)
     def test_recognises_bare_state_dicts(self, name):
         network = references.official_model(name)
         printed = self.convert(reference_files.save_official(network, self.folder, "unknown"))

@@ -7,6 +7,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import parameterized
 
 from encodec_hk.layers import convolution
@@ -170,6 +171,7 @@ class ConvTest(chex.TestCase):
         mode=padding.PAD_MODES,
         size=[20, 10],
     )
+    @pytest.mark.few(*range(0, 100, 3))
     def test_blocks_equal_the_whole(self, kernel, lag, mode, size):
         kernel_size, stride, dilation = kernel
         causal = lag is None

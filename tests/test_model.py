@@ -280,6 +280,7 @@ class LookAheadTest(chex.TestCase):
         ((50,), {}),
         ((10, 2, 3), {"shortcut": "identity", "pad_mode": "constant"}),
     )
+    @pytest.mark.few(0)
     def test_blocks_equal_whole_rows(self, sizes, overrides):
         self.check_blocks(sizes, overrides)
 
@@ -346,6 +347,7 @@ class FullRowsTest(parameterized.TestCase):
         ),
         frames=(1, 9),
     )
+    @pytest.mark.few(0, 2, 4)
     def test_computes_what_rows_of_that_length_do(self, config, frames):
         config = networks.small(**config)
         model, params = model_lib.build(config), networks.random_params(config)

@@ -168,6 +168,7 @@ class ParityTest(chex.TestCase):
     @parameterized.parameters(
         ("encodec_24khz", (1, 321, 2240, 53760)), ("encodec_48khz", (1, 320, 47520, 47521, 48000))
     )
+    @pytest.mark.few(0)
     def test_official(self, variant, lengths):
         bandwidths = references.model_config(variant).bandwidths
         self.check(variant, "official", lengths, max(bandwidths))

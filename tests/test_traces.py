@@ -75,15 +75,9 @@ class TracesTest(parameterized.TestCase):
             results = coded(codec(**overrides))
         return results, layer.call_count
 
-    @parameterized.parameters("causal", "segments")
+    @parameterized.parameters("causal", "segments", "looking_ahead")
+    @pytest.mark.few(0)
     def test_equal_with_and_without(self, variant):
-        self.check_equal(variant)
-
-    @pytest.mark.slow
-    def test_equal_with_and_without_looking_ahead(self):
-        self.check_equal("looking_ahead")
-
-    def check_equal(self, variant):
         expected = coded(codec(**VARIANTS[variant]))
         first, traced = self.counted(**VARIANTS[variant])
         second, traced_again = self.counted(**VARIANTS[variant])

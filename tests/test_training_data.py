@@ -181,6 +181,7 @@ class StreamTest(FolderTest):
         self.assertFalse(np.array_equal(next(self.crops(**changes, seed=1)), batches[0]))
 
     @parameterized.parameters((0, 0), (2, 0))
+    @pytest.mark.few(0)
     def test_goes_on_where_it_was_left(self, workers: int, workers_after: int) -> None:
         self.noises()
         whole = self.crops()

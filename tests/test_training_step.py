@@ -309,6 +309,7 @@ class StepTest(parameterized.TestCase):
         self.assertGreater(one["loss/commitment"], 1e-4)
 
     @parameterized.parameters("plain", "stereo")
+    @pytest.mark.few(0)
     def test_export(self, name):
         """What a checkpoint holds: the networks' own parameters, weight norm folded."""
         train = trainer(name)
