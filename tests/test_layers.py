@@ -141,6 +141,25 @@ class ConvTest(chex.TestCase):
             )
             np.testing.assert_allclose(row[: len(expected)], expected, atol=2e-5)
 
+    def test_double_precision_changes_no_count(self):
+        """Rows are counted with int32 where JAX's own integers have 64 bits, too."""
+        rows = whole([5, 8], 8)
+        for mode in padding.PAD_MODES:
+            with jax.enable_x64(True):
+                padded, _, lag = padding.pad_block(
+                    jnp.ones((2, 8, 1), jnp.float32),
+                    rows,
+                    None,
+                    left=2,
+                    right=1,
+                    stride=2,
+                    mode=mode,
+                )
+                down = rows.downsampled(2, lag)
+            self.assertEqual(padded.dtype, jnp.float32)
+            self.assertEqual({down.start.dtype, down.end.dtype, down.stop.dtype}, {jnp.int32.dtype})
+            np.testing.assert_array_equal(down.end, [3, 4])
+
     @parameterized.parameters((7, 1, 1), (3, 1, 4), (1, 1, 1), (4, 2, 1), (16, 8, 1))
     def test_on_a_gpu(self, kernel_size, stride, dilation):
         """Exact float32 is one product there, with the gradients of the convolution."""

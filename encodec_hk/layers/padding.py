@@ -116,7 +116,9 @@ def _tail(
         return jnp.zeros((padded.shape[0], room, padded.shape[2]), padded.dtype)
     end = rows.end[:, None]
     length = end - rows.start[:, None]
-    amount = jnp.maximum(left, right + jax.lax.div(length + (stride - 1), stride) * stride - length)
+    amount = jnp.maximum(
+        left, right + rows_lib.divide(length + (stride - 1), stride) * stride - length
+    )
     extent = jnp.where(length <= amount, rows.start[:, None] + amount + 1, end)  # with its zeros
     steps = end + jnp.arange(room)
     source = 2 * (extent - 1) - steps

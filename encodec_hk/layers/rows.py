@@ -44,7 +44,7 @@ class Rows:
     @classmethod
     def full(cls, batch: int, steps: int) -> Rows:
         """Rows that fill a block of `steps` steps."""
-        begin, end = jnp.zeros((batch,), jnp.int32), jnp.full((batch,), steps)
+        begin, end = jnp.zeros((batch,), jnp.int32), jnp.full((batch,), steps, jnp.int32)
         return cls(begin, end, end, is_whole=True, is_full=True)
 
     def downsampled(self, stride: int, lag: int = 0) -> Rows:
@@ -54,15 +54,13 @@ class Rows:
         """
         if stride == 1 and not lag:
             return self
-        # lax.div and not //, which rounds down at the price of a dozen operations: XLA repeats them
-        # in most of its fusions, and they were half of what it has to compile and to load.
-        start = jax.lax.div(self.start + lag, stride)
-        end = start + jax.lax.div(self.end - self.start + (stride - 1), stride)
+        start = divide(self.start + lag, stride)
+        end = start + divide(self.end - self.start + (stride - 1), stride)
         return dataclasses.replace(
             self,
             start=start,
             end=jnp.where(self.end < FAR, end, FAR),
-            stop=jax.lax.div(self.stop, stride),
+            stop=divide(self.stop, stride),
             lag=(self.lag + lag) // stride,
         )
 
@@ -84,6 +82,15 @@ class Rows:
         steps = jnp.arange(size)
         inside = (steps >= self.start[:, None]) & (steps < self.end[:, None])
         return (inside & (steps < self.stop[:, None]))[..., None]
+
+
+def divide(counts: jax.Array, divisor: int) -> jax.Array:
+    """Counts [B] over a divisor, rounded towards 0.
+
+    Not by //, which rounds down at the price of a dozen operations: XLA repeats them in most of its
+    fusions, and they were half of what it has to compile and to load.
+    """
+    return jax.lax.div(counts, jnp.asarray(divisor, counts.dtype))
 
 
 def delay(
