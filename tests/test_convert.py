@@ -112,16 +112,9 @@ class ConvertTestCase(parameterized.TestCase):
 
 
 class InTest(ConvertTestCase):
-    @parameterized.parameters("causal", "group_norm")
+    @parameterized.parameters(*references.TINY)
+    @pytest.mark.few(0, 1)
     def test_official(self, name):
-        self.check_official(name)
-
-    @parameterized.parameters(*list(references.TINY)[2:])
-    @pytest.mark.slow
-    def test_other_official_networks(self, name):
-        self.check_official(name)
-
-    def check_official(self, name):
         self.ours(references.tiny(name))
         network = references.official_model(self.model)
         self.assert_same_codec(encodec_hk.load(self.output), network)

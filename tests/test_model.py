@@ -137,19 +137,11 @@ class CausalBlocksTest(chex.TestCase):
         ((600,), {}),
         ((84, 12), {}),
         ((120, 24, 36), {"pad_mode": "constant"}),
-    )
-    def test_blocks_and_batches_equal_rows_alone(self, sizes, overrides):
-        self.check(sizes, overrides)
-
-    @parameterized.parameters(
         ((84, 12), {"num_residual_layers": 3, "shortcut": "identity"}),
         ((96,), {"num_lstm_layers": 0, "channels": 2}),
     )
-    @pytest.mark.slow
-    def test_blocks_and_batches_of_other_networks(self, sizes, overrides):
-        self.check(sizes, overrides)
-
-    def check(self, sizes, overrides):
+    @pytest.mark.few(0, 1, 2)
+    def test_blocks_and_batches_equal_rows_alone(self, sizes, overrides):
         config = networks.small(**overrides)
         encoder = Blocks(config)
         first = config_lib.minimum_first_block(config) * encoder.hop
@@ -254,18 +246,13 @@ class CausalBlocksTest(chex.TestCase):
 class LookAheadTest(chex.TestCase):
     """Networks that are not causal: whole rows, and streams that lag."""
 
-    def test_whole_rows_in_a_batch_equal_rows_alone(self):
-        self.check_whole_rows({"norm": "time_group_norm", "channels": 2})
-
     @parameterized.parameters(
+        {"norm": "time_group_norm", "channels": 2},
         {"shortcut": "identity", "pad_mode": "constant"},
         {"num_residual_layers": 2},
     )
-    @pytest.mark.slow
-    def test_whole_rows_of_other_networks(self, **overrides):
-        self.check_whole_rows(overrides)
-
-    def check_whole_rows(self, overrides):
+    @pytest.mark.few(0)
+    def test_whole_rows_in_a_batch_equal_rows_alone(self, **overrides):
         config = networks.small(causal=False, **overrides)
         rng = np.random.default_rng(0)
         for blocks in (Blocks(config), Blocks(config, decode=True)):
@@ -279,21 +266,12 @@ class LookAheadTest(chex.TestCase):
     @parameterized.parameters(
         ((50,), {}),
         ((10, 2, 3), {"shortcut": "identity", "pad_mode": "constant"}),
-    )
-    @pytest.mark.few(0)
-    def test_blocks_equal_whole_rows(self, sizes, overrides):
-        self.check_blocks(sizes, overrides)
-
-    @parameterized.parameters(
         ((1,), {}),
         ((8,), {"num_residual_layers": 3, "ratios": (4, 3), "kernel_size": 5}),
         ((7, 1), {"num_lstm_layers": 0, "channels": 2, "ratios": (2, 5), "last_kernel_size": 3}),
     )
-    @pytest.mark.slow
-    def test_blocks_of_other_networks(self, sizes, overrides):
-        self.check_blocks(sizes, overrides)
-
-    def check_blocks(self, sizes, overrides):
+    @pytest.mark.few(0)
+    def test_blocks_equal_whole_rows(self, sizes, overrides):
         config = networks.small(causal=False, **overrides)
         rng = np.random.default_rng(1)
         for blocks in (Blocks(config), Blocks(config, decode=True)):

@@ -85,29 +85,15 @@ class StreamsTest(chex.TestCase):
         frames_at = data.draw(st.lists(st.integers(0, length // 12 + 1), max_size=12))
         self.assert_streams_are_whole(variant, length, at, frames_at)
 
-    @parameterized.product(variant=FEW, length=(1, 12, 83, 84, 120, 238, 239, 400))
+    @parameterized.product(variant=FEW + OTHERS, length=(1, 12, 83, 84, 120, 238, 239, 400))
+    @pytest.mark.few(*range(8 * len(FEW)))
     def test_one_by_one(self, variant, length):
-        self.check_one_by_one(variant, length)
-
-    @parameterized.product(variant=OTHERS, length=(1, 12, 83, 84, 120, 238, 239, 400))
-    @pytest.mark.slow
-    def test_one_by_one_of_others(self, variant, length):
-        self.check_one_by_one(variant, length)
-
-    def check_one_by_one(self, variant, length):
         every = range(1, length)
         self.assert_streams_are_whole(variant, length, every[:: 1 + length // 90], every)
 
-    @parameterized.parameters(*FEW)
+    @parameterized.parameters(*FEW, *OTHERS)
+    @pytest.mark.few(*range(len(FEW)))
     def test_streams_of_a_batch_are_on_their_own(self, variant):
-        self.check_batch(variant)
-
-    @parameterized.parameters(*OTHERS)
-    @pytest.mark.slow
-    def test_other_streams_of_a_batch_are_on_their_own(self, variant):
-        self.check_batch(variant)
-
-    def check_batch(self, variant):
         """Pieces in any order; streams end and begin while others are in the middle."""
         codec = self.codecs[variant]
         rng = np.random.default_rng(1)

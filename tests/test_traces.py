@@ -75,7 +75,7 @@ class TracesTest(parameterized.TestCase):
             results = coded(codec(**overrides))
         return results, layer.call_count
 
-    @parameterized.parameters("causal", "segments", "looking_ahead")
+    @parameterized.parameters(*VARIANTS)
     @pytest.mark.few(0)
     def test_equal_with_and_without(self, variant):
         expected = coded(codec(**VARIANTS[variant]))
