@@ -40,12 +40,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 def main(argv: list[str]) -> int:
     """Runs a command; returns its exit status."""
     logging.set_verbosity(logging.WARNING)  # else JAX tells of the devices that are not there
-    options = importlib.import_module("encodec_hk.commands.options")
+    options = importlib.import_module("encodec_hk.commands.command_line")
     command, *arguments = argv[1:] or [""]
     try:
         names = options.check(command, arguments)
-        importlib.import_module("encodec_hk.commands.interruption").install()
-        importlib.import_module("encodec_hk.commands.compilation_cache").enable(command)
+        importlib.import_module("encodec_hk.system.interruption").install()
+        importlib.import_module("encodec_hk.blocks.compilation_cache").enable(command)
         module = importlib.import_module(f"encodec_hk.commands.{command}")
         gc.freeze()  # what is imported stays
         gc.enable()
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> list[str]:
     """Defines and parses flags; what is wrong with them, or in a config file, is one line too."""
-    sys.argv[:] = importlib.import_module("encodec_hk.commands.options").separate(argv)
+    sys.argv[:] = importlib.import_module("encodec_hk.commands.command_line").separate(argv)
     try:
         arguments = flags.FLAGS(sys.argv)
         _CONFIG.value.lock()  # a file that is not there shows here

@@ -27,7 +27,7 @@ import safetensors
 import safetensors.numpy
 
 from encodec_hk import config as config_lib
-from encodec_hk import model as model_lib
+from encodec_hk.networks import model
 
 FORMAT = "encodec_hk"
 FORMAT_VERSION = "1"
@@ -46,7 +46,7 @@ _METADATA = (
     "licence",
 )
 
-Params = model_lib.Params
+Params = model.Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +181,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def expected_params(model_config: ml_collections.ConfigDict) -> Params:
     """The shapes and types of a model's parameters, found without making any."""
-    return model_lib.build(model_config).param_shapes()
+    return model.build(model_config).param_shapes()
 
 
 def check_params(params: Params, expected: Params) -> None:

@@ -16,15 +16,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from encodec_hk import batching
 from encodec_hk import checkpoint
-from encodec_hk import config as config_lib
-from encodec_hk import encoded as encoded_lib
-from encodec_hk import model as model_lib
-from encodec_hk import quantizer
-from encodec_hk import segments
-from encodec_hk import sharding
-from encodec_hk import streams
+from encodec_hk import config
+from encodec_hk.blocks import encoded as encoded_lib
+from encodec_hk.blocks import placement as placement_lib
+from encodec_hk.blocks import scheduler
+from encodec_hk.blocks import segments
+from encodec_hk.blocks import streams
+from encodec_hk.networks import model
+from encodec_hk.networks import quantizer
 
 DEFAULT_BANDWIDTH = 6.0  # kbps, where a variant has it
 
@@ -65,7 +65,7 @@ class Codec:
     def __init__(
         self,
         model_config: ml_collections.ConfigDict,
-        params: model_lib.Params,
+        params: model.Params,
         *,
         name: str = "",
         source: str = "",
@@ -93,47 +93,47 @@ class Codec:
         Raises:
           ValueError: a value of the config, a parameter's shape or a device is wrong.
         """
-        config_lib.validate_model(model_config)
+        config.validate_model(model_config)
         # A copy, so that the codec stays what it is whatever becomes of the config.
-        model_config = config_lib.from_json(config_lib.to_json(model_config))
+        model_config = config.from_json(config.to_json(model_config))
         self.model_config = model_config
-        self.model = model_lib.build(model_config)
+        self.model = model.build(model_config)
         self.name = name
         self.source = source
         checkpoint.check_params(params, self.model.param_shapes())
-        placement = sharding.Placement(devices)
+        placement = placement_lib.Placement(devices)
         self.num_devices = len(placement.devices)
         self.params = placement.replicate(params)
         if bandwidth is None:
             offered = model_config.bandwidths
             bandwidth = DEFAULT_BANDWIDTH if DEFAULT_BANDWIDTH in offered else max(offered)
-        config_lib.num_codebooks_for(model_config, bandwidth)
+        config.num_codebooks_for(model_config, bandwidth)
         self.bandwidth = float(bandwidth)
         settings = {
             "batch_size": batch_size,
             "block_seconds": block_seconds,
             "decode_precision": decode_precision,
         }
-        config_lib.validate_inference({"bandwidth": self.bandwidth, **settings}, "Codec")
+        config.validate_inference({"bandwidth": self.bandwidth, **settings}, "Codec")
         self.encode_block = placement.compile(
             self.model.encode_block,
             self.params,
             static_argnames=("num_codebooks",),
             energies=placement.replicate(quantizer.energies(params["quantizer"]["codebooks"])),
         )
-        decoding = model_lib.build(model_config, decode_precision)
+        decoding = model.build(model_config, decode_precision)
         self.decode_block = placement.compile(decoding.decode_block, self.params)
 
-        length = config_lib.segment_length(model_config)
-        stride = config_lib.segment_stride(model_config)
+        length = config.segment_length(model_config)
+        stride = config.segment_stride(model_config)
         self.framing = segments.Framing(
             length or sys.maxsize, stride or sys.maxsize, self.hop_length
         )
         self.has_segments = length is not None
-        self.lags = (0, 0) if length else config_lib.lags(model_config)
+        self.lags = (0, 0) if length else config.lags(model_config)
         self.batch_size = batch_size
         self.block_frames = max(
-            config_lib.minimum_first_block(model_config),
+            config.minimum_first_block(model_config),
             -(-length // self.hop_length) if length else round(block_seconds * self.frame_rate),
         )
 
@@ -150,12 +150,12 @@ class Codec:
     @property
     def hop_length(self) -> int:
         """Samples per frame."""
-        return config_lib.hop_length(self.model_config)
+        return config.hop_length(self.model_config)
 
     @property
     def frame_rate(self) -> int:
         """Frames per second (Hz), rounded up where the hop does not divide the sample rate."""
-        return config_lib.frame_rate(self.model_config)
+        return config.frame_rate(self.model_config)
 
     @property
     def num_codebooks(self) -> int:
@@ -342,7 +342,7 @@ class Codec:
             raise ValueError(
                 "streams: a model with time_group_norm and no segments takes whole items alone"
             )
-        least = config_lib.minimum_first_block(self.model_config)
+        least = config.minimum_first_block(self.model_config)
         if block_frames is not None and not (type(block_frames) is int and block_frames >= least):
             raise ValueError(
                 f"block_frames: got {block_frames!r}, must be None or at least {least}"
@@ -350,8 +350,8 @@ class Codec:
 
     def _run(
         self,
-        step: batching.Step,
-        start: Callable[[int], model_lib.State],
+        step: scheduler.Step,
+        start: Callable[[int], model.State],
         items: Sequence[Sequence[np.ndarray]],
         hop: int,
         lag: int,
@@ -362,15 +362,15 @@ class Codec:
         # By the items and not by the segments: so other lengths ask for no other shape. One item's
         # segments do not wait for each other, so that all devices have something to do.
         count = max(len(items), self.num_devices) if self.has_segments else len(items)
-        batch = batching.places(count, self.batch_size, self.num_devices)
+        batch = scheduler.places(count, self.batch_size, self.num_devices)
         if self.has_segments:
-            outputs = batching.run(step, None, rows, size=size, batch=batch)
+            outputs = scheduler.run(step, None, rows, size=size, batch=batch)
         elif (state := start(batch)) is not None:
-            outputs = batching.run(step, state, rows, size=size, batch=batch, lag=lag)
+            outputs = scheduler.run(step, state, rows, size=size, batch=batch, lag=lag)
         else:
-            sizes = [batching.bucket(len(row), size) for row in rows]
+            sizes = [scheduler.bucket(len(row), size) for row in rows]
             outputs = [
-                batching.run(step, None, [row], size=own, batch=1)[0]
+                scheduler.run(step, None, [row], size=own, batch=1)[0]
                 for row, own in zip(rows, sizes, strict=True)
             ]
         each = iter(outputs)
@@ -380,12 +380,12 @@ class Codec:
         """The codebooks that `encode` was asked for."""
         if num_codebooks is None:
             bandwidth = self.bandwidth if bandwidth is None else bandwidth
-            return config_lib.num_codebooks_for(self.model_config, bandwidth)
+            return config.num_codebooks_for(self.model_config, bandwidth)
         if bandwidth is not None:
             raise ValueError(
                 f"got both bandwidth={bandwidth} and num_codebooks={num_codebooks}, give one"
             )
-        config_lib.bandwidth_for(self.model_config, num_codebooks)  # checks it
+        config.bandwidth_for(self.model_config, num_codebooks)  # checks it
         return int(num_codebooks)
 
 

@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 from ml_collections import config_dict
 
-from encodec_hk import rules
+from encodec_hk.system import rules
 
 _MODEL_RULES: dict[str, rules.Rule] = {
     "sample_rate": rules.integer(1),

@@ -5,7 +5,7 @@ import io
 import numpy as np
 
 from encodec_hk import bitstream
-from encodec_hk import segments
+from encodec_hk.blocks import segments
 
 FINGERPRINT = "0123456789abcdef" * 4
 PLAIN = {

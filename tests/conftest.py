@@ -19,9 +19,9 @@ hypothesis.settings.load_profile("tests")
 # The files that take longest, first: else one process ends with them while the others have nothing
 # left to do.
 LONGEST = (
-    *("readme", "parity", "model", "codec", "streams", "training_step", "layers"),
-    *("training_loop", "shipped", "evaluate", "infer", "convert", "infer_codes", "train"),
-    "sharding",
+    *("readme", "parity", "model", "codec", "streams", "train_step", "layers"),
+    *("loop", "shipped", "evaluate", "infer", "convert", "infer_codes", "train"),
+    "placement",
 )
 
 

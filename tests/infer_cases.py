@@ -9,13 +9,13 @@ from unittest import mock
 import numpy as np
 
 from configs import base
-from encodec_hk import audio
 from encodec_hk import bitstream
-from encodec_hk import codec as codec_lib
-from encodec_hk import config as config_lib
-from encodec_hk.commands import interruption
-from encodec_hk.commands import standard
-from tests import networks
+from encodec_hk import codec
+from encodec_hk import config
+from encodec_hk.sound import sound_files
+from encodec_hk.system import interruption
+from encodec_hk.transcode import stdio
+from tests import random_networks
 from tests import test_infer
 
 RATE = 24000
@@ -33,15 +33,15 @@ SEGMENTS = {
 
 def make_codec(
     name: str, *, source: str = "random", seed: int = 0, batch_size: int = 2, **fields: Any
-) -> codec_lib.Codec:
+) -> codec.Codec:
     """A network of the hop of Meta's, as small as can be; 2 of its 3 codebooks by default."""
     model = base.get_config().model
     model.update(ratios=(20, 16), num_filters=2, latent_dim=4, num_lstm_layers=0, num_codebooks=3)
     model.update(fields)
-    model.bandwidths = tuple(config_lib.bandwidth_for(model, count) for count in (1, 2, 3))
-    return codec_lib.Codec(
+    model.bandwidths = tuple(config.bandwidth_for(model, count) for count in (1, 2, 3))
+    return codec.Codec(
         model,
-        networks.random_params(model, seed),
+        random_networks.random_params(model, seed),
         name=name,
         source=source,
         bandwidth=model.bandwidths[1],
@@ -51,12 +51,12 @@ def make_codec(
 
 
 @functools.cache
-def meta_codec() -> codec_lib.Codec:
+def meta_codec() -> codec.Codec:
     """One of all tests, so that its programs are compiled once."""
     return make_codec("encodec_24khz")
 
 
-def like(codec: codec_lib.Codec, **attributes: Any) -> codec_lib.Codec:
+def like(codec: codec.Codec, **attributes: Any) -> codec.Codec:
     """The same codec, with what is compiled, but of another name or source."""
     other = copy.copy(codec)
     for name, value in attributes.items():
@@ -89,7 +89,7 @@ class Pipe(io.BytesIO):
 class CodesTestCase(test_infer.InferTestCase):
     """Runs the command with a codec that all tests of a class share."""
 
-    shared: codec_lib.Codec
+    shared: codec.Codec
 
     def setUp(self) -> None:
         super().setUp()
@@ -101,7 +101,7 @@ class CodesTestCase(test_infer.InferTestCase):
     def write(self, name: str, samples: np.ndarray, rate: int | None = None) -> str:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        audio.write(path, samples, rate or self.codec.sample_rate, "float32")
+        sound_files.write(path, samples, rate or self.codec.sample_rate, "float32")
         return str(path)
 
     def run_to(self, source: str, target: str, **settings: Any) -> str:
@@ -113,7 +113,7 @@ class CodesTestCase(test_infer.InferTestCase):
         return path
 
     def samples(self, path: str) -> np.ndarray:
-        return audio.read(path).samples
+        return sound_files.read(path).samples
 
     def header(self, path: str) -> bitstream.Header:
         with open(path, "rb") as file:
@@ -138,14 +138,14 @@ class CodesTestCase(test_infer.InferTestCase):
         out = io.BytesIO()
         with (
             mock.patch.object(interruption, "postpone"),
-            mock.patch.object(standard, "stdin", return_value=Pipe(data)),
-            mock.patch.object(standard, "stdout", return_value=out),
+            mock.patch.object(stdio, "stdin", return_value=Pipe(data)),
+            mock.patch.object(stdio, "stdout", return_value=out),
         ):
             self.assertEqual(self.infer("-", output, **settings), 0)
         return out.getvalue()
 
     def to_pipe(self, source: str, **settings: Any) -> bytes:
         out = io.BytesIO()
-        with mock.patch.object(standard, "stdout", return_value=out):
+        with mock.patch.object(stdio, "stdout", return_value=out):
             self.assertEqual(self.infer(source, "-", **settings), 0)
         return out.getvalue()

@@ -17,7 +17,7 @@ from absl.testing import parameterized
 
 from configs import encodec_tiny
 from encodec_hk import checkpoint
-from encodec_hk import config as config_lib
+from encodec_hk import config
 
 PROVENANCE = {
     "name": "encodec_tiny",
@@ -94,7 +94,7 @@ class CheckpointTest(parameterized.TestCase):
                 **PROVENANCE,
                 "format": "encodec_hk",
                 "format_version": "1",
-                "config": config_lib.to_json(self.model),
+                "config": config.to_json(self.model),
             },
         )
 
@@ -156,7 +156,7 @@ class CheckpointTest(parameterized.TestCase):
     def test_fingerprint(self):
         """Of the config and the numbers, whatever file they were in."""
         params = self.save()
-        digest = hashlib.sha256(config_lib.to_json(self.model).encode())
+        digest = hashlib.sha256(config.to_json(self.model).encode())
         values = {f"{module}.{name}": v for module in params for name, v in params[module].items()}
         for name, value in sorted(values.items()):
             digest.update(f"{name} {list(value.shape)}".encode() + value.astype("<f4").tobytes())

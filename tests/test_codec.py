@@ -13,16 +13,16 @@ from absl.testing import parameterized
 import encodec_hk
 from configs import base
 from tests import compilation
-from tests import networks
+from tests import random_networks
 
-VARIANTS = networks.VARIANTS
+VARIANTS = random_networks.VARIANTS
 CAUSAL = VARIANTS["causal"]
 
 
 def make(variant, **settings):
-    model_config = networks.small(**variant)
+    model_config = random_networks.small(**variant)
     settings = {"name": "small", "block_seconds": 0.1, **settings}
-    return encodec_hk.Codec(model_config, networks.random_params(model_config), **settings)
+    return encodec_hk.Codec(model_config, random_networks.random_params(model_config), **settings)
 
 
 def draw(codec, lengths, seed=0):
@@ -88,8 +88,8 @@ class CodecTest(chex.TestCase):
         self.assertEqual(codec.decode(together).shape, (3, 300, 2))
 
     def test_the_config_may_change_afterwards(self):
-        model_config = networks.small()
-        codec = encodec_hk.Codec(model_config, networks.random_params(model_config))
+        model_config = random_networks.small()
+        codec = encodec_hk.Codec(model_config, random_networks.random_params(model_config))
         audio = draw(codec, [200])
         before = codec.encode(audio, num_codebooks=2)
         model_config.pad_mode = "constant"
@@ -159,7 +159,7 @@ class CodecTest(chex.TestCase):
         self.assertEqual(self.codecs["causal"].bandwidth, 1.2)
         self.assertEqual(make(CAUSAL, bandwidth=0.4).bandwidth, 0.4)
         model_config = base.get_config().model
-        codec = encodec_hk.Codec(model_config, networks.random_params(model_config))
+        codec = encodec_hk.Codec(model_config, random_networks.random_params(model_config))
         self.assertEqual(codec.bandwidth, 6.0)
         self.assertEqual((codec.frame_rate, codec.hop_length, codec.num_codebooks), (75, 320, 32))
 
@@ -304,8 +304,8 @@ class CodecTest(chex.TestCase):
         self.assertEqual(outputs[0][0], 0, result.stderr)
 
     def test_wrong_parameters_are_listed(self):
-        model_config = networks.small()
-        params = networks.random_params(model_config)
+        model_config = random_networks.small()
+        params = random_networks.random_params(model_config)
         params["encoder/conv_in"]["w"] = np.zeros((7, 1, 5), np.float32)
         del params["quantizer"]
         with self.assertRaisesRegex(ValueError, r"(?s)- encoder/conv_in\.w.*- quantizer"):

@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from configs import base
 from configs import encodec_24khz
 from encodec_hk import config as config_lib
-from encodec_hk import model as model_lib
+from encodec_hk.networks import model as model_lib
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 VARIANTS = tuple(sorted(path.stem for path in CONFIGS.glob("encodec_*.py")))
@@ -125,7 +125,7 @@ class VariantsTest(parameterized.TestCase):
     )
     def test_differs_from_base_in(self, variant, expected):
         default, ours = flat(base.get_config()), flat(get_config(variant))
-        ignored = ("name", "checkpoint", "training")  # recipes: tests/test_training_settings.py
+        ignored = ("name", "checkpoint", "training")  # recipes: tests/training/test_recipe.py
         differing = {
             key: value
             for key, value in ours.items()

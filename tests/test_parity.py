@@ -14,8 +14,8 @@ import transformers
 from absl.testing import parameterized
 
 import encodec_hk
-from encodec_hk import segments
-from encodec_hk.convert import names
+from encodec_hk.blocks import segments
+from encodec_hk.convert import tensor_names
 from encodec_hk.convert import weights
 from tests import references
 
@@ -45,11 +45,11 @@ def codec_of(variant):
     model_config = references.model_config(variant)
     state = references.official_model(variant).state_dict()
     tensors = {name: value.numpy() for name, value in state.items()}
-    naming = names.detect(tensors)
+    naming = tensor_names.detect(tensors)
     params = weights.to_haiku(
         weights.fold_weight_norm(tensors),
-        names.table(model_config, naming),
-        names.ignored(model_config, naming),
+        tensor_names.table(model_config, naming),
+        tensor_names.ignored(model_config, naming),
     )
     return encodec_hk.Codec(model_config, params, name=variant)
 

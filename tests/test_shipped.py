@@ -15,12 +15,12 @@ from absl.testing import parameterized
 
 import encodec_hk
 from configs import encodec_24khz_small
-from encodec_hk import audio
-from encodec_hk import config as config_lib
-from encodec_hk import resampling
+from encodec_hk import config
 from encodec_hk.commands import evaluate
 from encodec_hk.evaluation import metrics
 from encodec_hk.evaluation import perceptual
+from encodec_hk.sound import resampling
+from encodec_hk.sound import sound_files
 
 pytestmark = pytest.mark.compiles_normally
 
@@ -41,7 +41,7 @@ def load(model):
 @functools.cache
 def clip(name):
     """A clip as the models take it, float32 [T, 1] at 24 kHz."""
-    samples, sample_rate, _ = audio.read(ROOT / "assets" / "clips" / f"{name}.flac")
+    samples, sample_rate, _ = sound_files.read(ROOT / "assets" / "clips" / f"{name}.flac")
     return resampling.mix(resampling.resample(samples, sample_rate, RATE), 1)
 
 
@@ -104,7 +104,7 @@ class ShippedTest(parameterized.TestCase):
         encoded = codec.encode(clips, bandwidth=max(table))
         for bandwidth, values in table.items():
             # The first codebooks' codes are those of a lower bandwidth.
-            count = config_lib.num_codebooks_for(codec.model_config, bandwidth)
+            count = config.num_codebooks_for(codec.model_config, bandwidth)
             decoded = codec.decode(encoded.replace(codes=encoded.codes[:, :count]))
             self.assertSequenceEqual(list(values), names)
             for (name, value), samples, sound in zip(values.items(), clips, decoded, strict=True):

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from configs import base
-from encodec_hk import audio
+from encodec_hk.sound import sound_files
 
 PATH = "tests/tiny_training.py"
 RATE = 8000  # Hz
@@ -62,4 +62,4 @@ def write_sounds(folder, count=3, seconds=1.0, channels=1):
     """Writes sound files into a folder, made where it is missing."""
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     for index, samples in enumerate(waves(count, int(seconds * RATE), channels)):
-        audio.write(pathlib.Path(folder, f"{index:02}.wav"), samples, RATE)
+        sound_files.write(pathlib.Path(folder, f"{index:02}.wav"), samples, RATE)

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encodec_hk import codec as codec_lib
-from encodec_hk import quantizer
+from encodec_hk import codec
 from encodec_hk.benchmark import timing
+from encodec_hk.networks import quantizer
 
 _SECONDS = 2.0  # for one layer
 
 
 def measure(
-    codec: codec_lib.Codec,
+    codec: codec.Codec,
     *,
     batch: int,
     num_codebooks: int,

@@ -15,13 +15,13 @@ import numpy as np
 import soundfile
 
 from encodec_hk import checkpoint
-from encodec_hk import codec as codec_lib
+from encodec_hk import codec
 
 _LATER = 3  # starts after the first
 
 
 def measure(
-    codec: codec_lib.Codec, run_py: pathlib.Path, check: Callable[[], None]
+    codec: codec.Codec, run_py: pathlib.Path, check: Callable[[], None]
 ) -> dict[str, float]:
     """Starts the command on 2 s of noise.
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from encodec_hk import codec as codec_lib
-from encodec_hk import config as config_lib
+from encodec_hk import codec
+from encodec_hk import config
 
 _WARM_UP = 20  # pushes that are not counted
 
 
 def measure(
-    codec: codec_lib.Codec, bandwidth: float, *, frames: int, check: Callable[[], None]
+    codec: codec.Codec, bandwidth: float, *, frames: int, check: Callable[[], None]
 ) -> dict[str, Any]:
     """Times the pushes of a stream encoder and a stream decoder, in turns.
 
@@ -38,7 +38,7 @@ def measure(
     compile_seconds = time.perf_counter() - start
     size = codec.framing.stride if codec.has_segments else codec.hop_length
     rng = np.random.default_rng(0)
-    first = config_lib.minimum_first_block(codec.model_config) * codec.hop_length
+    first = config.minimum_first_block(codec.model_config) * codec.hop_length
     sound = 0.1 * rng.standard_normal((first + (frames + _WARM_UP) * size, codec.channels))
     sound = sound.astype(np.float32)
     at, times = first, []

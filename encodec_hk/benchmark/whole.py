@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from encodec_hk import codec as codec_lib
-from encodec_hk.benchmark import contenders as contenders_lib
+from encodec_hk import codec
+from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import timing
 
 _ROUND_SECONDS = 20.0  # no further round of a case begins after so long
 
 
 def measure(
-    codec: codec_lib.Codec,
-    contenders: Mapping[str, contenders_lib.Contender],
+    codec: codec.Codec,
+    contenders: Mapping[str, implementations.Contender],
     *,
     lengths: tuple[float, ...],
     batches: tuple[int, ...],
@@ -70,7 +70,7 @@ def measure(
 class _Round:
     """A contender on one signal: what it has encoded is what it decodes."""
 
-    def __init__(self, contender: contenders_lib.Contender, audio: np.ndarray):
+    def __init__(self, contender: implementations.Contender, audio: np.ndarray):
         self._contender = contender
         self._audio = audio
         self._encoded: Any = None
@@ -87,22 +87,20 @@ def _case(
     direction: str, seconds: float, batch: int, runs: Mapping[str, list[timing.Run]]
 ) -> dict[str, Any]:
     median = {name: timing.median(found) for name, found in runs.items()}
-    own = median[contenders_lib.OURS]
+    own = median[implementations.OURS]
     return {
         "direction": direction,
         "seconds": seconds,
         "batch": batch,
         "runs": {name: [run.seconds for run in found] for name, found in runs.items()},
         "median": median,
-        "ratio": {name: m / own for name, m in median.items() if name != contenders_lib.OURS},
+        "ratio": {name: m / own for name, m in median.items() if name != implementations.OURS},
         "real_time": batch * seconds / own,
         "memory": {name: timing.memory(found) for name, found in runs.items()},
     }
 
 
-def _sound(
-    rng: np.random.Generator, codec: codec_lib.Codec, batch: int, seconds: float
-) -> np.ndarray:
+def _sound(rng: np.random.Generator, codec: codec.Codec, batch: int, seconds: float) -> np.ndarray:
     """Noise, float32 [B, T, C]."""
     shape = (batch, round(seconds * codec.sample_rate), codec.channels)
     return (0.1 * rng.standard_normal(shape)).astype(np.float32)

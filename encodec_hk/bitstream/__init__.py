@@ -14,16 +14,16 @@ reads. `packing` packs codes into bits, and `transport` is the way to a file or 
 or audio is the caller's.
 """
 
-from encodec_hk.bitstream.header import META_MODELS
-from encodec_hk.bitstream.header import EcdcError
-from encodec_hk.bitstream.header import Header
-from encodec_hk.bitstream.header import MetaModel
-from encodec_hk.bitstream.header import meta_header
+from encodec_hk.bitstream.headers import META_MODELS
+from encodec_hk.bitstream.headers import EcdcError
+from encodec_hk.bitstream.headers import Header
+from encodec_hk.bitstream.headers import MetaModel
+from encodec_hk.bitstream.headers import meta_header
 from encodec_hk.bitstream.interface import Block
 from encodec_hk.bitstream.interface import Reader
 from encodec_hk.bitstream.interface import Writer
-from encodec_hk.bitstream.opening import open_reader
-from encodec_hk.bitstream.opening import open_writer
+from encodec_hk.bitstream.versions import open_reader
+from encodec_hk.bitstream.versions import open_writer
 
 __all__ = [
     "META_MODELS",

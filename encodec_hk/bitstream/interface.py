@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from encodec_hk.bitstream import header as header_lib
+from encodec_hk.bitstream import headers
 from encodec_hk.bitstream import transport
 
 
@@ -39,8 +39,8 @@ class Writer(abc.ABC):
       header: as it was written.
     """
 
-    def __init__(self, file: BinaryIO, header: header_lib.Header):
-        header_lib.check(header)
+    def __init__(self, file: BinaryIO, header: headers.Header):
+        headers.check(header)
         self.header = header
         self._file = file
         self._frames = 0  # place after the last frame that was taken
@@ -86,7 +86,7 @@ class Writer(abc.ABC):
         if num_samples is None:
             num_samples = self.header.num_samples
         if num_samples is not None:
-            header_lib.check_count("num_samples", num_samples, 0, header_lib.MAX_SAMPLES)
+            headers.check_count("num_samples", num_samples, 0, headers.MAX_SAMPLES)
         self._finish(num_samples)
         self._is_finished = True
 
@@ -139,7 +139,7 @@ class Reader(abc.ABC):
         can be sought in.
     """
 
-    def __init__(self, source: transport.Source, header: header_lib.Header):
+    def __init__(self, source: transport.Source, header: headers.Header):
         self.header = header
         self._notes: list[str] = []
         self._num_kept = 0  # notes of opening the file
@@ -173,7 +173,7 @@ class Reader(abc.ABC):
           EcdcError: damage, with its time; with `recover` a warning instead.
           ValueError: a pipe, for the second time.
         """
-        header_lib.check_count("start_frame", start_frame, 0, header_lib.MAX_SAMPLES)
+        headers.check_count("start_frame", start_frame, 0, headers.MAX_SAMPLES)
         if self._has_read and not self._source.is_seekable:
             raise ValueError("blocks: what cannot be sought in is read once")
         if self._has_read:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
-from encodec_hk.bitstream import header as header_lib
+from encodec_hk.bitstream import headers
 from encodec_hk.bitstream import interface
 from encodec_hk.bitstream import packing
 from encodec_hk.bitstream import transport
@@ -37,7 +37,7 @@ _SCALE = struct.Struct("!f")
 class Writer(interface.Writer):
     """Writes a file of version 0."""
 
-    def __init__(self, file: BinaryIO, header: header_lib.Header):
+    def __init__(self, file: BinaryIO, header: headers.Header):
         super().__init__(file, header)
         assert header.num_samples is not None
         fields = {
@@ -102,7 +102,7 @@ class Writer(interface.Writer):
 class Reader(interface.Reader):
     """Reads a file of version 0."""
 
-    def __init__(self, source: transport.Source, header: header_lib.Header):
+    def __init__(self, source: transport.Source, header: headers.Header):
         super().__init__(source, header)
         self._total = header.num_frames or 0
         self._num_segments = header.num_segments
@@ -180,7 +180,7 @@ class Reader(interface.Reader):
             else:
                 problem = f"damaged segment at {self._time(place)}: its scale is {scale:g}"
                 if not recover:
-                    raise header_lib.EcdcError(f"{problem}; --recover replaces it by silence")
+                    raise headers.EcdcError(f"{problem}; --recover replaces it by silence")
                 self._notes.append(problem)
                 zeros = np.zeros((header.num_codebooks, whole), np.int32)
                 yield interface.Block(zeros, None, place, True)
@@ -216,11 +216,11 @@ class Reader(interface.Reader):
             seconds += frame % header.segment_frames * header.hop_length / header.sample_rate
         problem = f"cut off after {seconds:.2f} s of {header.duration:.2f} s"
         if not recover:
-            raise header_lib.EcdcError(f"{problem}; --recover decodes up to there")
+            raise headers.EcdcError(f"{problem}; --recover decodes up to there")
         self._notes.append(problem)
 
 
-def read_header(data: bytes) -> header_lib.Header:
+def read_header(data: bytes) -> headers.Header:
     """What the JSON header says.
 
     Raises:
@@ -230,27 +230,27 @@ def read_header(data: bytes) -> header_lib.Header:
         # Deep nesting is a RecursionError, a number of thousands of digits a ValueError.
         fields = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, header_lib.EcdcError):
+        if isinstance(error, headers.EcdcError):
             raise
-        raise header_lib.EcdcError(f"header: not JSON ({error})") from error
+        raise headers.EcdcError(f"header: not JSON ({error})") from error
     if not isinstance(fields, dict):
-        raise header_lib.EcdcError(f"header: got {header_lib.shown(fields)}, must be a JSON object")
+        raise headers.EcdcError(f"header: got {headers.shown(fields)}, must be a JSON object")
     missing = [name for name in _FIELDS if name not in fields]
     if missing:
-        raise header_lib.EcdcError(
+        raise headers.EcdcError(
             f"header: missing {', '.join(missing)}; must have {', '.join(_FIELDS)}"
         )
     for name, (kind, allowed) in _FIELDS.items():
         if type(fields[name]) is not kind:  # a bool is an int to isinstance
-            raise header_lib.EcdcError(
-                f"header: {name}: got {header_lib.shown(fields[name])}, must be {allowed}"
+            raise headers.EcdcError(
+                f"header: {name}: got {headers.shown(fields[name])}, must be {allowed}"
             )
     try:
-        header = header_lib.meta_header(fields["m"], fields["nc"], fields["al"])
+        header = headers.meta_header(fields["m"], fields["nc"], fields["al"])
     except ValueError as error:
-        raise header_lib.EcdcError(f"header: {error}") from error
+        raise headers.EcdcError(f"header: {error}") from error
     if fields["lm"]:
-        raise header_lib.EcdcError(
+        raise headers.EcdcError(
             "written with the language model (lm: true), which this program does not read yet; "
             "only files without it"
         )
@@ -262,9 +262,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         counts = collections.Counter(name for name, _ in pairs)
         twice = counts.most_common(1)[0][0]
-        raise header_lib.EcdcError(f"header: {header_lib.shown(twice)} is there twice")
+        raise headers.EcdcError(f"header: {headers.shown(twice)} is there twice")
     return fields
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise header_lib.EcdcError(f"header: got {constant}, which JSON does not have")
+    raise headers.EcdcError(f"header: got {constant}, which JSON does not have")

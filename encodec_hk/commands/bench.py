@@ -13,21 +13,22 @@ import ml_collections
 import numpy as np
 
 from encodec_hk import checkpoint as checkpoint_lib
-from encodec_hk import codec as codec_lib
+from encodec_hk import codec
 from encodec_hk import config as config_lib
-from encodec_hk import machine
-from encodec_hk import model as model_lib
-from encodec_hk import part_file
-from encodec_hk.benchmark import contenders as contenders_lib
+from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import layers
 from encodec_hk.benchmark import start
 from encodec_hk.benchmark import stream
-from encodec_hk.benchmark import table
 from encodec_hk.benchmark import timing
+from encodec_hk.benchmark import timing_tables
 from encodec_hk.benchmark import whole
 from encodec_hk.commands import describe
 from encodec_hk.commands import infer
-from encodec_hk.commands import interruption
+from encodec_hk.networks import model
+from encodec_hk.system import file_paths
+from encodec_hk.system import interruption
+from encodec_hk.system import machine
+from encodec_hk.system import part_file
 
 MEASURES = ("whole", "layers", "stream", "start")
 SUFFIXES = (".json", ".md")
@@ -73,7 +74,7 @@ def run(
       ValueError: an argument is wrong.
     """
     _check_names("--measure", measure, MEASURES)
-    _check_names("--compare", compare, contenders_lib.KINDS)
+    _check_names("--compare", compare, implementations.KINDS)
     if frames < 1:
         raise ValueError(f"--frames: got {frames}, must be a whole number above 0")
     if out is not None and pathlib.Path(out).suffix not in SUFFIXES:
@@ -85,10 +86,10 @@ def run(
     kbps = codec.bandwidth if bandwidth is None else bandwidth
     count = config_lib.num_codebooks_for(codec.model_config, kbps)
     num_threads = machine.num_cores()
-    contenders = {contenders_lib.OURS: contenders_lib.ours(codec, kbps)}
+    contenders = {implementations.OURS: implementations.ours(codec, kbps)}
     for kind in compare if "whole" in measure else ():
         try:
-            contenders[kind] = contenders_lib.reference(kind, codec, kbps, num_threads)
+            contenders[kind] = implementations.reference(kind, codec, kbps, num_threads)
         except ValueError as error:
             print(f"--compare={kind}: {error}")
     multiply_adds = _multiply_adds(codec, count)
@@ -99,7 +100,7 @@ def run(
         "machine": machine.processor("model name")[0].rpartition(":")[2].strip(),
         "device": jax.devices()[0].device_kind,
         "threads": num_threads,
-        "versions": contenders_lib.versions(tuple(contenders)[1:]),
+        "versions": implementations.versions(tuple(contenders)[1:]),
         "block_seconds": codec.block_frames / codec.frame_rate,
     }
     if {"whole", "layers"} & set(measure):
@@ -132,12 +133,15 @@ def run(
     if "stream" in measure:
         figures["stream"] = stream.measure(codec, kbps, frames=frames, check=interruption.check)
     if "start" in measure:
-        run_py = infer.ROOT / "run.py"
+        run_py = file_paths.ROOT / "run.py"
         figures["start"] = start.measure(codec, run_py, interruption.check)
-    print(table.text(figures))
+    print(timing_tables.text(figures))
     if out is not None:
         is_json = out.endswith(".json")
-        _write(out, json.dumps(figures, indent=1) + "\n" if is_json else table.markdown(figures))
+        _write(
+            out,
+            json.dumps(figures, indent=1) + "\n" if is_json else timing_tables.markdown(figures),
+        )
     short = whole.shortfalls(figures.get("whole", []), settings["min_ratios"])
     for line in short:
         print(f"too slow: {line}")
@@ -164,7 +168,7 @@ def _limit(threads: int | None) -> None:
 
 def _load(
     config: ml_collections.ConfigDict | None, checkpoint: str | None
-) -> tuple[codec_lib.Codec, str]:
+) -> tuple[codec.Codec, str]:
     """The codec, and what its weights are."""
     if config is None or checkpoint or _exists(config.checkpoint):
         return infer.load_codec(config, checkpoint), "trained"
@@ -175,16 +179,16 @@ def _load(
         width = max(int(np.prod(shape.shape[:-1])), 1) ** -0.5
         return rng.uniform(-width, width, shape.shape).astype(np.float32)
 
-    params: model_lib.Params = jax.tree.map(draw, checkpoint_lib.expected_params(config.model))
+    params: model.Params = jax.tree.map(draw, checkpoint_lib.expected_params(config.model))
     settings = config.inference.to_dict()
-    return codec_lib.Codec(config.model, params, name=config.name, **settings), "random"
+    return codec.Codec(config.model, params, name=config.name, **settings), "random"
 
 
 def _exists(path: str) -> bool:
-    return any(pathlib.Path(folder, path).exists() for folder in (".", infer.ROOT))
+    return any(pathlib.Path(folder, path).exists() for folder in (".", file_paths.ROOT))
 
 
-def _multiply_adds(codec: codec_lib.Codec, num_codebooks: int) -> dict[str, float]:
+def _multiply_adds(codec: codec.Codec, num_codebooks: int) -> dict[str, float]:
     """Multiply-adds for a frame: of "encode", of "decode", and of each layer."""
     model = codec.model_config
     calls = [call for call in describe.trace(model) if call.multiply_adds]

@@ -14,16 +14,16 @@ import numpy as np
 from encodec_hk import checkpoint
 from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
-from encodec_hk import extras
-from encodec_hk.commands import interruption
-from encodec_hk.convert import export
 from encodec_hk.convert import manifest
-from encodec_hk.convert import names
-from encodec_hk.convert import pytorch
-from encodec_hk.convert import settings
-from encodec_hk.convert import sources
-from encodec_hk.convert import verify as verify_lib
+from encodec_hk.convert import pytorch_files
+from encodec_hk.convert import source_config
+from encodec_hk.convert import tensor_names
+from encodec_hk.convert import transformers_folder
+from encodec_hk.convert import transformers_network
+from encodec_hk.convert import verify
 from encodec_hk.convert import weights
+from encodec_hk.system import extras
+from encodec_hk.system import interruption
 
 TARGETS = ("haiku", "transformers")
 
@@ -41,7 +41,7 @@ class _Converted:
     origin: str
     sha256: str
     licence: str
-    source: sources.Source | None
+    source: pytorch_files.Source | None
 
 
 def run(
@@ -115,7 +115,7 @@ def _write(converted: _Converted, path: pathlib.Path, to: str, verify: bool, int
         )
         folder = pathlib.Path(staging, "transformers") if to == "transformers" else None
         if folder is not None:
-            export.write_folder(folder, converted.params, converted.model)
+            transformers_folder.write_folder(folder, converted.params, converted.model)
         if verify:
             _verify(converted, ours, folder)
         if folder is not None and path.is_dir():
@@ -131,7 +131,9 @@ def _read(
     if _is_ours(location):
         loaded = checkpoint.load(location)
         if config is not None:
-            settings.reconcile(config.model, settings.Settings(loaded.config.to_dict(), {}))
+            source_config.reconcile(
+                config.model, source_config.Settings(loaded.config.to_dict(), {})
+            )
         return _Converted(
             params=loaded.params,
             model=loaded.config,
@@ -141,19 +143,22 @@ def _read(
             licence=licence or loaded.metadata["licence"],
             source=None,
         )
-    source = sources.read(location)
+    source = pytorch_files.read(location)
     known = manifest.find(source.name, source.file, source.sha256)
     print(f"read {location}: {source.file}, SHA-256 {source.sha256}")
     folded = weights.fold_weight_norm(source.tensors)
     model, name = _model_of(config, source, known, folded)
-    rows, ignored = names.table(model, source.naming), names.ignored(model, source.naming)
+    rows, ignored = (
+        tensor_names.table(model, source.naming),
+        tensor_names.ignored(model, source.naming),
+    )
     try:
         params = weights.to_haiku(folded, rows, ignored)
     except ValueError as error:
         raise ValueError(f"{location}: {error}") from error
     unused = {key: reason for key, reason in ignored.items() if key in folded}
     print(f"{len(source.tensors)} tensors, {len(unused)} of them not needed:")
-    for tensor, reason in names.IGNORED.items():
+    for tensor, reason in tensor_names.IGNORED.items():
         count = sum(key.endswith(f".{tensor}") for key in unused)
         print(f"  {count} {tensor}: {reason}")
     licence = licence or (known.licence if known else "unknown, see the source")
@@ -178,7 +183,7 @@ def _is_ours(location: str) -> bool:
 
 def _model_of(
     config: ml_collections.ConfigDict | None,
-    source: sources.Source,
+    source: pytorch_files.Source,
     known: manifest.Known | None,
     folded: dict[str, np.ndarray],
 ) -> tuple[ml_collections.ConfigDict, str]:
@@ -186,11 +191,11 @@ def _model_of(
     if source.settings is not None:
         if config is None:
             try:
-                model = settings.to_model(source.settings)
+                model = source_config.to_model(source.settings)
             except ValueError as error:
                 raise ValueError(f"{source.name}: {error}") from error
             return model, known.config if known else pathlib.Path(source.name).stem
-        model, lines = settings.reconcile(config.model, source.settings)
+        model, lines = source_config.reconcile(config.model, source.settings)
         for line in lines:
             print(line)
         return model, config.name
@@ -201,8 +206,8 @@ def _model_of(
         try:
             weights.check(
                 folded,
-                names.table(variant.model, source.naming),
-                names.ignored(variant.model, source.naming),
+                tensor_names.table(variant.model, source.naming),
+                tensor_names.ignored(variant.model, source.naming),
             )
         except ValueError:
             continue
@@ -227,14 +232,14 @@ def _verify(converted: _Converted, ours: pathlib.Path, exported: pathlib.Path | 
     networks = []
     if converted.source is not None:
         source = converted.source
-        network = pytorch.build(converted.model, source.tensors, source.naming)
+        network = transformers_network.build(converted.model, source.tensors, source.naming)
         networks.append(("PyTorch with the source's tensors", network))
     if exported is not None:
-        with pytorch.no_progress_bars():
+        with transformers_network.no_progress_bars():
             network = extras.require("transformers").EncodecModel.from_pretrained(exported)
         networks.append(("PyTorch with the exported folder", network.eval()))
     for title, network in networks:
-        comparison = verify_lib.compare(codec, network)
+        comparison = verify.compare(codec, network)
         print(f"{title}, beside ours:")
         for line in comparison.report():
             print(f"  {line}")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from encodec_hk import config as config_lib
-from encodec_hk import model as model_lib
+from encodec_hk.networks import model as model_lib
 
 
 class Call(NamedTuple):

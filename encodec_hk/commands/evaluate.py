@@ -10,25 +10,24 @@ from collections.abc import Sequence
 import ml_collections
 import tqdm
 
-from encodec_hk import audio
-from encodec_hk import machine
-from encodec_hk.commands import contenders
-from encodec_hk.commands import files
-from encodec_hk.commands import infer
-from encodec_hk.commands import interruption
-from encodec_hk.commands import parity as parity_lib
-from encodec_hk.evaluation import coded
+from encodec_hk.evaluation import candidates
+from encodec_hk.evaluation import coders as coders_lib
 from encodec_hk.evaluation import excerpts
-from encodec_hk.evaluation import jobs
-from encodec_hk.evaluation import journal as journal_lib
+from encodec_hk.evaluation import journals
 from encodec_hk.evaluation import measuring
+from encodec_hk.evaluation import measuring_pool
+from encodec_hk.evaluation import parity
 from encodec_hk.evaluation import results
-from encodec_hk.evaluation import sources
-from encodec_hk.evaluation import summary as summary_lib
-from encodec_hk.evaluation import table
-from encodec_hk.evaluation import workers as workers_lib
+from encodec_hk.evaluation import runner as runner_lib
+from encodec_hk.evaluation import score_table
+from encodec_hk.evaluation import selection
+from encodec_hk.evaluation import summaries
+from encodec_hk.system import file_paths
+from encodec_hk.system import interruption
+from encodec_hk.system import machine
+from encodec_hk.transcode import plan
 
-CLIPS = infer.ROOT / "assets" / "clips"
+CLIPS = file_paths.ROOT / "assets" / "clips"
 
 
 def run(
@@ -73,11 +72,11 @@ def run(
     for name, count in (("report_files", report_files), ("workers", workers)):
         if count is not None and count < 0:
             raise ValueError(f"--{name}: got {count}, must be 0 or more")
-    rates = contenders.parse_rates(bandwidths)
-    contenders.check_baselines(baselines)
-    contenders.check_compared(compare)
-    models = contenders.load(config, more_configs, checkpoint, rates)
-    others, missing = contenders.baselines_of(models, baselines, rates)
+    rates = candidates.parse_rates(bandwidths)
+    candidates.check_baselines(baselines)
+    candidates.check_compared(compare)
+    models = candidates.load(config, more_configs, checkpoint, rates)
+    others, missing = candidates.baselines_of(models, baselines, rates)
     folder = pathlib.Path(out or "evaluation_" + "_".join(model.name for model in models))
     found, unreadable = _find(data, folder, speech or ())
     measures, lacking = measuring.available(any(source.is_speech for source in found))
@@ -87,21 +86,23 @@ def run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"--out: {audio.shown(folder)}: {error.strerror}") from error
+        raise ValueError(f"--out: {file_paths.shown(folder)}: {error.strerror}") from error
 
-    journal = journal_lib.Journal(folder / "journal.jsonl")
-    pool = workers_lib.Pool(machine.num_cores() if workers is None else workers)
+    journal = journals.Journal(folder / "journal.jsonl")
+    pool = measuring_pool.Pool(machine.num_cores() if workers is None else workers)
     chosen = excerpts.choose(found, report_files)
     store = excerpts.Store(folder / "excerpts", [source.file for source in chosen])
-    coders: list[coded.Coder] = [*models, *others]
-    runner = jobs.Runner(coders, journal, pool, store, measures=measures, check=interruption.check)
+    coders: list[coders_lib.Coder] = [*models, *others]
+    runner = runner_lib.Runner(
+        coders, journal, pool, store, measures=measures, check=interruption.check
+    )
     progress = _Progress(len(found), sum(len(coder.rates) for coder in coders))
     try:
         for source in found:
             progress.file(source, runner)
         parities = {}
         if compare:
-            parities = parity_lib.compare_all(models, found, journal, missing, _say)
+            parities = parity.compare_all(models, found, journal, missing, _say)
     except KeyboardInterrupt:
         _say(f"interrupted: {progress.done} of {len(found)} files done; the same command goes on")
         return 130
@@ -111,27 +112,27 @@ def run(
         journal.close()
 
     summary: results.Summary = {
-        "means": summary_lib.means(runner.found.rows),
+        "means": summaries.means(runner.found.rows),
         "codecs": {coder.name: coder.facts() for coder in coders},
         "codebooks": {
             codec: {kbps: counts.statistics() for kbps, counts in cells.items()}
             for codec, cells in runner.found.counts.items()
         },
-        "missing": missing + summary_lib.untaken(runner.found.untaken),
+        "missing": missing + summaries.untaken(runner.found.untaken),
         "failed": {**unreadable, **runner.found.failed},
         "parity": parities,
         "machine": machine.processor("model name")[0].rpartition(":")[2].strip(),
     }
-    summary_lib.write_rows(folder / "metrics.csv", runner.found.rows)
-    summary_lib.write_summary(folder / "summary.json", summary)
+    summaries.write_rows(folder / "metrics.csv", runner.found.rows)
+    summaries.write_summary(folder / "summary.json", summary)
     status = _finish(summary, runner, chosen, folder, len(found))
     return 130 if interruption.is_requested() else status
 
 
 def _finish(
     summary: results.Summary,
-    runner: jobs.Runner,
-    chosen: Sequence[sources.Source],
+    runner: runner_lib.Runner,
+    chosen: Sequence[selection.Source],
     folder: pathlib.Path,
     count: int,
 ) -> int:
@@ -139,7 +140,7 @@ def _finish(
     for line in summary["missing"]:
         _say(f"missing: {line}")
     for file, reason in summary["failed"].items():
-        _say(f"failed: {audio.shown(file)}: {reason}")
+        _say(f"failed: {file_paths.shown(file)}: {reason}")
     rows = runner.found.rows
     if not rows:
         _say(f"none of {count} files could be measured")
@@ -155,27 +156,27 @@ def _finish(
     except ValueError as error:  # a package that only it needs: the figures are not lost
         summary["missing"].append(f"report.html: {error}")
         _say(f"missing: report.html: {error}")
-        summary_lib.write_summary(folder / "summary.json", summary)
+        summaries.write_summary(folder / "summary.json", summary)
         written = "metrics.csv and summary.json"
-    print(table.render(summary))
+    print(score_table.render(summary))
     print(
         f"\n{len(rows)} rows, {runner.found.num_new} of them new; wrote "
-        f"{written} into {audio.shown(folder)}"
+        f"{written} into {file_paths.shown(folder)}"
     )
     return 0
 
 
 def _find(
     data: str | None, out: pathlib.Path, speech: Sequence[str]
-) -> tuple[list[sources.Source], dict[str, str]]:
+) -> tuple[list[selection.Source], dict[str, str]]:
     """The files, and what could not be searched: reason by folder."""
-    found = files.find(str(CLIPS) if data is None else data, str(out))
-    paths = [path for path in found.files if path.suffix.lower() != files.CODES]
+    found = plan.find(str(CLIPS) if data is None else data, str(out))
+    paths = [path for path in found.files if path.suffix.lower() != plan.CODES]
     if not paths:
-        raise ValueError(f"--data: {audio.shown(str(data))}: has no files of sound")
+        raise ValueError(f"--data: {file_paths.shown(str(data))}: has no files of sound")
     root = paths[0].parent if found.root is None else found.root
     unreadable = dict(line.rpartition(": ")[::2] for line in found.unreadable)
-    return sources.name_all(paths, root, speech), unreadable
+    return selection.name_all(paths, root, speech), unreadable
 
 
 def _say(line: str) -> None:
@@ -194,7 +195,7 @@ class _Progress:
             total=num_files * num_rows, unit="row", disable=not sys.stderr.isatty()
         )
 
-    def file(self, source: sources.Source, runner: jobs.Runner) -> None:
+    def file(self, source: selection.Source, runner: runner_lib.Runner) -> None:
         """Does a file."""
         self.bar.set_postfix_str(source.file)
         new = runner.run(source, self.bar.update)
@@ -202,5 +203,5 @@ class _Progress:
         self.done += 1
         if self.bar.disable:
             outcome = runner.found.failed.get(source.file) or f"{new} of {self._num_rows} rows new"
-            name = audio.shown(source.file)
+            name = file_paths.shown(source.file)
             print(f"[{self.done}/{self._num_files}] {name}: {outcome}", flush=True)

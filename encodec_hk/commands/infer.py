@@ -12,21 +12,20 @@ from typing import TextIO
 import ml_collections
 import tqdm
 
-from encodec_hk import audio
-from encodec_hk import batching
 from encodec_hk import checkpoint as checkpoint_lib
 from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
-from encodec_hk import pipes
-from encodec_hk.commands import coding
-from encodec_hk.commands import files
-from encodec_hk.commands import interruption
-from encodec_hk.commands import opening
-from encodec_hk.commands import sources
-from encodec_hk.commands import standard
-from encodec_hk.commands import targets
-
-ROOT = pathlib.Path(__file__).parents[2]  # of the project, where run.py and checkpoints/ are
+from encodec_hk.blocks import scheduler
+from encodec_hk.sound import pcm
+from encodec_hk.sound import sound_files
+from encodec_hk.system import file_paths
+from encodec_hk.system import interruption
+from encodec_hk.transcode import coder
+from encodec_hk.transcode import inputs
+from encodec_hk.transcode import opener as opener_lib
+from encodec_hk.transcode import outputs
+from encodec_hk.transcode import plan
+from encodec_hk.transcode import stdio
 
 # What `run.py convert` makes the published variants of, and where that is no hub name, its place.
 _SOURCES = {
@@ -88,19 +87,19 @@ def run(
     """
     if bandwidth is not None and num_codebooks is not None:
         raise ValueError("bandwidth and num_codebooks: got both, one says it all")
-    inputs = standard.told_apart(inputs)
-    output = output and standard.told_apart(output)
+    inputs = stdio.told_apart(inputs)
+    output = output and stdio.told_apart(output)
     suffix = _suffix(suffix)
     raw = None
     if raw_rate is not None:
         raw = _raw_format(raw_rate, raw_channels, raw_format)
-        if standard.NAME not in (inputs, output):
+        if stdio.NAME not in (inputs, output):
             raise ValueError("--raw_rate: is for stdin and stdout, of which there is none here")
-    if output == standard.NAME and suffix not in (".wav", files.CODES):
-        raise ValueError(f"--suffix: got {suffix!r}, stdout takes .wav or {files.CODES}")
-    if rescale and output == standard.NAME:
+    if output == stdio.NAME and suffix not in (".wav", plan.CODES):
+        raise ValueError(f"--suffix: got {suffix!r}, stdout takes .wav or {plan.CODES}")
+    if rescale and output == stdio.NAME:
         raise ValueError("--rescale: has to know all of the sound, which stdout does not wait for")
-    options = opening.Options(
+    options = opener_lib.Options(
         bandwidth=bandwidth,
         num_codebooks=num_codebooks,
         sample_format=sample_format,
@@ -117,14 +116,14 @@ def run(
             loaded.append(load_codec(config, checkpoint))
         return loaded[0]
 
-    if inputs == standard.NAME:
+    if inputs == stdio.NAME:
         interruption.postpone()  # then stdin ends, and what came is written
-    opener = opening.Opener(options, codec)
-    found = files.find(inputs, output)
+    opener = opener_lib.Opener(options, codec)
+    found = plan.find(inputs, output)
     count = 0
     if all(map(opener.has_codes, found.files)):
         tag = "_decoded"
-        if suffix == files.CODES:
+        if suffix == plan.CODES:
             tag = "_copy" if bandwidth is None else f"_{bandwidth:g}kbps"
             if num_codebooks is not None:
                 tag = f"_{num_codebooks}codebooks"
@@ -135,12 +134,12 @@ def run(
             num_codebooks = config_lib.num_codebooks_for(model, rate)
         count = num_codebooks
         tag = f"_{config_lib.bandwidth_for(model, count):g}kbps"
-    jobs = files.plan(found, output, tag, force, suffix)
+    jobs = plan.plan(found, output, tag, force, suffix)
 
-    report = _Report(len(jobs), sys.stderr if output == standard.NAME else sys.stdout, found)
+    report = _Report(len(jobs), sys.stderr if output == stdio.NAME else sys.stdout, found)
     start = time.perf_counter()
     try:
-        _run_all(opener, codec, jobs, count, report, is_live=inputs == standard.NAME)
+        _run_all(opener, codec, jobs, count, report, is_live=inputs == stdio.NAME)
     except (KeyboardInterrupt, ValueError) as error:
         if isinstance(error, ValueError) and not interruption.is_requested():
             raise
@@ -155,9 +154,9 @@ def run(
 
 
 def _run_all(
-    opener: opening.Opener,
+    opener: opener_lib.Opener,
     codec: Callable[[], codec_lib.Codec],
-    jobs: Sequence[files.Job],
+    jobs: Sequence[plan.Job],
     num_codebooks: int,
     report: _Report,
     *,
@@ -181,7 +180,7 @@ def _run_all(
         try:
             count = opener.num_codebooks(job)
             if opener.gets_codes(job.target):
-                coding.copy(opener.copying(job, count), count, report.settle)
+                coder.copy(opener.copying(job, count), count, report.settle)
             else:
                 groups[count].append(job)
         except ValueError as error:
@@ -192,8 +191,8 @@ def _run_all(
 
 def _code(
     codec: codec_lib.Codec,
-    jobs: Sequence[files.Job],
-    open_task: Callable[[files.Job], coding.Task],
+    jobs: Sequence[plan.Job],
+    open_task: Callable[[plan.Job], coder.Task],
     report: _Report,
     *,
     num_codebooks: int,
@@ -201,7 +200,7 @@ def _code(
 ) -> None:
     """Runs jobs of one kind through the codec."""
 
-    def tasks() -> Iterator[coding.Task]:
+    def tasks() -> Iterator[coder.Task]:
         for job in jobs:
             try:
                 yield open_task(job)
@@ -209,31 +208,31 @@ def _code(
                 report.failed(error)
 
     report.rates.append(config_lib.bandwidth_for(codec.model_config, num_codebooks))
-    coding.run(
+    coder.run(
         codec,
         tasks(),
         report.settle,
         num_codebooks=num_codebooks,
-        places=batching.places(len(jobs), codec.batch_size, codec.num_devices),
+        places=scheduler.places(len(jobs), codec.batch_size, codec.num_devices),
         is_live=is_live,
     )
 
 
-def _raw_format(sample_rate: int, channels: int, name: str) -> pipes.Format:
+def _raw_format(sample_rate: int, channels: int, name: str) -> pcm.Format:
     """The format of samples without a header."""
     for flag, value in (("raw_rate", sample_rate), ("raw_channels", channels)):
         if value < 1:
             raise ValueError(f"--{flag}: got {value}, must be a whole number above 0")
-    if name not in pipes.RAW_FORMATS:
-        allowed = ", ".join(pipes.RAW_FORMATS)
+    if name not in pcm.RAW_FORMATS:
+        allowed = ", ".join(pcm.RAW_FORMATS)
         raise ValueError(f"--raw_format: got {name!r}, must be one of {allowed}")
-    return pipes.Format(sample_rate, channels, name)
+    return pcm.Format(sample_rate, channels, name)
 
 
 def _suffix(suffix: str | None) -> str:
     """The suffix of outputs that OUT does not name."""
     suffix = (suffix or ".wav").lower()
-    allowed = (*audio.WRITABLE, files.CODES)
+    allowed = (*sound_files.WRITABLE, plan.CODES)
     if suffix not in allowed:
         raise ValueError(f"--suffix: got {suffix!r}, must be one of {' '.join(allowed)}")
     return suffix
@@ -255,8 +254,8 @@ def load_codec(config: ml_collections.ConfigDict | None, checkpoint: str | None)
     path = checkpoint or (config.checkpoint if config is not None else None)
     if path is None:
         raise ValueError("checkpoint: got none, and no configuration that names one")
-    if not checkpoint and not pathlib.Path(path).exists() and (ROOT / path).exists():
-        path = str(ROOT / path)  # called from another folder
+    if not checkpoint and not pathlib.Path(path).exists() and (file_paths.ROOT / path).exists():
+        path = str(file_paths.ROOT / path)  # called from another folder
     if not pathlib.Path(path).exists():
         raise ValueError(_missing(config.name if config is not None else None, path))
     if config is None:
@@ -295,7 +294,7 @@ def _missing(name: str | None, path: str) -> str:
 class _Report:
     """Progress, on a terminal as a bar and else as lines, and the files that could not be done."""
 
-    def __init__(self, total: int, out: TextIO, found: files.Found) -> None:
+    def __init__(self, total: int, out: TextIO, found: plan.Found) -> None:
         self.done = 0
         self.seconds = 0.0
         self.rates: list[float] = []
@@ -309,16 +308,16 @@ class _Report:
         """Prints a line to stderr, above the bar."""
         tqdm.tqdm.write(text, file=sys.stderr)
 
-    def settle(self, task: coding.Task, error: ValueError | None) -> None:
+    def settle(self, task: coder.Task, error: ValueError | None) -> None:
         """Notes a task that is done or has failed."""
         if error is not None:
             self.failed(error)
             return
-        source, target = audio.shown(task.about.source), audio.shown(task.about.target)
-        if isinstance(task.source, sources.CodesIn):
+        source, target = file_paths.shown(task.about.source), file_paths.shown(task.about.target)
+        if isinstance(task.source, inputs.CodesIn):
             for warning in task.source.warnings:
                 self.line(f"{source}: {warning}")
-        if isinstance(task.target, targets.SoundOut) and (done := task.target.limited):
+        if isinstance(task.target, outputs.SoundOut) and (done := task.target.limited):
             self.line(f"{target}: peak {task.target.peak:.3f} of full scale, {done}")
         self.done += 1
         self.seconds += task.source.seconds

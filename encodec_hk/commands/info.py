@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
-from encodec_hk import audio
 from encodec_hk import bitstream
+from encodec_hk.system import file_paths
 
 
 class Counts(NamedTuple):
@@ -50,10 +50,10 @@ def run(config: Any, path: str, out: TextIO | None = None) -> int:
             counts = _count(reader)
             lines = list(_lines(reader, counts, _size(file)))
     except OSError as error:
-        raise ValueError(f"{audio.shown(path)}: {error.strerror or error}") from error
+        raise ValueError(f"{file_paths.shown(path)}: {error.strerror or error}") from error
     except bitstream.EcdcError as error:
-        raise ValueError(f"{audio.shown(path)}: {error}") from error
-    for line in [f"{audio.shown(path)}:", *lines]:
+        raise ValueError(f"{file_paths.shown(path)}: {error}") from error
+    for line in [f"{file_paths.shown(path)}:", *lines]:
         print(line, file=sys.stdout if out is None else out)
     return 0
 

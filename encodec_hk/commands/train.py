@@ -13,9 +13,9 @@ from typing import IO
 import jax
 import ml_collections
 
-from encodec_hk import extras
-from encodec_hk import rules
-from encodec_hk.commands import interruption
+from encodec_hk.system import extras
+from encodec_hk.system import interruption
+from encodec_hk.system import rules
 
 INTERRUPTED = 130
 _CONFIG = "config.json"
@@ -58,9 +58,9 @@ def run(
         extras.require(package, "train")
     # Imported here, so that a missing package is a line and not a traceback.
     from encodec_hk.training import loop
-    from encodec_hk.training import settings as settings_lib
+    from encodec_hk.training import recipe
 
-    settings_lib.validate(config)
+    recipe.validate(config)
     folder = pathlib.Path(workdir).expanduser()
     _check_network(config, folder)
     frozen = config.training.frozen

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from encodec_hk import codec as codec_lib
-from encodec_hk import extras
-from encodec_hk.convert import export
-from encodec_hk.convert import pytorch
+from encodec_hk import codec
+from encodec_hk.convert import transformers_folder
+from encodec_hk.convert import transformers_network
+from encodec_hk.system import extras
 
 if TYPE_CHECKING:
     import transformers
@@ -64,7 +64,7 @@ class Comparison:
 
 
 def compare(
-    codec: codec_lib.Codec, network: transformers.EncodecModel, audio: np.ndarray | None = None
+    codec: codec.Codec, network: transformers.EncodecModel, audio: np.ndarray | None = None
 ) -> Comparison:
     """Encodes a signal with both, then decodes the network's codes with both.
 
@@ -102,15 +102,18 @@ def compare(
     )
 
 
-def exported(codec: codec_lib.Codec) -> transformers.EncodecModel:
+def exported(codec: codec.Codec) -> transformers.EncodecModel:
     """What transformers makes of a codec's parameters, through the folder that `export` writes.
 
     Raises:
       ValueError: torch or transformers is not installed, or has no such network.
     """
-    with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name, pytorch.no_progress_bars():
+    with (
+        tempfile.TemporaryDirectory(prefix="encodec_hk-") as name,
+        transformers_network.no_progress_bars(),
+    ):
         params = jax.tree.map(np.array, codec.params)  # copies: torch asks for what it may change
-        export.write_folder(pathlib.Path(name), params, codec.model_config)
+        transformers_folder.write_folder(pathlib.Path(name), params, codec.model_config)
         return extras.require("transformers").EncodecModel.from_pretrained(name).eval()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from encodec_hk import checkpoint
-from encodec_hk.convert import names
+from encodec_hk.convert import tensor_names
 
 Params = dict[str, dict[str, np.ndarray]]
 
@@ -61,7 +61,7 @@ def fold_weight_norm(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def check(
-    tensors: Mapping[str, np.ndarray], rows: Iterable[names.Row], ignored: Mapping[str, str]
+    tensors: Mapping[str, np.ndarray], rows: Iterable[tensor_names.Row], ignored: Mapping[str, str]
 ) -> None:
     """Compares tensors whose weight norm is folded with the table.
 
@@ -79,7 +79,7 @@ def check(
 
 
 def to_haiku(
-    tensors: Mapping[str, np.ndarray], rows: Sequence[names.Row], ignored: Mapping[str, str]
+    tensors: Mapping[str, np.ndarray], rows: Sequence[tensor_names.Row], ignored: Mapping[str, str]
 ) -> Params:
     """Our parameters, float32, from tensors whose weight norm is folded.
 
@@ -97,7 +97,7 @@ def to_haiku(
     return params
 
 
-def to_torch(params: checkpoint.Params, rows: Iterable[names.Row]) -> dict[str, np.ndarray]:
+def to_torch(params: checkpoint.Params, rows: Iterable[tensor_names.Row]) -> dict[str, np.ndarray]:
     """The tensors of the table from our parameters; the inverse of `to_haiku`."""
     tensors = {}
     for row in rows:
@@ -113,7 +113,7 @@ class Transform:
     """A change of layout, both ways: tensors of a row -> parameter, (parameter, row) -> tensors."""
 
     to_haiku: Callable[[Sequence[np.ndarray]], np.ndarray]
-    to_torch: Callable[[np.ndarray, names.Row], Sequence[np.ndarray]]
+    to_torch: Callable[[np.ndarray, tensor_names.Row], Sequence[np.ndarray]]
 
 
 def _to_polyphase(sources: Sequence[np.ndarray]) -> np.ndarray:
@@ -130,7 +130,7 @@ def _to_polyphase(sources: Sequence[np.ndarray]) -> np.ndarray:
     return halves[:, :, ::-1].transpose(2, 0, 3, 1).reshape(2, inputs, -1)
 
 
-def _from_polyphase(w: np.ndarray, row: names.Row) -> Sequence[np.ndarray]:
+def _from_polyphase(w: np.ndarray, row: tensor_names.Row) -> Sequence[np.ndarray]:
     inputs, outputs, kernel = row.shape
     halves = w.reshape(2, inputs, kernel // 2, outputs).transpose(1, 3, 0, 2)
     return [halves[:, :, ::-1].reshape(inputs, outputs, kernel)]

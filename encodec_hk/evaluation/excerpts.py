@@ -14,16 +14,16 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from encodec_hk import audio
-from encodec_hk import resampling
-from encodec_hk.evaluation import coded
+from encodec_hk.evaluation import coders
 from encodec_hk.evaluation import results
-from encodec_hk.evaluation import sources
+from encodec_hk.evaluation import selection
+from encodec_hk.sound import resampling
+from encodec_hk.sound import sound_files
 
 SECONDS = 10.0  # of an excerpt, at most: the middle of a longer file
 
 
-def choose(found: Sequence[sources.Source], count: int) -> list[sources.Source]:
+def choose(found: Sequence[selection.Source], count: int) -> list[selection.Source]:
     """`count` files at most, in turn from every group."""
     groups = collections.defaultdict(list)
     for source in found:
@@ -57,7 +57,7 @@ class Store:
         self._folder = folder
         self._files = frozenset(files)
 
-    def lacks(self, source: sources.Source, coder: coded.Coder, key: str) -> bool:
+    def lacks(self, source: selection.Source, coder: coders.Coder, key: str) -> bool:
         """Whether an excerpt should be there, of a row or of its original, and is not."""
         if source.file not in self._files:
             return False
@@ -65,19 +65,21 @@ class Store:
         return not (original.exists() and self._path(key).exists())
 
     def put_original(
-        self, source: sources.Source, form: tuple[int, int], samples: np.ndarray
+        self, source: selection.Source, form: tuple[int, int], samples: np.ndarray
     ) -> None:
         """Keeps some of a file at a sample rate and a number of channels."""
         if source.file in self._files:
             self._write(self._original(source, form), samples, form[0])
 
-    def put(self, source: sources.Source, key: str, samples: np.ndarray, sample_rate: int) -> None:
+    def put(
+        self, source: selection.Source, key: str, samples: np.ndarray, sample_rate: int
+    ) -> None:
         """Keeps some of a rendition [T, C]."""
         if source.file in self._files:
             self._write(self._path(key), samples, sample_rate)
 
     def item(
-        self, source: sources.Source, renditions: Iterable[tuple[coded.Coder, float, str]]
+        self, source: selection.Source, renditions: Iterable[tuple[coders.Coder, float, str]]
     ) -> results.Item:
         """A file to listen to.
 
@@ -92,7 +94,7 @@ class Store:
         """
         rows = list(renditions)
         rate, channels = max((coder.sample_rate, coder.channels) for coder, *_ in rows)
-        original = audio.read(self._original(source, (rate, channels))).samples
+        original = sound_files.read(self._original(source, (rate, channels))).samples
         return results.Item(
             file=source.file,
             group=source.group,
@@ -106,7 +108,7 @@ class Store:
 
     def _read(self, key: str, sample_rate: int, original: np.ndarray) -> np.ndarray:
         """A rendition like its original."""
-        sound = audio.read(self._path(key))
+        sound = sound_files.read(self._path(key))
         samples = resampling.mix(sound.samples, original.shape[1])
         samples = resampling.resample(samples, sound.sample_rate, sample_rate, len(original))
         return np.pad(samples, ((0, len(original) - len(samples)), (0, 0)))
@@ -114,11 +116,11 @@ class Store:
     def _path(self, key: str) -> pathlib.Path:
         return self._folder / f"{key}.flac"
 
-    def _original(self, source: sources.Source, form: tuple[int, int]) -> pathlib.Path:
+    def _original(self, source: selection.Source, form: tuple[int, int]) -> pathlib.Path:
         status = source.path.stat()
         facts = f"{source.file} {status.st_size} {status.st_mtime_ns} {form}"
         return self._path(hashlib.sha256(facts.encode()).hexdigest()[:32])
 
     def _write(self, path: pathlib.Path, samples: np.ndarray, sample_rate: int) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        audio.write(path, middle(samples, sample_rate), sample_rate)
+        sound_files.write(path, middle(samples, sample_rate), sample_rate)

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from encodec_hk import resampling
 from encodec_hk.evaluation import signals
+from encodec_hk.sound import resampling
 
 VISQOL_RATES = {"audio": 48000, "speech": 16000}  # Hz, by mode
 VISQOL_SHORTEST = {"audio": 0.96, "speech": 0.64}  # seconds: the first patch and what precedes it

@@ -20,12 +20,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from encodec_hk.training import discriminator
+from encodec_hk.training import ms_stft
 
 _SMALLEST_SCALE = 1e-8  # of features: below, a relative difference says nothing
 
 
-def generator_loss(fake: Sequence[discriminator.Judgement]) -> jax.Array:
+def generator_loss(fake: Sequence[ms_stft.Judgement]) -> jax.Array:
     """How far the generator is from being taken for real.
 
     Args:
@@ -38,8 +38,8 @@ def generator_loss(fake: Sequence[discriminator.Judgement]) -> jax.Array:
 
 
 def feature_loss(
-    fake: Sequence[discriminator.Judgement],
-    real: Sequence[discriminator.Judgement],
+    fake: Sequence[ms_stft.Judgement],
+    real: Sequence[ms_stft.Judgement],
     *,
     axis_name: str | None = None,
 ) -> jax.Array:
@@ -67,7 +67,7 @@ def feature_loss(
 
 
 def discriminator_loss(
-    fake: Sequence[discriminator.Judgement], real: Sequence[discriminator.Judgement]
+    fake: Sequence[ms_stft.Judgement], real: Sequence[ms_stft.Judgement]
 ) -> jax.Array:
     """How far the discriminator is from telling output and audio apart.
 

@@ -17,12 +17,12 @@ from jax.experimental import multihost_utils
 
 from encodec_hk import checkpoint
 from encodec_hk import config as config_lib
-from encodec_hk.training import data as data_lib
-from encodec_hk.training import logs as logs_lib
-from encodec_hk.training import sources as sources_lib
-from encodec_hk.training import state as state_lib
-from encodec_hk.training import step as step_lib
-from encodec_hk.training import validation as validation_lib
+from encodec_hk.training import crops
+from encodec_hk.training import held_out
+from encodec_hk.training import run_logs
+from encodec_hk.training import sound_index
+from encodec_hk.training import train_state
+from encodec_hk.training import train_step
 
 STATES = "states"  # folder of a run's states
 _HOLD_OUT = 20  # without a validation set, one file in so many is held out
@@ -70,12 +70,14 @@ class Run:
                 f"config.training.batch_size: got {training.batch_size}, must be a multiple of "
                 f"{devices} (devices)"
             )
-        mesh = jax.make_mesh((devices,), (step_lib.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+        mesh = jax.make_mesh(
+            (devices,), (train_step.AXIS,), axis_types=(jax.sharding.AxisType.Auto,)
+        )
         self._replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        self._split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(step_lib.AXIS))
-        self._step = step_lib.Step(config, mesh)
+        self._split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(train_step.AXIS))
+        self._step = train_step.Step(config, mesh)
         self._sources, held_out = _split(data, validation)
-        self._items = data_lib.validation_items(
+        self._items = crops.validation_items(
             held_out,
             sample_rate=config.model.sample_rate,
             channels=config.model.channels,
@@ -97,7 +99,7 @@ class Run:
         )
         latest = self._manager.latest_step()
         key = jax.random.key(training.seed)
-        state = jax.tree.map(np.asarray, state_lib.create(config, key, params))
+        state = jax.tree.map(np.asarray, train_state.create(config, key, params))
         self.state = jax.jit(lambda tree: tree, out_shardings=self._replicated)(state)
         if latest is not None:
             self.state = self._restore(latest)
@@ -106,7 +108,7 @@ class Run:
         if self.step:
             self._report(f"goes on after step {self.step}")
 
-    def _restore(self, step: int) -> state_lib.State:
+    def _restore(self, step: int) -> train_state.State:
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._replicated),
             self.state,
@@ -134,8 +136,8 @@ class Run:
             on from its latest state.
         """
         training = self._training
-        logs = logs_lib.Logs(self._workdir, self.step) if jax.process_index() == 0 else None
-        meter = logs_lib.Meter(training.batch_size * state_lib.crop_length(self._config))
+        logs = run_logs.Logs(self._workdir, self.step) if jax.process_index() == 0 else None
+        meter = run_logs.Meter(training.batch_size * train_state.crop_length(self._config))
         pending: tuple[int, Any, np.ndarray] | None = None
         bar = tqdm.tqdm(
             total=training.num_steps,
@@ -161,7 +163,7 @@ class Run:
                     audio,
                     quantized=self._has_codebooks,
                     judged=self._is_judged(),
-                    learns=step_lib.draw_learns(training, self.step),
+                    learns=train_step.draw_learns(training, self.step),
                 )
                 # One step late, so that the device has work while the host looks.
                 self._check(pending)
@@ -198,7 +200,7 @@ class Run:
         if jax.process_index() == 0:
             checkpoint.save(
                 path,
-                jax.device_get(state_lib.export(self.state, self._config)),
+                jax.device_get(train_state.export(self.state, self._config)),
                 self._config.model,
                 name=self._config.name,
                 source=source,
@@ -212,16 +214,16 @@ class Run:
 
     def _is_judged(self) -> bool:
         losses = self._training.losses
-        is_weighted = any(losses[name] for name in state_lib.ADVERSARIAL)
+        is_weighted = any(losses[name] for name in train_state.ADVERSARIAL)
         return is_weighted and self.step >= self._training.discriminator.first_step
 
-    def _batches(self) -> data_lib.Crops:
+    def _batches(self) -> crops.Crops:
         training = self._training
-        batches = data_lib.crops(
+        batches = crops.crops(
             self._sources,
             sample_rate=self._config.model.sample_rate,
             channels=self._config.model.channels,
-            crop_length=state_lib.crop_length(self._config),
+            crop_length=train_state.crop_length(self._config),
             batch_size=training.batch_size,
             seed=training.seed,
             mix_probabilities=training.data.mix_probabilities,
@@ -260,11 +262,11 @@ class Run:
         else:
             bar.set_postfix_str(line)
 
-    def _validate(self, logs: logs_lib.Logs | None) -> None:
+    def _validate(self, logs: run_logs.Logs | None) -> None:
         if logs is None or not self._items:
             return
-        params = jax.device_get(state_lib.export(self.state, self._config))
-        result = validation_lib.validate(self._config, params, self._items)
+        params = jax.device_get(train_state.export(self.state, self._config))
+        result = held_out.validate(self._config, params, self._items)
         logs.scalars("validation", self.step, result.values)
         for name, audio in result.sounds.items():
             logs.sound(name, self.step, audio, self._config.model.sample_rate)
@@ -275,11 +277,11 @@ class Run:
 
 def _split(
     data: str, validation: str | None
-) -> tuple[list[sources_lib.Source], list[sources_lib.Source]]:
+) -> tuple[list[sound_index.Source], list[sound_index.Source]]:
     """The files to train on and those to validate on."""
-    sources = sources_lib.find(data)
+    sources = sound_index.find(data)
     if validation is not None:
-        return sources, sources_lib.find(validation)
+        return sources, sound_index.find(validation)
     held_out = sources[_HOLD_OUT // 2 :: _HOLD_OUT]
     del sources[_HOLD_OUT // 2 :: _HOLD_OUT]
     return sources, held_out

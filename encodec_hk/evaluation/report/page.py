@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from encodec_hk import part_file
 from encodec_hk.evaluation import results
-from encodec_hk.evaluation.report import data
-from encodec_hk.evaluation.report import header
+from encodec_hk.evaluation.report import heading
+from encodec_hk.evaluation.report import page_data
+from encodec_hk.system import part_file
 
 _SCRIPTS = ("data", "charts", "tables", "deck", "player", "trial", "scores", "listening", "main")
 _STYLES = ("page", "parts")
@@ -47,24 +47,24 @@ def write(
     for item in items:
         _check(item)
 
-    scripts = [_json('id="overview"', data.overview(rows, summary, items))]
+    scripts = [_json('id="overview"', page_data.overview(rows, summary, items))]
     sound_size = picture_size = 0
     for item in items:
-        value, of_sound, of_pictures = data.listening(item, rows)
+        value, of_sound, of_pictures = page_data.listening(item, rows)
         scripts.append(_json('class="item"', value))
         sound_size += of_sound
         picture_size += of_pictures
     parts = {
-        "title": header.text(title),
+        "title": heading.text(title),
         "style": "".join(_template(f"{name}.css") for name in _STYLES),
-        "header": header.html(title, rows, summary, items),
+        "header": heading.html(title, rows, summary, items),
         "data": "\n".join(scripts),
         "script": "".join(_template(f"{name}.js") for name in _SCRIPTS),
         "size": "",
     }
     template = _template("page.html")
     whole = sum(len(part) for part in (template, *parts.values()))
-    parts["size"] = header.sizes(whole, sound_size, picture_size)
+    parts["size"] = heading.sizes(whole, sound_size, picture_size)
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
     part = part_file.PartFile(path)
@@ -89,7 +89,7 @@ def _check(item: results.Item) -> None:
 
 
 def _json(attribute: str, value: Any) -> str:
-    return f'<script type="application/json" {attribute}>{data.script(value)}</script>'
+    return f'<script type="application/json" {attribute}>{page_data.script(value)}</script>'
 
 
 def _template(name: str) -> str:

@@ -9,8 +9,8 @@ import io
 
 import numpy as np
 
-from encodec_hk import extras
 from encodec_hk.evaluation import metrics
+from encodec_hk.system import extras
 
 RANGE = 80.0  # dB from the brightest pixel of the original down to black
 _ROWS = 112

@@ -1,0 +1,227 @@
+"""Version 1 in bytes: its header, its blocks and its end. `docs/ecdc.md` has the tables.
+
+Numbers are big-endian. A block is a head of 20 bytes and a payload; the end of the file is a block
+of no frames. The head has a check of its own, so that a reader finds the next block after damage
+and knows from its first frame how much is missing.
+
+Shapes: K codebooks, F frames.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import NamedTuple
+
+from encodec_hk.bitstream import headers
+from encodec_hk.bitstream import packing
+
+PRELUDE = struct.Struct("!4sBI")  # magic, version, size of the header that follows: as in version 0
+MAGIC = b"ECDC"
+MARKER = b"\xec\xdb"  # starts a block
+MAX_POINTS = 1024  # of the index
+
+# Coding, flags, bits, channels, codebooks, sample rate, hop, frames of a block, length and stride
+# of segments, samples, fingerprint, bytes of the name.
+_HEADER = struct.Struct("!BBBHHIIIIIQ32sB")
+_CRC = struct.Struct("!I")
+_PLAIN = 0  # coding: codes of a fixed count of bits
+_SCALES = 1  # flag: a scale in every block
+_UNKNOWN = 2**64 - 1  # samples
+_HEAD = struct.Struct("!2sHIIII")
+_END = struct.Struct("!Q")
+_POINT = struct.Struct("!IQ")
+_SIZE = struct.Struct("!I")
+
+SCALE = struct.Struct("!f")
+HEAD_SIZE = _HEAD.size
+HEADER_SIZES = (_HEADER.size + 1 + _CRC.size, _HEADER.size + 255 + _CRC.size)  # after the prelude
+MAX_END_SIZE = HEAD_SIZE + _END.size + MAX_POINTS * _POINT.size + _SIZE.size
+
+
+class Point(NamedTuple):
+    """An entry of the index.
+
+    Attributes:
+      frame: place of a block's first frame.
+      offset: bytes from the start of the file to the block.
+    """
+
+    frame: int
+    offset: int
+
+
+class Head(NamedTuple):
+    """The head of a block.
+
+    Attributes:
+      first: place of its first frame, as `Block.start_frame`; of the end, of the frame after all.
+      frames: in the block; 0: it is the end of the file.
+      length: bytes of its payload.
+      crc: CRC-32 of first, frames, length and payload.
+    """
+
+    first: int
+    frames: int
+    length: int
+    crc: int
+
+    @property
+    def is_end(self) -> bool:
+        """Whether this is the end of the file and no block of codes."""
+        return self.frames == 0
+
+
+class Layout(NamedTuple):
+    """A header with what only version 1 has.
+
+    Attributes:
+      header: what the file says of its codes.
+      block_frames: the most frames of a block; where there are segments, of a whole one.
+    """
+
+    header: headers.Header
+    block_frames: int
+
+    def payload_size(self, frames: int) -> int:
+        """Bytes of the scale and the codes of a block."""
+        scale = SCALE.size if self.header.normalize else 0
+        return scale + packing.num_bytes(frames * self.header.num_codebooks, self.header.bits)
+
+    def is_right(self, head: Head) -> bool:
+        """Whether a block of this file can have such a head."""
+        if self.header.segment_length is not None and head.first % self.block_frames:
+            return False
+        if head.is_end:
+            points, rest = divmod(head.length - _END.size - _SIZE.size, _POINT.size)
+            return rest == 0 and 0 <= points <= MAX_POINTS
+        fits = head.frames <= self.block_frames
+        return fits and head.length == self.payload_size(head.frames)
+
+
+def layout_for(header: headers.Header) -> Layout:
+    """The layout of a new file: blocks of a second, or of a segment."""
+    frames = header.segment_frames
+    if frames is None:
+        frames = min(header.frame_rate, headers.MAX_BLOCK_CODES // header.num_codebooks)
+    return Layout(header, frames)
+
+
+def header_bytes(layout: Layout) -> bytes:
+    """The bytes before the first block."""
+    header = layout.header
+    name = header.name.encode()
+    fields = _HEADER.pack(
+        _PLAIN,
+        _SCALES if header.normalize else 0,
+        header.bits,
+        header.channels,
+        header.num_codebooks,
+        header.sample_rate,
+        header.hop_length,
+        layout.block_frames,
+        header.segment_length or 0,
+        header.segment_stride or 0,
+        _UNKNOWN if header.num_samples is None else header.num_samples,
+        bytes.fromhex(header.fingerprint or ""),
+        len(name),
+    )
+    size = len(fields) + len(name) + _CRC.size
+    data = PRELUDE.pack(MAGIC, 1, size) + fields + name
+    return data + _CRC.pack(zlib.crc32(data))
+
+
+def read_header(data: bytes) -> Layout:
+    """What the bytes before the first block say.
+
+    Raises:
+      EcdcError: they are damaged, or say what this program cannot read.
+    """
+    error = headers.EcdcError
+    body, crc = data[: -_CRC.size], data[-_CRC.size :]
+    if _CRC.pack(zlib.crc32(body)) != crc:
+        raise error("damaged header: its CRC-32 is another")
+    fields = _HEADER.unpack_from(body, PRELUDE.size)
+    coding, flags, bits, channels, codebooks, rate, hop, block_frames, length, stride = fields[:10]
+    samples, fingerprint, name_size = fields[10:]
+    if coding != _PLAIN:
+        raise error(
+            f"header: coding: got {coding}, this program reads {_PLAIN} (codes as they are)"
+        )
+    if flags & ~_SCALES:
+        raise error(f"header: flags: got {flags:#x}, this program knows {_SCALES:#x} (scales)")
+    name = body[PRELUDE.size + _HEADER.size :]
+    if len(name) != name_size:
+        raise error(f"header: name: got {len(name)} bytes, must be {name_size} as the header says")
+    try:
+        text = name.decode()
+    except UnicodeDecodeError as problem:
+        raise error(f"header: name: got {name!r}, must be UTF-8") from problem
+    try:
+        header = headers.Header(
+            version=1,
+            name=text,
+            sample_rate=rate,
+            channels=channels,
+            hop_length=hop,
+            num_codebooks=codebooks,
+            bits=bits,
+            segment_length=length or None,
+            segment_stride=stride or None,
+            normalize=bool(flags & _SCALES),
+            num_samples=None if samples == _UNKNOWN else samples,
+            fingerprint=fingerprint.hex() if any(fingerprint) else None,
+        )
+        headers.check(header)
+        least = most = header.segment_frames
+        if least is None or most is None:
+            least, most = 1, headers.MAX_BLOCK_CODES // codebooks
+        headers.check_count("frames of a block", block_frames, least, most)
+    except ValueError as problem:
+        raise error(f"header: {problem}") from problem
+    return Layout(header, block_frames)
+
+
+def block_bytes(first: int, frames: int, payload: bytes) -> bytes:
+    """A block with its head."""
+    rest = struct.pack("!III", first, frames, len(payload))
+    rest += _CRC.pack(zlib.crc32(payload, zlib.crc32(rest)))
+    return MARKER + struct.pack("!H", _check(rest)) + rest + payload
+
+
+def read_head(data: bytes) -> Head | None:
+    """The head of a block in its 20 bytes, None where they are not right."""
+    marker, check, *rest = _HEAD.unpack(data)
+    if marker != MARKER or check != _check(data[4:]):
+        return None
+    return Head(*rest)
+
+
+def is_intact(head: Head, payload: bytes) -> bool:
+    """Whether a payload is that of its head."""
+    return head.crc == zlib.crc32(payload, zlib.crc32(struct.pack("!III", *head[:3])))
+
+
+def end_bytes(end_frame: int, num_samples: int | None, points: list[Point]) -> bytes:
+    """The end of a file; its last four bytes are its size, so that it is found from there."""
+    payload = _END.pack(_UNKNOWN if num_samples is None else num_samples)
+    payload += b"".join(_POINT.pack(*point) for point in points)
+    payload += _SIZE.pack(HEAD_SIZE + len(payload) + _SIZE.size)
+    return block_bytes(end_frame, 0, payload)
+
+
+def end_size(data: bytes) -> int:
+    """The size of the end, as the last four bytes of a file tell it."""
+    return _SIZE.unpack(data[-_SIZE.size :])[0]
+
+
+def read_end(payload: bytes) -> tuple[int | None, list[Point]]:
+    """The samples of the signal, None where they are not known, and the index."""
+    samples = _END.unpack_from(payload)[0]
+    points = [Point(*fields) for fields in _POINT.iter_unpack(payload[_END.size : -_SIZE.size])]
+    return (None if samples == _UNKNOWN else samples), points
+
+
+def _check(rest: bytes) -> int:
+    """The check of a head: the low 16 bits of the CRC-32 of what follows it there."""
+    return zlib.crc32(rest) & 0xFFFF

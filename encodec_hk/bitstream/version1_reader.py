@@ -1,0 +1,260 @@
+"""Version 1, read past whatever has happened to the file since it was written.
+
+`layout` is the format, `blocks` writes it. Where a block's head is not right, the next right one is
+searched for; its first frame tells how much is missing.
+
+Shapes: K codebooks, F frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from encodec_hk.bitstream import headers
+from encodec_hk.bitstream import interface
+from encodec_hk.bitstream import packing
+from encodec_hk.bitstream import transport
+from encodec_hk.bitstream import version1_layout
+
+MAX_GAP = 600  # blocks that may be missing without a trace of their bytes
+MAX_DAMAGE = 100  # places in warnings; the rest are counted
+
+_SCAN = 512  # bytes at a time, in search of a block: a live stream waits for no more
+
+
+class _Found(NamedTuple):
+    """What the reader comes to.
+
+    Attributes:
+      head: of the next block; None: the file ends before there is one.
+      payload: of the block; None where it is damaged.
+      skipped: bytes before the head that make no sense.
+    """
+
+    head: version1_layout.Head | None
+    payload: bytes | None
+    skipped: int
+
+
+class _Piece(NamedTuple):
+    """Frames in a row, from the place `start` to `stop`; `codes` is None where they are lost.
+
+    Where `stop` is `start`, all that follows is lost, and how much that is not known. `frames` is
+    their count where it is known for certain: the last segments have fewer than their places.
+    """
+
+    start: int
+    stop: int
+    frames: int | None = None
+    codes: np.ndarray | None = None
+    scale: float | None = None
+
+
+class Reader(interface.Reader):
+    """Reads a file of version 1."""
+
+    def __init__(self, source: transport.Source, layout: version1_layout.Layout):
+        super().__init__(source, layout.header)
+        self._layout = layout
+        self._size = layout.block_frames
+        self._points: list[version1_layout.Point] = []
+        self._damage: list[_Piece] = []
+        self._num_more = 0
+        if source.size is not None:
+            self._find_end(source.size)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was found wrong so far, damage first."""
+        damage = [self._described(piece) for piece in self._damage]
+        more = [f"{self._num_more} more damaged blocks"] if self._num_more else []
+        return damage + more + super().warnings
+
+    def _find_end(self, file_size: int) -> None:
+        """Reads the end of the file first, if it is there."""
+        source = self._source
+        most = min(version1_layout.MAX_END_SIZE, file_size - self._start)
+        if most > version1_layout.HEAD_SIZE:
+            source.seek(file_size - most)
+            data = source.read(most)
+            size = version1_layout.end_size(data)
+            if version1_layout.HEAD_SIZE < size <= len(data):
+                source.seek(file_size - size)
+                found = self._next(0, self._frames_in(file_size) + MAX_GAP * self._size)
+                if found.head is not None and found.head.is_end and not found.skipped:
+                    self._take_end(found)
+        source.seek(self._start)
+
+    def _take_end(self, found: _Found) -> bool:
+        """Takes over what the end of the file says; returns whether it makes sense."""
+        if found.payload is None or found.head is None:
+            return False
+        num_samples, points = version1_layout.read_end(found.payload)
+        if num_samples is not None:
+            header = dataclasses.replace(self.header, num_samples=num_samples)
+            if num_samples > headers.MAX_SAMPLES or header.end_frame != found.head.first:
+                return False
+            self.header = header
+        self._points = points
+        return True
+
+    def _next(self, expected: int, most: int) -> _Found:
+        """Reads on to the next block.
+
+        Args:
+          expected: the place of its first frame, if none are missing.
+          most: how many frames may be missing, besides what the bytes passed over can hold.
+        """
+        skipped = 0
+        while True:
+            data = self._source.read(version1_layout.HEAD_SIZE)
+            if len(data) < version1_layout.HEAD_SIZE:
+                return _Found(None, None, skipped and skipped + len(data))
+            head = version1_layout.read_head(data)
+            most_now = most + self._frames_in(skipped)
+            if head is not None and self._is_next(head, expected, most_now):
+                payload = self._source.read(head.length)
+                if len(payload) < head.length:
+                    return _Found(None, None, skipped)
+                is_intact = version1_layout.is_intact(head, payload)
+                return _Found(head, payload if is_intact else None, skipped)
+            data += self._source.read(_SCAN)
+            at = data.find(version1_layout.MARKER, 1)
+            if at < 0:
+                at = len(data) - data.endswith(version1_layout.MARKER[:1])
+            self._source.unread(data[at:])
+            skipped += at
+
+    def _is_next(self, head: version1_layout.Head, expected: int, most: int) -> bool:
+        return self._layout.is_right(head) and 0 <= head.first - expected <= most
+
+    def _frames_in(self, size: int) -> int:
+        return size * 8 // (self.header.num_codebooks * self.header.bits)
+
+    def _places_in(self, size: int) -> int:
+        """How many places the blocks take that fill these bytes."""
+        whole = self._size
+        blocks, rest = divmod(size, version1_layout.HEAD_SIZE + self._layout.payload_size(whole))
+        frames = self._frames_in(max(0, rest - version1_layout.HEAD_SIZE))
+        if self.header.segment_frames is not None:
+            frames = whole if frames else 0
+        return blocks * whole + frames
+
+    def _blocks(self, start_frame: int, recover: bool) -> Iterator[interface.Block]:
+        self._damage, self._num_more = [], 0
+        for piece in self._pieces(start_frame):
+            if piece.codes is not None:
+                yield interface.Block(piece.codes, piece.scale, piece.start, False)
+            elif not recover:
+                remedy = "replaces it by silence" if piece.stop > piece.start else "stops there"
+                raise headers.EcdcError(f"{self._described(piece)}; --recover {remedy}")
+            else:
+                self._note_damage(piece)
+                yield from self._silence(piece)
+
+    def _pieces(self, start_frame: int) -> Iterator[_Piece]:
+        """What is there from a frame on, and what is not, in order and without gaps."""
+        size = self._size
+        has_segments = self.header.segment_frames is not None
+        start = start_frame // size * size if has_segments else start_frame
+        expected = self._go_to(start)
+        while True:
+            found = self._next(expected, MAX_GAP * size)
+            head = found.head
+            if head is None:
+                yield from self._cut(expected, start, found.skipped)
+                return
+            if head.is_end and not self._take_end(found):
+                self._notes.append("no index: the end is damaged")
+            if head.first > max(expected, start):
+                yield _Piece(max(expected, start), head.first)
+            if head.is_end:
+                break
+            expected = head.first + (size if has_segments else head.frames)
+            if expected > start:
+                piece = _Piece(head.first, expected, head.frames)
+                if found.payload is not None:
+                    piece = self._unpack(piece, head.frames, found.payload)
+                if head.first < start:
+                    codes = None if piece.codes is None else piece.codes[:, start - head.first :]
+                    piece = piece._replace(start=start, codes=codes)
+                yield piece
+        if self._source.size is not None and self._source.position < self._source.size:
+            surplus = self._source.size - self._source.position
+            self._notes.append(f"{surplus} bytes after the end")
+
+    def _go_to(self, start: int) -> int:
+        """Goes to a block that is not after a frame; returns the place of the block."""
+        if not start or self._source.size is None:
+            return 0
+        size = self._size
+        number = start // size  # where all blocks are full
+        full = version1_layout.HEAD_SIZE + self._layout.payload_size(size)
+        points = [version1_layout.Point(number * size, self._start + number * full)]
+        points += [point for point in reversed(self._points) if point.frame <= start][:1]
+        for point in points:
+            if self._start <= point.offset <= self._source.size - version1_layout.HEAD_SIZE:
+                self._source.seek(point.offset)
+                head = version1_layout.read_head(self._source.read(version1_layout.HEAD_SIZE))
+                if head is not None and self._layout.is_right(head) and head.first == point.frame:
+                    self._source.seek(point.offset)
+                    return point.frame
+        self._source.seek(self._start)
+        return 0
+
+    def _unpack(self, piece: _Piece, frames: int, payload: bytes) -> _Piece:
+        header, scale = self.header, None
+        if header.normalize:
+            scale = version1_layout.SCALE.unpack_from(payload)[0]
+            if not interface.is_scale(scale):
+                return piece
+            payload = payload[version1_layout.SCALE.size :]
+        codes = packing.unpack(payload, header.bits, frames * header.num_codebooks)
+        codes = np.ascontiguousarray(codes.reshape(frames, -1).T)
+        return piece._replace(codes=codes, scale=scale)
+
+    def _cut(self, place: int, start: int, skipped: int) -> Iterator[_Piece]:
+        """What to say of a file without an end, of which nothing is right after a place."""
+        total = self.header.end_frame
+        stop = place
+        if skipped and total is not None:
+            stop = max(place, min(total, place + self._places_in(skipped)))
+        if stop > max(place, start):
+            yield _Piece(max(place, start), stop)
+        elif skipped and stop == place != total:
+            yield _Piece(place, place)
+        if stop == total:
+            self._notes.append("no index: the end is missing or damaged")
+        elif not skipped or total is not None:
+            length = "" if total is None else f" of {self.header.duration:.2f} s"
+            self._notes.append(f"cut off after {self._time(stop)}{length}: the end is missing")
+
+    def _silence(self, piece: _Piece) -> Iterator[interface.Block]:
+        header, size = self.header, self._size
+        for place in range(piece.start, piece.stop, size):
+            frames = min(size, piece.stop - place)
+            if header.segment_frames is not None:
+                frames = piece.frames or header.frames_of(place // size)
+            if frames:
+                zeros = np.zeros((header.num_codebooks, frames), np.int32)
+                yield interface.Block(zeros, None, place, True)
+
+    def _described(self, piece: _Piece) -> str:
+        if piece.start == piece.stop:
+            return f"damaged from {self._time(piece.start)} to the end of the file"
+        blocks = "blocks" if piece.stop - piece.start > self._size else "block"
+        return f"damaged {blocks} at {self._time(piece.start)} to {self._time(piece.stop)}"
+
+    def _note_damage(self, piece: _Piece) -> None:
+        """Notes damage; what follows on the damage before is added to it."""
+        last = self._damage[-1] if self._damage else None
+        if last is not None and last.stop == piece.start < piece.stop and not self._num_more:
+            self._damage[-1] = last._replace(stop=piece.stop)
+        elif len(self._damage) < MAX_DAMAGE:
+            self._damage.append(piece)
+        else:
+            self._num_more += 1

@@ -1,0 +1,97 @@
+"""Version 1, written in one pass: blocks of about a second, and an index at the end.
+
+`layout` is the format, `recovery` reads it.
+
+Shapes: K codebooks, F frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import BinaryIO
+
+import numpy as np
+
+from encodec_hk.bitstream import headers
+from encodec_hk.bitstream import interface
+from encodec_hk.bitstream import packing
+from encodec_hk.bitstream import version1_layout
+
+_INDEX_EVERY = 8  # blocks, in a file that needs no more points than there may be
+
+
+class Writer(interface.Writer):
+    """Writes a file of version 1: whole blocks as soon as they are full, or `flush` is called."""
+
+    def __init__(self, file: BinaryIO, header: headers.Header):
+        super().__init__(file, header)
+        self._layout = version1_layout.layout_for(header)
+        self._open = np.zeros((header.num_codebooks, 0), np.int32)  # frames of the next block
+        self._scale: float | None = None  # of the next block
+        self._num_frames = 0  # that were taken
+        self._offset = 0
+        self._num_blocks = 0
+        self._points: list[version1_layout.Point] = []
+        self._every = _INDEX_EVERY
+        self._put(version1_layout.header_bytes(self._layout))
+        self._file.flush()
+
+    def _put(self, data: bytes) -> None:
+        super()._put(data)
+        self._offset += len(data)
+
+    def _write(self, codes: np.ndarray, scale: float | None) -> None:
+        frames = codes.shape[1]
+        whole = self.header.segment_frames
+        if self._frames + self._open.shape[1] + (whole or frames) >= 2**32:
+            raise ValueError("codes: got more than the 2**32 frames that a file can count")
+        self._num_frames += frames
+        if whole is not None:
+            self._put_blocks(codes, frames, scale)
+            self._frames += whole - frames
+        else:
+            if scale != self._scale:
+                self._close()
+            self._scale = scale
+            codes = np.concatenate([self._open, codes], axis=1)
+            size = self._layout.block_frames
+            full = codes.shape[1] // size * size
+            self._open = codes[:, full:]
+            if not full:
+                return
+            self._put_blocks(codes[:, :full], size, scale)
+        self._file.flush()
+
+    def _put_blocks(self, codes: np.ndarray, frames: int, scale: float | None) -> None:
+        """Writes codes [K, n * frames] as n blocks."""
+        start = b"" if scale is None else version1_layout.SCALE.pack(scale)
+        rows = codes.T.reshape(-1, frames * len(codes))
+        for row in packing.pack(rows, self.header.bits):
+            if self._num_blocks % self._every == 0:
+                self._points.append(version1_layout.Point(self._frames, self._offset))
+            if len(self._points) > version1_layout.MAX_POINTS:
+                del self._points[1::2]
+                self._every *= 2
+            self._num_blocks += 1
+            self._put(version1_layout.block_bytes(self._frames, frames, start + row.tobytes()))
+            self._frames += frames
+
+    def _close(self) -> None:
+        if self._open.shape[1]:
+            self._put_blocks(self._open, self._open.shape[1], self._scale)
+            self._open = self._open[:, :0]
+
+    def flush(self) -> None:
+        """Ends the open block, and hands on all that was written."""
+        self._close()
+        self._file.flush()
+
+    def _finish(self, num_samples: int | None) -> None:
+        expected = dataclasses.replace(self.header, num_samples=num_samples).num_frames
+        if num_samples is not None and expected != self._num_frames:
+            raise ValueError(
+                f"finish: got {self._num_frames} frames, {num_samples} samples have {expected}"
+            )
+        self._close()
+        self._put(version1_layout.end_bytes(self._frames, num_samples, self._points))
+        self._file.flush()

@@ -1,0 +1,65 @@
+"""Starts to read or to write a file of any version."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from encodec_hk.bitstream import headers
+from encodec_hk.bitstream import interface
+from encodec_hk.bitstream import transport
+from encodec_hk.bitstream import version0
+from encodec_hk.bitstream import version1_layout
+from encodec_hk.bitstream import version1_reader
+from encodec_hk.bitstream import version1_writer
+
+
+def open_writer(file: BinaryIO, header: headers.Header) -> interface.Writer:
+    """Writes the header and returns a writer of what follows.
+
+    Args:
+      file: where to write, a pipe too: it is never sought in. It stays open.
+      header: of version 0 or 1.
+
+    Raises:
+      ValueError: a field of the header has a value that the version does not allow.
+    """
+    headers.check(header)
+    return (
+        version0.Writer(file, header)
+        if header.version == 0
+        else version1_writer.Writer(file, header)
+    )
+
+
+def open_reader(file: BinaryIO) -> interface.Reader:
+    """Reads the header and returns a reader of what follows.
+
+    Args:
+      file: where to read, a pipe too; it may give fewer bytes than it is asked for. It stays open.
+
+    Raises:
+      EcdcError: it is no .ecdc file, or one that this program does not read.
+    """
+    source = transport.Source(file)
+    prelude = source.read(version1_layout.PRELUDE.size)
+    magic = prelude[: len(version1_layout.MAGIC)]
+    if not prelude:
+        raise headers.EcdcError("the file is empty (0 bytes)")
+    if not version1_layout.MAGIC.startswith(magic):
+        raise headers.EcdcError(
+            f"no .ecdc file: starts with {magic!r}, must be {version1_layout.MAGIC!r}"
+        )
+    if len(prelude) < version1_layout.PRELUDE.size:
+        raise headers.EcdcError(f"cut off in its header, after {len(prelude)} bytes")
+    _, version, size = version1_layout.PRELUDE.unpack(prelude)
+    if version not in headers.VERSIONS:
+        raise headers.EcdcError(f"version {version}, this program reads 0 and 1")
+    least, most = (1, version0.MAX_JSON) if version == 0 else version1_layout.HEADER_SIZES
+    if not least <= size <= most:
+        raise headers.EcdcError(f"header of {size} bytes, must be {least} to {most}")
+    data = source.read(size)
+    if len(data) < size:
+        raise headers.EcdcError(f"cut off in its header, after {len(data)} of {size} bytes")
+    if version == 0:
+        return version0.Reader(source, version0.read_header(data))
+    return version1_reader.Reader(source, version1_layout.read_header(prelude + data))

@@ -1,0 +1,1 @@
+"""Rows of any lengths through the compiled block computation: scheduling, segments, streams."""

@@ -1,0 +1,1 @@
+"""Free audio to train on."""

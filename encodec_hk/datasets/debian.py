@@ -1,0 +1,314 @@
+"""Free training data from Debian's packages: speech, music and effects of games.
+
+    python -m encodec_hk.datasets.debian OUT [--packages=NAME,NAME] [--deb_dir=FOLDER]
+
+Downloads each package with apt-get (or takes the .deb files of --deb_dir), and writes its sounds as
+16 bit FLAC to OUT/train/SOURCE/ and OUT/heldout/SOURCE/, what is known of each to OUT/SOURCES.md,
+and the packages' own statements of copyright to OUT/licences/. Sources are held out whole: no
+speaker's language or composer's album is in both. Nearly all of it was Vorbis before.
+
+Run again, it goes on where it was stopped. The packages are those of Debian 12; all of them take
+about 1 GB to download and as much to hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import soundfile
+import tqdm
+
+from encodec_hk.datasets import deb_archive
+from encodec_hk.datasets import debian_packages
+from encodec_hk.sound import resampling
+from encodec_hk.sound import sound_files
+from encodec_hk.system import file_paths
+
+_SHORTEST = 0.3  # seconds: shorter files are left out
+_QUIETEST = 0.01  # peak: quieter files are left out
+_THREADS = min(4, os.cpu_count() or 1)  # each may hold a piece of music, some 300 MB
+_RECORDS = "sources.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """The files of one source, in the order in which they are taken."""
+
+    split: str
+    source: str
+    minutes: float
+    files: list[pathlib.Path]
+
+
+def build(
+    out: pathlib.Path,
+    packages: Iterable[debian_packages.Package],
+    *,
+    deb_dir: pathlib.Path | None = None,
+    sample_rate: int = 24000,
+    channels: int = 1,
+) -> None:
+    """Makes the data set, or what of it is not there yet.
+
+    Args:
+      out: the folder, made if need be.
+      packages: what to take.
+      deb_dir: has the .deb files; None downloads them.
+      sample_rate: Hz, of the files that are written.
+      channels: of them; see `resampling.mix`.
+
+    Raises:
+      ValueError: a program is missing, a package is unknown or broken, or OUT was made with another
+        rate or number of channels.
+      OSError: the system refuses.
+    """
+    sound_files.check_writable(out / "NAME.flac", sample_rate, channels)
+    out.mkdir(parents=True, exist_ok=True)
+    records = _read_records(out)
+    for package in packages:
+        if package.name in records:
+            made = (records[package.name]["sample_rate"], records[package.name]["channels"])
+            _check_same(out, made, (sample_rate, channels))
+            print(f"{package.name}: done before", flush=True)
+            continue
+        with tempfile.TemporaryDirectory(prefix=".partial_", dir=out) as folder:
+            temporary = pathlib.Path(folder)
+            if deb_dir:
+                path = deb_archive.find(package.name, deb_dir)
+            else:
+                path = deb_archive.download(package.name, temporary)
+            version = deb_archive.version(package.name, path)
+            root = temporary / "unpacked"
+            deb_archive.unpack(path, root, package.archives)
+            groups = _plan(package, root)
+            with tqdm.tqdm(
+                total=sum(len(group.files) for group in groups),
+                desc=package.name,
+                unit="file",
+                disable=not sys.stderr.isatty(),
+            ) as bar:
+                for group in groups:
+                    target = out / group.split / group.source
+                    if target.exists():
+                        bar.update(len(group.files))
+                    else:
+                        _convert(group, root, temporary, target, sample_rate, channels, bar)
+            _keep_licence(root, package.name, out)
+            records[package.name] = {
+                "version": version,
+                "kind": package.kind,
+                "licence": package.licence,
+                "sample_rate": sample_rate,
+                "channels": channels,
+                "sources": _measure(out, groups, sample_rate, channels),
+            }
+        _write(out / _RECORDS, json.dumps(records, indent=2) + "\n")
+        _write(out / "SOURCES.md", _describe(records))
+        for name, (files, minutes) in records[package.name]["sources"].items():
+            print(f"{package.name}: {name}: {files} files, {minutes:.1f} minutes", flush=True)
+
+
+def _read_records(out: pathlib.Path) -> dict:
+    path = out / _RECORDS
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{file_paths.shown(path)}: {error}") from error
+
+
+def _check_same(where: pathlib.Path, made: tuple[int, int], asked: tuple[int, int]) -> None:
+    if made != asked:
+        raise ValueError(
+            f"{file_paths.shown(where)}: made with {made[0]} Hz and {made[1]} channels, asked for "
+            f"{asked[0]} and {asked[1]}: name another OUT"
+        )
+
+
+def _plan(package: debian_packages.Package, root: pathlib.Path) -> list[_Group]:
+    """Which files go where."""
+    groups: dict[tuple[str, str, float], list[pathlib.Path]] = collections.defaultdict(list)
+    for path in root.rglob("*"):
+        inside = f"/{path.relative_to(root).as_posix()}"
+        if (
+            path.suffix.lower() not in sound_files.READABLE
+            or path.is_symlink()
+            or not path.is_file()
+        ):
+            continue
+        for rule in package.rules:
+            match = re.search(rule.pattern, inside)
+            if match:
+                if rule.source is not None:
+                    groups[rule.split, match.expand(rule.source), rule.minutes].append(path)
+                break
+
+    def order(path: pathlib.Path) -> bytes:
+        # By hash: the first minutes are spread over the package, and the same everywhere.
+        name = f"{package.key}/{path.relative_to(root).as_posix()}"
+        return hashlib.sha256(name.encode()).digest()
+
+    return [_Group(*key, sorted(files, key=order)) for key, files in sorted(groups.items())]
+
+
+def _convert(
+    group: _Group,
+    root: pathlib.Path,
+    temporary: pathlib.Path,
+    target: pathlib.Path,
+    sample_rate: int,
+    channels: int,
+    bar: tqdm.tqdm,
+) -> None:
+    """Writes the files of one source to a temporary folder, renamed when all are there."""
+    part = temporary / group.source
+    part.mkdir()
+
+    def convert(job: tuple[pathlib.Path, pathlib.Path]) -> float:
+        """Seconds written, 0 of a file that is left out."""
+        source, path = job
+        try:
+            found = sound_files.read(source)
+        except ValueError as error:
+            tqdm.tqdm.write(f"{error}; left out", file=sys.stderr)
+            return 0.0
+        samples = resampling.mix(found.samples, channels)
+        samples = resampling.resample(samples, found.sample_rate, sample_rate)
+        if len(samples) < _SHORTEST * sample_rate or np.abs(samples).max() <= _QUIETEST:
+            return 0.0
+        sound_files.write(path, samples, sample_rate)
+        return len(samples) / sample_rate
+
+    jobs = [(path, part / name) for path, name in _names(group.files, root).items()]
+    taken = 0.0
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(jobs), 4 * _THREADS):
+            some = jobs[start : start + 4 * _THREADS]
+            for (_, path), seconds in zip(some, pool.map(convert, some), strict=True):
+                if taken < 60 * group.minutes:
+                    taken += seconds
+                else:
+                    path.unlink(missing_ok=True)
+                bar.update()
+            if taken >= 60 * group.minutes:
+                bar.update(len(jobs) - start - len(some))
+                break
+    if taken:
+        target.parent.mkdir(exist_ok=True)
+        os.replace(part, target)
+
+
+def _names(files: Sequence[pathlib.Path], root: pathlib.Path) -> dict[pathlib.Path, str]:
+    """A name of its own for each file: the last parts of its path."""
+    names: dict[pathlib.Path, str] = {}
+    for path in files:
+        parts = [p for p in path.relative_to(root).parts if p not in ("usr", "share", "games")]
+        stem = "-".join(parts[-4:]).replace(" ", "_").rsplit(".", 1)[0]
+        name, number = f"{stem}.flac", 2
+        while name in names.values():
+            name, number = f"{stem}_{number}.flac", number + 1
+        names[path] = name
+    return names
+
+
+def _measure(
+    out: pathlib.Path, groups: Sequence[_Group], sample_rate: int, channels: int
+) -> dict[str, tuple[int, float]]:
+    """Files and minutes of each source that was written, by their headers."""
+    measured = {}
+    for name in (f"{group.split}/{group.source}" for group in groups):
+        seconds = []
+        for path in (out / name).glob("*.flac"):
+            found = soundfile.info(str(path))
+            _check_same(path, (found.samplerate, found.channels), (sample_rate, channels))
+            seconds.append(found.frames / found.samplerate)
+        if seconds:
+            measured[name] = (len(seconds), sum(seconds) / 60)
+    return measured
+
+
+def _keep_licence(root: pathlib.Path, name: str, out: pathlib.Path) -> None:
+    statement = root / "usr/share/doc" / name / "copyright"
+    if statement.is_file():
+        (out / "licences").mkdir(exist_ok=True)
+        shutil.copyfile(statement, out / "licences" / f"{name}.txt")
+
+
+def _describe(records: dict) -> str:
+    """SOURCES.md."""
+    lines = [
+        "# Sources",
+        "",
+        "Sounds of Debian packages, changed: resampled, mixed, and stored as 16 bit FLAC.",
+        "The licences are those of the packages, whose statements are in `licences/`.",
+        "",
+        "| Folder | Files | Minutes | What it is | Package, version | Licence |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows = []
+    for name, record in records.items():
+        end = f"{record['kind']} | {name} {record['version']} | {record['licence']}"
+        for folder, (files, minutes) in record["sources"].items():
+            rows.append(f"| {folder} | {files} | {minutes:.1f} | {end} |")
+    return "\n".join(lines + sorted(rows)) + "\n"
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def _chosen(names: str | None) -> list[debian_packages.Package]:
+    """The packages that a list with commas names, all for None."""
+    if names is None:
+        return list(debian_packages.PACKAGES)
+    known = {package.name: package for package in debian_packages.PACKAGES}
+    for name in names.split(","):
+        if name not in known:
+            raise ValueError(f"--packages: got {name!r}, must be of {', '.join(known)}")
+    return [known[name] for name in names.split(",")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="debian", description=(__doc__ or "").split("\n", 1)[0], allow_abbrev=False
+    )
+    parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder of the data set")
+    parser.add_argument("--packages", help="names with commas; all without it")
+    parser.add_argument("--deb_dir", type=pathlib.Path, help="has the .deb files already")
+    parser.add_argument("--sample_rate", type=int, default=24000, help="Hz")
+    parser.add_argument("--channels", type=int, default=1)
+    flags = parser.parse_args(arguments)
+    try:
+        build(
+            flags.out,
+            _chosen(flags.packages),
+            deb_dir=flags.deb_dir,
+            sample_rate=flags.sample_rate,
+            channels=flags.channels,
+        )
+    except (ValueError, OSError) as error:
+        print(f"debian: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("debian: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

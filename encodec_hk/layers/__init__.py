@@ -1,1 +1,0 @@
-"""The layers of EnCodec's networks: plain functions and small Haiku modules."""

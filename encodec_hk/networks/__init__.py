@@ -1,0 +1,1 @@
+"""EnCodec's networks in Haiku: layers over blocks of rows, and `model.build` over them."""

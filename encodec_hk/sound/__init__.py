@@ -1,0 +1,1 @@
+"""Sound in and out: files, pipes, sample rates and channels. Numpy, libsndfile and soxr; no JAX."""

@@ -1,0 +1,224 @@
+"""Training of the residual vector quantiser: codebooks by moving averages (Section 3.2).
+
+Codebooks are not parameters that a gradient moves. Each entry is the moving average of the vectors
+that were nearest to it (appendix A.1 of arXiv 1711.00937), so a state holds counts and sums.
+
+Every stage learns from every batch, also the stages that the batch's bandwidth leaves out: what a
+stage is given does not depend on how many come after it.
+
+`axis_name` names the axis that a batch is split along over devices, None where there is one device.
+Sums go over all of them, so any number of devices gives the same codebooks.
+
+Shapes: B items, F frames, V = B * F vectors, K codebooks, N entries, D latent channels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from encodec_hk.networks import quantizer
+
+EPSILON = 1e-5  # of the smoothed counts, as in the reference implementations
+
+
+class Codebooks(NamedTuple):
+    """The state of training.
+
+    Attributes:
+      entries: [K, N, D], what the quantiser uses.
+      counts: [K, N], moving average of how many vectors of a batch each entry was nearest to.
+      sums: [K, N, D], moving average of the sum of those vectors.
+    """
+
+    entries: jax.Array
+    counts: jax.Array
+    sums: jax.Array
+
+
+class Usage(NamedTuple):
+    """How the codebooks are used.
+
+    Attributes:
+      perplexity: [K], exp of the entropy of the moving counts: N where all entries are used alike.
+      dead: [K], share of the entries that were restarted.
+    """
+
+    perplexity: jax.Array
+    dead: jax.Array
+
+
+def start(entries: jax.Array, num_vectors: int) -> Codebooks:
+    """The state of codebooks [K, N, D] whose entries are used equally, by batches of V vectors."""
+    chex.assert_rank(entries, 3)
+    counts = jnp.full(entries.shape[:2], num_vectors / entries.shape[1], entries.dtype)
+    return Codebooks(entries, counts, entries * counts[..., None])
+
+
+def k_means(
+    latents: jax.Array,
+    key: jax.Array,
+    *,
+    num_codebooks: int,
+    codebook_size: int,
+    iterations: int,
+    axis_name: str | None = None,
+) -> Codebooks:
+    """Codebooks of the first batch: k-means of each stage on what the stages before it left.
+
+    Args:
+      latents: [B, F, D], this device's part of the batch.
+      key: of the random first means, the same on every device.
+      num_codebooks: K.
+      codebook_size: N; may exceed the vectors there are, then entries repeat until restarted.
+      iterations: of k-means.
+      axis_name: see the top of this module.
+    """
+    chex.assert_rank(latents, 3)
+    residual = latents.reshape(-1, latents.shape[-1])
+    everywhere = _gather(residual, axis_name)
+
+    def stage(
+        carry: tuple[jax.Array, jax.Array], key: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        residual, everywhere = carry
+        means = everywhere[_draw(key, codebook_size, everywhere.shape[0])]
+
+        def iterate(_: int, means: jax.Array) -> jax.Array:
+            counts, sums = _statistics(residual, _nearest(means, residual), means, axis_name)
+            return jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], means)
+
+        means = jax.lax.fori_loop(0, iterations, iterate, means)
+        counts, _ = _statistics(residual, _nearest(means, residual), means, axis_name)
+        carry = (
+            residual - means[_nearest(means, residual)],
+            everywhere - means[_nearest(means, everywhere)],
+        )
+        return carry, (means, counts)
+
+    keys = jax.random.split(key, num_codebooks)
+    _, (entries, counts) = jax.lax.scan(stage, (residual, everywhere), keys)
+    return Codebooks(entries, counts, entries * counts[..., None])
+
+
+def quantize(
+    entries: jax.Array, latents: jax.Array, num_codebooks: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Quantises with the first `num_codebooks` codebooks; gradients go straight through.
+
+    The commitment loss of a stage is the mean squared distance of what it is given from its entry.
+    Its gradient reaches the encoder from every stage (in Meta's `encodec` from the first alone).
+
+    Args:
+      entries: [K, N, D].
+      latents: [B, F, D].
+      num_codebooks: int32, how many of the K are in use; may be traced.
+
+    Returns:
+      The quantised latents [B, F, D], the codes of all stages [B, K, F], and the commitment loss
+      (mean over the stages in use).
+    """
+    chex.assert_rank([entries, latents], 3)
+    fixed = jax.lax.stop_gradient(latents)
+    codes = quantizer.encode(entries, fixed)
+
+    def stage(
+        carry: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        quantized, loss = carry
+        codebook, codes, is_used = inputs
+        quantized = quantized + jnp.where(is_used, codebook[codes], 0)
+        return (quantized, loss + is_used * jnp.mean(jnp.square(latents - quantized))), None
+
+    is_used = jnp.arange(entries.shape[0]) < num_codebooks
+    start = jnp.zeros_like(fixed), jnp.zeros((), fixed.dtype)
+    entries = jax.lax.stop_gradient(entries)
+    inputs = (entries, jnp.moveaxis(codes, 1, 0), is_used)
+    (quantized, loss), _ = jax.lax.scan(stage, start, inputs)
+    return latents + jax.lax.stop_gradient(quantized - latents), codes, loss / num_codebooks
+
+
+def update(
+    codebooks: Codebooks,
+    latents: jax.Array,
+    codes: jax.Array,
+    key: jax.Array,
+    *,
+    decay: float,
+    restart_below: float,
+    axis_name: str | None = None,
+) -> tuple[Codebooks, Usage]:
+    """Moves every entry towards the vectors it was nearest to, and restarts those not in use.
+
+    A restarted entry takes the place of a vector drawn from the batch, with the count of an entry
+    in average use. Its sum is reset with it: otherwise the next average would undo the restart.
+
+    Args:
+      codebooks: the state before.
+      latents: [B, F, D], this device's part of the batch.
+      codes: [B, K, F], of the latents by `codebooks.entries`.
+      key: of the random vectors, the same on every device.
+      decay: of the moving averages.
+      restart_below: restart where the count is below this share of the average use.
+      axis_name: see the top of this module.
+    """
+    num_codebooks, size, channels = codebooks.entries.shape
+    residual = latents.reshape(-1, channels)
+    by_stage = jnp.moveaxis(codes, 1, 0).reshape(num_codebooks, -1)
+    gathered = _gather(residual, axis_name), _gather(by_stage.T, axis_name).T
+    average = gathered[0].shape[0] / size
+
+    def stage(
+        carry: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[Codebooks, Usage]]:
+        residual, everywhere = carry
+        entries, old_counts, old_sums, codes, all_codes, key = inputs
+        batch_counts, batch_sums = _statistics(residual, codes, entries, axis_name)
+        counts = decay * old_counts + (1 - decay) * batch_counts
+        sums = decay * old_sums + (1 - decay) * batch_sums
+        dead = counts < restart_below * average
+        fresh = everywhere[_draw(key, size, everywhere.shape[0])]
+        counts = jnp.where(dead, average, counts)
+        sums = jnp.where(dead[:, None], fresh * average, sums)
+        total = jnp.sum(counts)
+        smoothed = (counts + EPSILON) / (total + size * EPSILON) * total
+        new = Codebooks(sums / smoothed[:, None], counts, sums)
+        share = counts / total
+        entropy = -jnp.sum(share * jnp.log(jnp.where(share > 0, share, 1)))
+        carry = residual - entries[codes], everywhere - entries[all_codes]
+        return carry, (new, Usage(jnp.exp(entropy), jnp.mean(dead)))
+
+    keys = jax.random.split(key, num_codebooks)
+    inputs = (*codebooks, by_stage, gathered[1], keys)
+    _, result = jax.lax.scan(stage, (residual, gathered[0]), inputs)
+    return result
+
+
+def _nearest(codebook: jax.Array, vectors: jax.Array) -> jax.Array:
+    """Codes [V] of vectors [V, D] by one codebook [N, D]."""
+    return quantizer.encode(codebook[None], vectors[None])[0, 0]
+
+
+def _statistics(
+    vectors: jax.Array, codes: jax.Array, codebook: jax.Array, axis_name: str | None
+) -> tuple[jax.Array, jax.Array]:
+    """How many vectors [V, D] have each code, [N], and their sums [N, D], over all devices."""
+    counts = jnp.zeros(codebook.shape[0], vectors.dtype).at[codes].add(1)
+    sums = jnp.zeros_like(codebook).at[codes].add(vectors)
+    return (counts, sums) if axis_name is None else jax.lax.psum((counts, sums), axis_name)
+
+
+def _gather(vectors: jax.Array, axis_name: str | None) -> jax.Array:
+    """The vectors of all devices, one after the other."""
+    if axis_name is None:
+        return vectors
+    return jax.lax.all_gather(vectors, axis_name, axis=0, tiled=True)
+
+
+def _draw(key: jax.Array, count: int, total: int) -> jax.Array:
+    """Indices of `count` of `total` vectors, different ones as long as there are any."""
+    order = jax.random.permutation(key, total)
+    return order[jnp.arange(count) % total]

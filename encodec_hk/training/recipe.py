@@ -1,0 +1,143 @@
+"""Validation of the section `training` of a configuration; `configs/base.py` says what it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_collections
+
+from encodec_hk import config as config_lib
+from encodec_hk.system import rules
+from encodec_hk.training import ms_stft
+from encodec_hk.training import train_state
+
+_SECTION: rules.Rule = (
+    "a ConfigDict",
+    lambda value: isinstance(value, ml_collections.ConfigDict),
+)
+_WINDOWS = rules.tuple_of(
+    "multiples of 4 (samples)", lambda value: rules.is_int(value, 4) and value % 4 == 0
+)
+_DIFFERENT_WINDOWS: rules.Rule = (
+    "a tuple of one or more different multiples of 4 (samples)",
+    lambda value: _WINDOWS[1](value) and len(set(value)) == len(value),
+)
+
+
+def _two(words: str, accepts: Any) -> rules.Rule:
+    def is_pair(value: Any) -> bool:
+        return isinstance(value, tuple) and len(value) == 2 and all(map(accepts, value))
+
+    return f"a tuple of two {words}", is_pair
+
+
+def _are_different(values: tuple[Any, ...], names: tuple[str, ...]) -> bool:
+    return all(value in names for value in values) and len(set(values)) == len(values)
+
+
+def _are_probabilities(value: Any) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 3
+        and all(map(rules.SHARE[1], value))
+        and abs(sum(value) - 1) < 1e-6
+    )
+
+
+_RULES: dict[str, rules.Rule] = {
+    "seed": rules.integer(0),
+    "num_steps": rules.integer(1),
+    "batch_size": rules.integer(1),
+    "crop_seconds": rules.POSITIVE,
+    "dtype": rules.one_of("float32", "bfloat16"),
+    "precision": rules.one_of("float32", "tensorfloat32"),
+    "learning_rate": rules.POSITIVE,
+    "adam_betas": _two("numbers in [0, 1)", rules.DECAY[1]),
+    "schedule": rules.one_of("constant", "cosine"),
+    "warmup_steps": rules.integer(0),
+    "max_gradient_norm": rules.optional(rules.POSITIVE),
+    "frozen": (
+        f"a tuple of different names of {', '.join(train_state.FREEZABLE)}",
+        lambda value: isinstance(value, tuple) and _are_different(value, train_state.FREEZABLE),
+    ),
+    "average_decay": rules.DECAY,
+    "losses": _SECTION,
+    "pre_emphasis": rules.SHARE,
+    "mel_windows": _WINDOWS,
+    "num_mels": rules.integer(1),
+    "mel_exponent": rules.optional(rules.POSITIVE),
+    "mel_floor": rules.POSITIVE,
+    "balancer": _SECTION,
+    "codebooks": _SECTION,
+    "discriminator": _SECTION,
+    "data": _SECTION,
+    "log_every": rules.integer(1),
+    "checkpoint_every": rules.integer(1),
+    "num_checkpoints": rules.integer(1),
+    "validate_every": rules.integer(1),
+    "validation_items": rules.integer(0),
+    "validation_seconds": rules.POSITIVE,
+}
+_SECTIONS: dict[str, dict[str, rules.Rule]] = {
+    "losses": dict.fromkeys((*train_state.BALANCED, "commitment"), rules.NOT_NEGATIVE),
+    "balancer": {"enabled": rules.BOOL, "decay": rules.DECAY},
+    "codebooks": {
+        "decay": rules.DECAY,
+        "first_step": rules.integer(0),
+        "kmeans_iterations": rules.integer(0),
+        "restart_below": rules.NOT_NEGATIVE,
+    },
+    "discriminator": {
+        "num_filters": rules.integer(1),
+        "windows": _DIFFERENT_WINDOWS,
+        "init": rules.one_of(*ms_stft.INITS),
+        "learning_rate": rules.optional(rules.POSITIVE),
+        "first_step": rules.integer(0),
+        "update_probability": rules.SHARE,
+    },
+    "data": {
+        "mix_probabilities": ("a tuple of three numbers that add up to 1", _are_probabilities),
+        "gain_db": _two("numbers (dB)", rules.is_number),
+        "num_workers": rules.integer(0),
+    },
+}
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Checks a whole configuration, with its section `training`.
+
+    Raises:
+      ValueError: one line that names the field, the value it has and what is allowed.
+    """
+    config_lib.validate(config)
+    rules.check_names("config", config.keys(), {"training": _SECTION}, others_allowed=True)
+    rules.check_values("config", config, {"training": _SECTION})
+    training, path = config.training, "config.training"
+    rules.check_names(path, training.keys(), _RULES)
+    rules.check_values(path, training, _RULES)
+    for name, section in _SECTIONS.items():
+        rules.check_names(f"{path}.{name}", training[name].keys(), section)
+        rules.check_values(f"{path}.{name}", training[name], section)
+    if not any(training.losses[name] for name in train_state.BALANCED):
+        raise ValueError(f"{path}.losses: got no loss above 0 of the output, must have one")
+    if {"encoder", "decoder"} <= set(training.frozen):
+        allowed = "without one of encoder and decoder, which trains"
+        raise rules.error(f"{path}.frozen", training.frozen, allowed)
+    first_step = training.discriminator.first_step
+    others = [name for name in train_state.BALANCED if name not in train_state.ADVERSARIAL]
+    if first_step and not any(training.losses[name] for name in others):
+        allowed = "0 where no other loss of the output is above 0"
+        raise rules.error(f"{path}.discriminator.first_step", first_step, allowed)
+    low, high = training.data.gain_db
+    if low > high:
+        raise rules.error(f"{path}.data.gain_db", training.data.gain_db, "the lower gain first")
+
+    length = train_state.crop_length(config)
+    longest = max(*training.mel_windows, *training.discriminator.windows)
+    if length < longest:
+        allowed = f"at least the longest window ({longest / config.model.sample_rate:.6g} s)"
+        raise rules.error(f"{path}.crop_seconds", training.crop_seconds, allowed)
+    segment = config_lib.segment_length(config.model)
+    if segment is not None and length > segment:
+        allowed = f"at most one segment ({config.model.segment_seconds} s)"
+        raise rules.error(f"{path}.crop_seconds", training.crop_seconds, allowed)

@@ -1,0 +1,358 @@
+"""`run.py bench`: that it times what it says, and what it refuses."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import time
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from configs import encodec_24khz
+from configs import encodec_48khz
+from encodec_hk import codec as codec_lib
+from encodec_hk.benchmark import implementations
+from encodec_hk.benchmark import layers
+from encodec_hk.benchmark import start
+from encodec_hk.benchmark import timing
+from encodec_hk.benchmark import timing_tables
+from encodec_hk.benchmark import whole
+from encodec_hk.commands import bench
+from encodec_hk.convert import tensor_names
+from encodec_hk.convert import weights
+from encodec_hk.networks import model
+from tests import random_networks
+from tests import references
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+CASE = {
+    "direction": "encode",
+    "seconds": 10,
+    "batch": 1,
+    "median": {implementations.OURS: 0.2, "transformers": 0.3},
+    "ratio": {"transformers": 1.5},
+    "real_time": 50.0,
+    "memory": {implementations.OURS: 2_000_000, "transformers": None},
+    "multiply_adds": 1e8,
+}
+
+
+def small(config):
+    """The configuration at its smallest, its checkpoint nowhere."""
+    with config.unlocked():
+        config.model.update({"num_filters": 2, "latent_dim": 8})
+        config.checkpoint = "none.safetensors"
+        config.bench.update({"seconds": (0.5,), "batches": (1,), "max_runs": 2})
+    return config
+
+
+def tiny(**overrides):
+    """A codec of a network that compiles quickly, random weights."""
+    model = random_networks.small(**overrides)
+    return codec_lib.Codec(model, random_networks.random_params(model), name="tiny", batch_size=2)
+
+
+class BenchTest(parameterized.TestCase):
+    def run_bench(self, config, status=0, **settings):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            self.assertEqual(bench.run(config, **settings), status)
+        return out.getvalue()
+
+    @pytest.mark.slow
+    def test_stream(self):
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        cores = os.sched_getaffinity(0)
+        try:
+            text = self.run_bench(
+                small(encodec_24khz.get_config()),
+                measure=["stream"],
+                frames=5,
+                bandwidth=3.0,
+                threads=1,
+                out=str(folder / "bench.json"),
+            )
+        finally:
+            os.sched_setaffinity(0, cores)
+        figures = json.loads((folder / "bench.json").read_text())
+        self.assertEqual(figures["threads"], 1)
+        self.assertEqual((figures["kbps"], figures["weights"]), (3.0, "random"))
+        stream = figures["stream"]
+        self.assertEqual(stream["pushes"], 5)
+        self.assertAlmostEqual(stream["ms_of_a_push"], 320 / 24)
+        for direction in ("encode", "decode"):
+            found = stream[direction]
+            self.assertBetween(found["median_ms"], 0, found["p99_ms"])
+            self.assertRegex(text, f"{direction} +{found['median_ms']:.2f} ms")
+
+    @pytest.mark.slow
+    def test_segments(self):
+        text = self.run_bench(
+            small(encodec_48khz.get_config()), measure=["whole", "layers", "stream"], frames=1
+        )
+        self.assertIn("pushes of 990 ms, 1", text)
+        self.assertIn("encode 0.5 s x 1", text)
+        self.assertIn("decoder/stage_3", text)
+
+    @pytest.mark.slow
+    def test_whole_signals_beside_a_reference(self):
+        config = small(encodec_24khz.get_config())
+        floors = (
+            ("transformers", "encode", 0.5, 1, 0.0),
+            ("transformers", "decode", 0.5, 1, 1e6),
+            ("encodec", "decode", 0.5, 1, 1e6),  # is not measured
+        )
+        with config.unlocked():
+            config.bench.min_ratios = floors
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        text = self.run_bench(
+            config,
+            status=1,
+            measure=["whole"],
+            compare=["transformers"],
+            out=str(folder / "bench.md"),
+        )
+        self.assertEqual(len(re.findall("too slow", text)), 1)
+        self.assertRegex(text, r"too slow: decode 0.5 s x 1: \d+\.\d+ times as fast as transf")
+        page = (folder / "bench.md").read_text()
+        self.assertRegex(page, r"\| encode 0.5 s x 1 \| [\d.]+ m?s \| [\d.]+ \| \d+% \|")
+        self.assertIn("torch", page.splitlines()[0])
+
+    def test_what_cannot_be_compared_is_named(self):
+        with (
+            mock.patch.dict(sys.modules, {"encodec.model": None}),
+            mock.patch.object(whole, "measure", return_value=[CASE]) as measure,
+            mock.patch.object(timing, "matrix_peak", return_value=1e9),
+        ):
+            text = self.run_bench(
+                small(encodec_24khz.get_config()), measure=["whole"], compare=["encodec"]
+            )
+        self.assertRegex(text, "^--compare=encodec: .*needs encodec 0.1.1")
+        self.assertEqual([*measure.call_args.args[1]], [implementations.OURS])
+
+    @parameterized.parameters(
+        ({"frames": 0}, "--frames: got 0"),
+        ({"threads": 0}, "--threads: got 0, must be 1 to"),
+        ({"threads": 10**6}, "--threads: got 1000000, must be 1 to"),
+        ({"bandwidth": 2.0}, "bandwidth: got 2.0"),
+        ({"measure": ["all"]}, "--measure: got 'all', must be of whole, layers, stream, start"),
+        ({"compare": ["jukebox"]}, "--compare: got 'jukebox', must be of transformers, "),
+        ({"out": "bench.txt"}, "--out: got bench.txt, must end in .json or .md"),
+    )
+    def test_bad_calls(self, settings, message):
+        with self.assertRaisesRegex(ValueError, message):
+            bench.run(small(encodec_24khz.get_config()), **settings)
+
+    @parameterized.parameters(
+        ("seconds", (0,)),
+        ("batches", ()),
+        ("max_runs", 0),
+        ("min_ratios", (("transformers", "encode", 10, 1),)),
+        ("min_ratios", (("transformers", "encode", 10, 1, "2"),)),
+    )
+    def test_bad_settings(self, field, value):
+        config = small(encodec_24khz.get_config())
+        with config.unlocked():
+            config.bench[field] = value
+        with self.assertRaisesRegex(ValueError, f"config.bench.{field}: got .* must be"):
+            bench.run(config)
+
+    def test_multiply_adds_are_those_of_describe(self):
+        codec, _ = bench._load(encodec_24khz.get_config(), None)
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        model.keep_traces(folder)  # as the command does
+        self.addCleanup(model.keep_traces, None)
+        bench._multiply_adds(codec, 8)
+        found = bench._multiply_adds(codec, 8)
+        self.assertEqual(round(found["encode"] * 75), 1_489_766_400 + 314_572_800 // 4)
+        self.assertEqual(round(found["decode"] * 75), 1_489_766_400)
+        self.assertEqual(round(found["encoder/lstm"] * 75), 314_572_800)
+        self.assertEqual(round(found["quantizer.encode"] * 75), 314_572_800 // 4)
+
+
+class TimingTest(parameterized.TestCase):
+    def test_turns(self):
+        order = []
+        calls = {name: lambda name=name: order.append(name) for name in "ab"}
+        runs = timing.in_turns(calls, max_runs=5, seconds=100)
+        self.assertEqual("".join(order), "ababababab")
+        self.assertEqual([len(runs[name]) for name in "ab"], [5, 5])
+
+    def test_no_more_rounds_than_time_allows_but_three(self):
+        runs = timing.in_turns({"a": lambda: None}, max_runs=9, seconds=0)
+        self.assertLen(runs["a"], 3)
+
+    def test_seconds_and_memory(self):
+        size = 64_000_000
+
+        def call():
+            time.sleep(0.05)
+            return np.ones(size, np.uint8).sum()
+
+        runs = timing.in_turns({"": call}, max_runs=3, seconds=9)[""]
+        self.assertBetween(timing.median(runs), 0.05, 5)
+        grown = timing.memory(runs)
+        if grown is not None:
+            self.assertBetween(grown, size // 2, 4 * size)
+
+    def test_matrix_peak(self):
+        with mock.patch.object(timing, "_PEAK_SIZE", 64):
+            self.assertGreater(timing.matrix_peak(), 1e6)
+
+
+class WholeTest(absltest.TestCase):
+    def test_ours_and_another_in_turns(self):
+        codec = tiny()
+        order = []
+        slow = implementations.Contender(
+            lambda audio: (order.append("encode"), time.sleep(0.2), audio)[2],
+            lambda audio: (order.append("decode"), audio)[1],
+        )
+        found = [
+            *whole.measure(
+                codec,
+                {implementations.OURS: implementations.ours(codec, codec.bandwidth), "slow": slow},
+                lengths=(1, 0.5),
+                batches=(2,),
+                max_runs=3,
+                multiply_adds={"encode": 5.0, "decode": 7.0},
+                check=lambda: None,
+            )
+        ]
+        cases = [(case["direction"], case["seconds"], case["batch"]) for case in found]
+        self.assertEqual(
+            cases, [("encode", 0.5, 2), ("decode", 0.5, 2), ("encode", 1, 2), ("decode", 1, 2)]
+        )
+        self.assertEqual(order, ["encode", "decode"] + 2 * (3 * ["encode"] + 3 * ["decode"]))
+        for case in found:
+            own, other = case["median"][implementations.OURS], case["median"]["slow"]
+            self.assertAlmostEqual(case["ratio"]["slow"], other / own)
+            self.assertAlmostEqual(case["real_time"], 2 * case["seconds"] / own)
+            self.assertEqual({len(runs) for runs in case["runs"].values()}, {3})
+        self.assertGreater(found[0]["median"]["slow"], 0.2)
+        frames = -(-1200 // codec.hop_length)
+        self.assertEqual(found[2]["multiply_adds"], 5.0 * frames * 2)
+
+
+class LayersTest(parameterized.TestCase):
+    def test_every_layer_once(self):
+        codec = tiny()
+        found = layers.measure(
+            codec, batch=2, num_codebooks=2, multiply_adds={"encoder/lstm": 3}, check=lambda: None
+        )
+        stages = [f"stage_{index}" for index in range(len(codec.model_config.ratios))]
+        expected = [f"encoder/{layer}" for layer in ("conv_in", *stages, "lstm", "conv_out")]
+        expected += ["quantizer.encode", "quantizer.decode"]
+        expected += [f"decoder/{layer}" for layer in ("conv_in", "lstm", *stages, "conv_out")]
+        self.assertEqual([layer["name"] for layer in found], expected)
+        self.assertTrue(all(layer["seconds"] > 0 for layer in found))
+        lstm = next(layer for layer in found if layer["name"] == "encoder/lstm")
+        self.assertEqual(lstm["multiply_adds"], 3 * 2 * codec.block_frames)
+
+    def test_layers_in_a_row_are_the_network(self):
+        codec = tiny()
+        samples = 20 * codec.hop_length
+        audio = np.random.default_rng(0).standard_normal((1, samples, 1)).astype(np.float32)
+        begin = np.zeros(1, np.int32)
+        x = audio
+        for layer in codec.model.layers["encoder"]:
+            if layer == "conv_out":
+                x = jax.nn.elu(x)
+            x = codec.model.layer_block(codec.params, x, begin, network="encoder", layer=layer)
+        state = codec.model.encoder_state(1)
+        _, latents = codec.model.embed_block(codec.params, state, audio, begin + samples, begin > 0)
+        np.testing.assert_allclose(x, latents, atol=1e-5)
+
+
+class ContendersTest(parameterized.TestCase):
+    @parameterized.parameters("encodec_24khz", "encodec_48khz")
+    @pytest.mark.slow
+    def test_references_have_our_weights(self, name):
+        """What is timed beside ours computes the same."""
+        model = references.model_config(name)
+        network = references.official_model(name)
+        tensors = {key: value.numpy() for key, value in network.state_dict().items()}
+        params = weights.to_haiku(
+            weights.fold_weight_norm(tensors),
+            tensor_names.table(model, tensor_names.OFFICIAL),
+            tensor_names.ignored(model, tensor_names.OFFICIAL),
+        )
+        codec = codec_lib.Codec(model, params, name=name)
+        audio = references.audio(1.3, model.sample_rate, model.channels)[None]
+        own = implementations.ours(codec, 6.0)
+        encoded = own.encode(audio)
+        sound = own.decode(encoded)
+        for kind in ("transformers", "encodec"):
+            reference = implementations.reference(kind, codec, 6.0, 1)
+            theirs = reference.decode(reference.encode(audio)).numpy().swapaxes(1, 2)
+            difference = np.abs(theirs[:, : audio.shape[1]] - sound).max()
+            self.assertLess(difference, 1e-3, kind)
+
+    def test_another_model_is_not_metas(self):
+        codec = tiny()
+        references.import_encodec()
+        with self.assertRaisesRegex(ValueError, "not one of Meta's two"):
+            implementations.reference("encodec", codec, codec.bandwidth, 1)
+
+
+class StartTest(absltest.TestCase):
+    def test_starts_of_a_command(self):
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        seen = folder / "seen"
+        (folder / "run.py").write_text(
+            "import os, sys\n"
+            "assert sys.argv[1:3] == ['infer', 'noise.wav'], sys.argv\n"
+            "assert os.path.exists('noise.wav') and os.path.exists('weights.safetensors')\n"
+            f"open({str(seen)!r}, 'a').write(os.environ['JAX_COMPILATION_CACHE_DIR'] + '\\n')\n"
+        )
+        codec = tiny()
+        found = start.measure(codec, folder / "run.py", lambda: None)
+        self.assertGreater(min(found["first"], found["second"]), 0)
+        caches = seen.read_text().split()
+        self.assertEqual((len(caches), len(set(caches))), (4, 1))
+
+    def test_a_command_that_fails(self):
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "run.py").write_text("import sys; sys.exit('no such thing')")
+        codec = tiny()
+        with self.assertRaisesRegex(ValueError, "run.py infer: no such thing"):
+            start.measure(codec, folder / "run.py", lambda: None)
+
+
+class TableTest(absltest.TestCase):
+    def test_the_published_table_is_made_of_the_published_figures(self):
+        for path in (ROOT / "docs" / "performance").glob("*.json"):
+            figures = json.loads(path.read_text())
+            page = (ROOT / "docs" / "performance.md").read_text()
+            paragraphs = [part.strip() for part in timing_tables.markdown(figures).split("\n\n")]
+            for paragraph in paragraphs:
+                self.assertIn(paragraph, page, path.name)
+            if path.stem == "encodec_24khz":
+                readme = (ROOT / "README.md").read_text()
+                for paragraph in paragraphs[:2]:  # what was measured where, and whole signals
+                    self.assertIn(paragraph, readme)
+
+    def test_shortfalls_look_at_their_case_alone(self):
+        for floor, is_short in (
+            (("transformers", "encode", 10, 1, 1.5), False),
+            (("transformers", "encode", 10, 1, 1.6), True),
+            (("transformers", "decode", 10, 1, 9.0), False),
+            (("transformers", "encode", 60, 1, 9.0), False),
+            (("encodec", "encode", 10, 1, 9.0), False),
+        ):
+            self.assertEqual(bool(whole.shortfalls([CASE], (floor,))), is_short, floor)
+
+
+if __name__ == "__main__":
+    absltest.main()

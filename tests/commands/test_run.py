@@ -1,0 +1,93 @@
+"""run.py as a process: what is wrong with a call is one line on stderr, and the exit status."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl.testing import parameterized
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = "--config=configs/encodec_tiny.py"
+CLIPS = "assets/clips"
+
+
+def run(*arguments, **settings):
+    return subprocess.run(
+        [sys.executable, "run.py", *arguments], cwd=ROOT, capture_output=True, text=True, **settings
+    )
+
+
+class RunTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ([], "command: got '', must be one of infer, convert, train, describe"),
+        (["describe", "x"], "got 1 arguments, takes none"),
+        (["infer", "a", "b", "c"], "takes IN [OUT] (a pattern in quotes)"),
+        (["infer", CLIPS, "--verify"], "--verify is a flag of another command"),
+        (["describe", "--nothing"], "Unknown command line flag 'nothing'"),
+        (["describe", "--config=nothing.py"], "No such file or directory: 'nothing.py'"),
+        (["describe", "--config=README.md"], "--config: SyntaxError"),
+        (["describe", "--config.model.nothing=1"], "--config: AttributeError"),
+        (["describe", "--config.model.num_filters=x"], "--config.model.num_filters=x: invalid"),
+        (["describe", "--config.model.ratios=(0,2)"], "config.model.ratios: got (0, 2), must be"),
+        (["infer", "nothing.wav"], "nothing.wav: no such file or folder"),
+        (
+            ["infer", CLIPS, f"{TINY},{TINY}"],
+            "No such file or directory: 'configs/encodec_tiny.py,",
+        ),
+        (["evaluate", f"{TINY},none.py"], "--config: none.py: FileNotFoundError"),
+        (["evaluate", "x"], "got 1 arguments, takes none"),
+        (["convert"], "convert: needs --source and --output"),
+    )
+    def test_bad_calls(self, arguments, message):
+        result = run(*arguments)
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertStartsWith(result.stderr, "run.py: ")
+        self.assertIn(message, result.stderr)
+        self.assertLen(result.stderr.splitlines(), 1)
+
+    def test_config_as_a_word_of_its_own(self):
+        result = run("describe", "--config", "configs/encodec_tiny.py", "--config.model.compress=4")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("conv_0         [24000, 2]", result.stdout)
+
+    def test_output_that_cannot_be_written(self):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run(
+                [sys.executable, "run.py", "describe", TINY],
+                cwd=ROOT,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("No space left on device", result.stderr)
+        self.assertNotIn("Traceback", result.stderr)
+
+    def test_output_that_nobody_reads(self):
+        command = f"{sys.executable} run.py describe {TINY} | true"
+        result = subprocess.run(command, shell=True, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(result.stderr, "")
+
+    @parameterized.parameters((signal.SIGINT, 2.0), (signal.SIGTERM, 6.0))
+    def test_interrupted(self, signum, seconds):
+        """Wherever it happens to be: it ends with the status for that, nothing half-written."""
+        with tempfile.TemporaryDirectory() as folder:
+            process = subprocess.Popen(
+                [sys.executable, "run.py", "infer", CLIPS, folder, TINY],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            time.sleep(seconds)
+            process.send_signal(signum)
+            _, errors = process.communicate(timeout=60)
+            names = os.listdir(folder)
+        if process.returncode != 0:  # it may have been done by then
+            self.assertEqual(process.returncode, 130, errors)
+            self.assertIn("interrupted", errors)
+        self.assertEqual([name for name in names if not name.endswith(".wav")], [])

@@ -1,0 +1,360 @@
+"""A step of training: what it computes, on which networks, and on how many devices."""
+
+import functools
+import pathlib
+import subprocess
+import sys
+
+import chex
+import jax
+import numpy as np
+import pytest
+from absl.testing import absltest
+from absl.testing import parameterized
+from scipy import signal
+
+from encodec_hk import checkpoint
+from encodec_hk import codec as codec_lib
+from encodec_hk import config as config_lib
+from encodec_hk.networks import model as model_lib
+from encodec_hk.training import adversarial
+from encodec_hk.training import recipe
+from encodec_hk.training import reconstruction
+from encodec_hk.training import train_state
+from encodec_hk.training import train_step
+from encodec_hk.training import weight_norm
+from tests import compilation
+from tests import random_networks
+from tests import tiny_training
+
+STEREO = {  # what the 48 kHz variant has and the others have not
+    "channels": 2,
+    "causal": False,
+    "norm": "time_group_norm",
+    "normalize": True,
+    "segment_seconds": 0.128,
+}
+
+
+def configure(model, training):
+    """The tiny config with changes of both sections, "section.field" of what is deeper."""
+    config = tiny_training.get_config()
+    config.model.update(model)
+    config.training.update_from_flattened_dict(training)
+    recipe.validate(config)
+    return config
+
+
+def mesh_of(count):
+    return jax.make_mesh(
+        (count,),
+        (train_step.AXIS,),
+        axis_types=(jax.sharding.AxisType.Auto,),
+        devices=jax.devices()[:count],
+    )
+
+
+class Trainer:
+    """The compiled step of a config, on states that are kept on the host."""
+
+    def __init__(self, config, num_devices=1):
+        self.config = config
+        self.step = train_step.Step(config, mesh_of(num_devices))
+        params = random_networks.random_params(config.model)
+        fresh = train_state.create(config, jax.random.key(1), params)
+        self.fresh = jax.device_get(fresh)
+        self.audio = tiny_training.waves(8, channels=config.model.channels)
+
+    @functools.cached_property
+    def start(self):
+        """The state with codebooks of the audio."""
+        return jax.device_get(self.step.initialize(self.fresh, self.audio))
+
+    def __call__(self, state, audio=None, *, quantized=True, judged=True):
+        audio = self.audio if audio is None else audio
+        learns = train_step.draw_learns(self.config.training, int(state.step))
+        return jax.device_get(
+            self.step(state, audio, quantized=quantized, judged=judged, learns=learns)
+        )
+
+    def run(self, count, state=None):
+        """The state after some steps, and the metrics of each."""
+        state, rows = state or self.start, []
+        for _ in range(count):
+            state, metrics = self(state)
+            rows.append(metrics)
+        return state, rows
+
+
+@functools.cache
+def trainer(name):
+    config = {
+        "plain": lambda: configure({}, {}),
+        "bfloat16": lambda: configure({"num_lstm_layers": 1}, {"dtype": "bfloat16"}),
+        "unbalanced": lambda: configure({}, {"balancer.enabled": False}),
+        "stereo": lambda: configure(
+            STEREO, {"pre_emphasis": 0.7, "mel_exponent": 0.3, "mel_floor": 1e-4}
+        ),
+    }[name]()
+    return Trainer(config)
+
+
+def reconstruct(trainer, state, num_codebooks):
+    """What the codec makes of the trainer's audio with the parameters of a state."""
+    config = trainer.config
+    codec = codec_lib.Codec(config.model, train_state.export(state, config), block_seconds=0.064)
+    return codec.decode(codec.encode(trainer.audio, num_codebooks=num_codebooks))
+
+
+class StepTest(parameterized.TestCase):
+    def test_losses_fall(self):
+        train = trainer("plain")
+        _, rows = train.run(60)
+        chex.assert_tree_all_finite(rows)
+        self.assertTrue(all(row["is_finite"] for row in rows))
+        for name in ("loss/mel", "loss/feature"):
+            first, last = (np.mean([row[name] for row in some]) for some in (rows[:6], rows[-6:]))
+            self.assertLess(last, 0.8 * first, name)
+
+    @parameterized.parameters("plain", "stereo")
+    def test_output_is_that_of_the_codec(self, name):
+        """Padding, segments, normalisation and quantiser: what is trained is what is used."""
+        train = trainer(name)
+        _, metrics = train(train.start, judged=name == "plain")  # what other tests compile too
+        output = reconstruct(train, train.start, int(metrics["num_codebooks"]))
+        chex.assert_equal_shape([output, train.audio])
+        mel = reconstruction.multi_scale_mel(
+            train.audio,
+            output,
+            sample_rate=tiny_training.RATE,
+            windows=train.config.training.mel_windows,
+            num_mels=train.config.training.num_mels,
+            exponent=train.config.training.mel_exponent,
+            floor=train.config.training.mel_floor,
+        )
+        taps = [1, -train.config.training.pre_emphasis]
+        difference = signal.lfilter(taps, [1], output - train.audio, axis=1)
+        np.testing.assert_allclose(metrics["loss/time_l1"], np.abs(difference).mean(), rtol=1e-4)
+        np.testing.assert_allclose(metrics["loss/mel"], mel, rtol=1e-4)
+
+    def test_a_step_that_is_not_finite_changes_nothing(self):
+        train = trainer("plain")
+        before, _ = train.run(2)
+        poisoned = train.audio.copy()
+        poisoned[5, 100] = np.nan
+        after, metrics = train(before, poisoned)
+        self.assertFalse(metrics["is_finite"])
+        self.assertEqual(after.step, before.step + 1)
+        chex.assert_trees_all_equal(after._replace(step=before.step), before)
+        _, metrics = train(after)
+        self.assertTrue(metrics["is_finite"])
+
+    def test_everything_learns(self):
+        """Steps change every array of the state, and the average by its share."""
+        train = trainer("plain")
+        before, _ = train.run(6)  # some of which train the discriminator
+        unchanged = [
+            jax.tree_util.keystr(path)
+            for (path, old), new in zip(
+                jax.tree_util.tree_leaves_with_path(train.start),
+                jax.tree.leaves(before),
+                strict=True,
+            )
+            if np.array_equal(old, new)
+        ]
+        # Of the balancer the loss without a weight. Within the hinge, what is real and what is not
+        # pull the discriminator's last biases to opposite sides.
+        allowed = ("['time_l2']", "['stft_64/conv_4']['b']", "['stft_64/conv_5']['b']")
+        self.assertEqual([path for path in unchanged if not path.endswith(allowed)], [])
+
+        after, _ = train(before)
+        decay = train.config.training.average_decay
+        expected = jax.tree.map(
+            lambda old, new: decay * old + (1 - decay) * new, before.average, after.generator
+        )
+        chex.assert_trees_all_close(after.average, expected, rtol=1e-5, atol=1e-7)
+
+    def test_bandwidths_are_drawn(self):
+        """For every step one of the list, and always the same for a step."""
+        _, rows = trainer("plain").run(16)
+        counts = [int(row["num_codebooks"]) for row in rows]
+        self.assertEqual(set(counts), {1, 3})  # codebooks of 8 and of 24 kbps
+        self.assertBetween(counts.count(1), 3, 13)
+        _, again = trainer("plain").run(16)
+        self.assertEqual([int(row["num_codebooks"]) for row in again], counts)
+
+    def test_discriminator_is_trained_first_and_with_its_probability(self):
+        train = trainer("plain")
+        config, state, trained = train.config, train.start, 0
+        network = train_state.discriminator(config)
+        for step in range(20):
+            before = state
+            state, metrics = train(state)
+            if "discriminator" not in metrics:
+                chex.assert_trees_all_equal(state.discriminator, before.discriminator)
+                chex.assert_trees_all_equal(
+                    state.discriminator_optimizer, before.discriminator_optimizer
+                )
+                continue
+            trained += 1
+            for name, layer in state.discriminator.items():
+                self.assertTrue(np.any(layer["w_v"] != before.discriminator[name]["w_v"]), name)
+            if step == 0:  # later the average is not what the step starts from
+                output = reconstruct(train, before, int(metrics["num_codebooks"]))
+                new, old = (
+                    network.apply(weight_norm.fold(params), output)
+                    for params in (state.discriminator, before.discriminator)
+                )
+                real = network.apply(weight_norm.fold(before.discriminator), train.audio)
+                loss = adversarial.discriminator_loss(old, real)
+                np.testing.assert_allclose(metrics["discriminator"], loss, rtol=1e-5)
+                loss, stale = map(adversarial.generator_loss, (new, old))
+                np.testing.assert_allclose(metrics["loss/adversarial"], loss, rtol=1e-6)
+                self.assertNotAlmostEqual(float(loss), float(stale), places=5)
+        self.assertBetween(trained, 9, 18)  # of 20 with probability 2/3
+
+    @parameterized.parameters((None, 1e-2), (3e-3, 3e-3))
+    def test_learning_rate_of_the_discriminator(self, given, expected):
+        training = configure(
+            {}, {"learning_rate": 1e-2, "discriminator.learning_rate": given}
+        ).training
+        for optimizer, rate in (
+            (train_state.optimizer(training), 1e-2),
+            (train_state.discriminator_optimizer(training), expected),
+        ):
+            update, _ = optimizer.update(np.ones(3), optimizer.init(np.zeros(3)))
+            np.testing.assert_allclose(update, -rate, rtol=1e-5)
+
+    def test_first_steps_without_quantiser_and_discriminator(self):
+        train = trainer("plain")
+        config, fresh = train.config, train.fresh
+        after, metrics = train(fresh, quantized=False, judged=False)
+        chex.assert_trees_all_equal(after.codebooks, fresh.codebooks)
+        chex.assert_trees_all_equal(after.discriminator, fresh.discriminator)
+        self.assertContainsSubset({"loss/mel", "loss/time_l1"}, metrics)
+        self.assertNoCommonElements(
+            metrics, {"perplexity", "discriminator", "loss/adversarial", "loss/feature"}
+        )
+        self.assertEqual(metrics["loss/commitment"], 0)
+
+        model = model_lib.build(config.model)
+        params = train_state.export(fresh, config)
+        count = np.full(8, tiny_training.CROP)
+        _, latents = model.embed_block(params, None, train.audio, count, count > 0)
+        frames = count // config_lib.hop_length(config.model)
+        _, output = model.synthesize_block(params, None, latents, frames, frames > 0)
+        difference = np.abs(output - train.audio).mean()
+        np.testing.assert_allclose(metrics["loss/time_l1"], difference, rtol=1e-5)
+
+    def test_codebooks_of_a_batch(self):
+        train = trainer("plain")
+        self.assertFalse(
+            np.array_equal(train.start.codebooks.entries, train.fresh.codebooks.entries)
+        )
+        chex.assert_trees_all_equal(train.start.generator, train.fresh.generator)
+        frames = train.audio.shape[0] * tiny_training.CROP // 4
+        np.testing.assert_array_equal(train.start.codebooks.counts.sum(axis=1), 3 * [frames])
+
+    def test_what_is_frozen_stays(self):
+        self.check_frozen("encoder", "quantizer")
+
+    @pytest.mark.slow
+    def test_a_frozen_decoder_stays(self):
+        self.check_frozen("decoder")
+
+    def check_frozen(self, *frozen):
+        """What is frozen is the same to the last bit, in a checkpoint too; all else learns."""
+        train = Trainer(configure({}, {"frozen": frozen}))
+        state = train.fresh
+        for _ in range(3):
+            state, metrics = train(state, judged=False)
+        self.assertTrue(metrics["is_finite"])
+        self.assertTrue(np.all(metrics["perplexity"] < 16))  # it is still watched
+        before = random_networks.random_params(train.config.model)
+        after = train_state.export(state, train.config)
+        self.assertSameElements(after, before)
+        for module, leaves in before.items():
+            for name, leaf in leaves.items():
+                stays = np.array_equal(leaf, after[module][name])
+                self.assertEqual(stays, module.split("/")[0] in frozen, f"{module} {name}")
+
+    @pytest.mark.slow
+    def test_without_the_balancer(self):
+        train = trainer("unbalanced")
+        state, rows = train.start, []
+        for _ in range(20):
+            state, metrics = train(state, judged=False)
+            rows.append(metrics)
+        chex.assert_tree_all_finite(rows)
+        self.assertLess(rows[-1]["loss/mel"], 0.95 * rows[0]["loss/mel"])
+
+    @pytest.mark.slow
+    def test_bfloat16(self):
+        train = trainer("bfloat16")
+        state, metrics = train(train.start, judged=False)
+        for leaf in jax.tree.leaves(state):
+            self.assertIn(leaf.dtype, (np.float32, np.int32))
+        output = reconstruct(train, train.start, int(metrics["num_codebooks"]))
+        error = float(metrics["loss/time_l1"] / np.abs(output - train.audio).mean()) - 1
+        self.assertBetween(abs(error), 1e-6, 0.02)  # computed otherwise, but near
+
+    def test_scale_of_normalised_audio(self):
+        """Latents do not depend on it, and what comes out has it."""
+        train = trainer("stereo")
+        _, one = train(train.start, judged=False)
+        _, two = train(train.start, 2 * train.audio, judged=False)
+        np.testing.assert_allclose(two["loss/commitment"], one["loss/commitment"], rtol=1e-4)
+        np.testing.assert_allclose(two["perplexity"], one["perplexity"], rtol=1e-4)
+        np.testing.assert_allclose(two["loss/time_l1"], 2 * one["loss/time_l1"], rtol=1e-4)
+        self.assertGreater(one["loss/commitment"], 1e-4)
+
+    @parameterized.parameters("plain", "stereo")
+    @pytest.mark.few(0)
+    def test_export(self, name):
+        """What a checkpoint holds: the networks' own parameters, weight norm folded."""
+        train = trainer(name)
+        state, _ = train(train.start, judged=name == "plain")
+        params = train_state.export(state, train.config)
+        checkpoint.check_params(params, model_lib.build(train.config.model).param_shapes())
+        np.testing.assert_array_equal(params["quantizer"]["codebooks"], state.codebooks.entries)
+        leaves = state.average["encoder/conv_in"]
+        w = leaves.get("w")
+        if name == "plain":
+            norm = np.sqrt(np.square(leaves["w_v"]).sum(axis=(0, 1), keepdims=True))
+            w = leaves["w_g"] * leaves["w_v"] / norm
+        np.testing.assert_allclose(params["encoder/conv_in"]["w"], w, rtol=1e-5)
+
+    @pytest.mark.slow
+    def test_eight_devices_are_as_one(self):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from tests import test_training_step as t; t.compare_devices()",
+            ],
+            cwd=pathlib.Path(__file__).parents[2],
+            env=compilation.devices(8),
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("8 devices are as one", done.stdout)
+
+
+def compare_devices():
+    """The codebooks of a batch and three steps; run where there are 8 devices."""
+    count = len(jax.devices())
+    config = configure({}, {"learning_rate": 3e-4, "balancer.decay": 0.9})
+    results = []
+    for num_devices in (1, count):
+        train = Trainer(config, num_devices)
+        results.append((train.start, *train.run(3)))
+    chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-5)
+    (start, state, rows), _ = results
+    assert not np.allclose(start.codebooks.entries, state.codebooks.entries, atol=1e-3)
+    assert any("discriminator" in row for row in rows)
+    print(f"{count} devices are as one")
+
+
+if __name__ == "__main__":
+    absltest.main()
