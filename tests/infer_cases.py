@@ -8,9 +8,9 @@ from unittest import mock
 
 import numpy as np
 
+import encodec_hk
 from configs import base
 from encodec_hk import bitstream
-from encodec_hk import codec
 from encodec_hk import config
 from encodec_hk.sound import sound_files
 from encodec_hk.system import interruption
@@ -33,13 +33,13 @@ SEGMENTS = {
 
 def make_codec(
     name: str, *, source: str = "random", seed: int = 0, batch_size: int = 2, **fields: Any
-) -> codec.Codec:
+) -> encodec_hk.Codec:
     """A network of the hop of Meta's, as small as can be; 2 of its 3 codebooks by default."""
     model = base.get_config().model
     model.update(ratios=(20, 16), num_filters=2, latent_dim=4, num_lstm_layers=0, num_codebooks=3)
     model.update(fields)
     model.bandwidths = tuple(config.bandwidth_for(model, count) for count in (1, 2, 3))
-    return codec.Codec(
+    return encodec_hk.Codec(
         model,
         random_networks.random_params(model, seed),
         name=name,
@@ -51,12 +51,12 @@ def make_codec(
 
 
 @functools.cache
-def meta_codec() -> codec.Codec:
+def meta_codec() -> encodec_hk.Codec:
     """One of all tests, so that its programs are compiled once."""
     return make_codec("encodec_24khz")
 
 
-def like(codec: codec.Codec, **attributes: Any) -> codec.Codec:
+def like(codec: encodec_hk.Codec, **attributes: Any) -> encodec_hk.Codec:
     """The same codec, with what is compiled, but of another name or source."""
     other = copy.copy(codec)
     for name, value in attributes.items():
@@ -89,7 +89,7 @@ class Pipe(io.BytesIO):
 class CodesTestCase(test_infer.InferTestCase):
     """Runs the command with a codec that all tests of a class share."""
 
-    shared: codec.Codec
+    shared: encodec_hk.Codec
 
     def setUp(self) -> None:
         super().setUp()

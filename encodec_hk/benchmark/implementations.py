@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from encodec_hk import codec
+import encodec_hk
 from encodec_hk.convert import tensor_names
 from encodec_hk.convert import verify
 from encodec_hk.convert import weights
@@ -36,12 +36,12 @@ class Contender(NamedTuple):
     compiles_lengths: bool = False
 
 
-def ours(codec: codec.Codec, bandwidth: float) -> Contender:
+def ours(codec: encodec_hk.Codec, bandwidth: float) -> Contender:
     """This project's codec at so many kbps, from numpy to numpy."""
     return Contender(lambda audio: codec.encode(audio, bandwidth), codec.decode)
 
 
-def reference(kind: str, codec: codec.Codec, bandwidth: float, threads: int) -> Contender:
+def reference(kind: str, codec: encodec_hk.Codec, bandwidth: float, threads: int) -> Contender:
     """The network that a PyTorch implementation has for a codec, with its weights.
 
     It is on the GPU where JAX and PyTorch both have one, else on the CPU; what it gives comes back
@@ -75,7 +75,7 @@ def versions(kinds: Iterable[str]) -> dict[str, str]:
 
 
 def _transformers(
-    torch: Any, device: str, codec: codec.Codec, bandwidth: float, is_compiled: bool
+    torch: Any, device: str, codec: encodec_hk.Codec, bandwidth: float, is_compiled: bool
 ) -> Contender:
     network = verify.exported(codec).to(device)
     if is_compiled:
@@ -104,7 +104,7 @@ def _transformers(
     return Contender(encode, decode, compiles_lengths=is_compiled)
 
 
-def _official(torch: Any, device: str, codec: codec.Codec, bandwidth: float) -> Contender:
+def _official(torch: Any, device: str, codec: encodec_hk.Codec, bandwidth: float) -> Contender:
     config = codec.model_config
     try:
         official = importlib.import_module("encodec.model").EncodecModel

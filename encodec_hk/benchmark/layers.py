@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encodec_hk import codec
+import encodec_hk
 from encodec_hk.benchmark import timing
 from encodec_hk.networks import quantizer
 
@@ -17,7 +17,7 @@ _SECONDS = 2.0  # for one layer
 
 
 def measure(
-    codec: codec.Codec,
+    codec: encodec_hk.Codec,
     *,
     batch: int,
     num_codebooks: int,

@@ -14,14 +14,14 @@ import jax
 import numpy as np
 import soundfile
 
+import encodec_hk
 from encodec_hk import checkpoint
-from encodec_hk import codec
 
 _LATER = 3  # starts after the first
 
 
 def measure(
-    codec: codec.Codec, run_py: pathlib.Path, check: Callable[[], None]
+    codec: encodec_hk.Codec, run_py: pathlib.Path, check: Callable[[], None]
 ) -> dict[str, float]:
     """Starts the command on 2 s of noise.
 

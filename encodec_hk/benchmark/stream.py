@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from encodec_hk import codec
+import encodec_hk
 from encodec_hk import config
 
 _WARM_UP = 20  # pushes that are not counted
 
 
 def measure(
-    codec: codec.Codec, bandwidth: float, *, frames: int, check: Callable[[], None]
+    codec: encodec_hk.Codec, bandwidth: float, *, frames: int, check: Callable[[], None]
 ) -> dict[str, Any]:
     """Times the pushes of a stream encoder and a stream decoder, in turns.
 

@@ -18,7 +18,7 @@ _PEAK_SIZE = 2048  # of the square matrices whose product is the limit: the fast
 _PEAK_RUNS = 9
 
 
-class Run(NamedTuple):
+class TimedRun(NamedTuple):
     """What one run took.
 
     Attributes:
@@ -38,7 +38,7 @@ def in_turns(
     seconds: float,
     with_memory: bool = True,
     check: Callable[[], None] = lambda: None,
-) -> dict[str, list[Run]]:
+) -> dict[str, list[TimedRun]]:
     """Runs every call once, then every call again, and so on, so that all see the same machine.
 
     Args:
@@ -48,7 +48,7 @@ def in_turns(
       with_memory: whether the first round measures memory, too.
       check: called between runs.
     """
-    runs: dict[str, list[Run]] = {name: [] for name in calls}
+    runs: dict[str, list[TimedRun]] = {name: [] for name in calls}
     start = time.perf_counter()
     for index in range(max_runs):
         if index >= 3 and time.perf_counter() - start > seconds:
@@ -59,7 +59,7 @@ def in_turns(
     return runs
 
 
-def measure(call: Callable[[], object], with_memory: bool = False) -> Run:
+def measure(call: Callable[[], object], with_memory: bool = False) -> TimedRun:
     """Runs a call; what it needs at most is the growth of the process's resident pages."""
     before = None
     if with_memory and _give_back() and _reset_peak():
@@ -69,16 +69,16 @@ def measure(call: Callable[[], object], with_memory: bool = False) -> Run:
     jax.block_until_ready(result)
     seconds = time.perf_counter() - start
     if before is None or (after := _resident("VmHWM")) is None:
-        return Run(seconds, None)
-    return Run(seconds, max(0, after - before))
+        return TimedRun(seconds, None)
+    return TimedRun(seconds, max(0, after - before))
 
 
-def median(runs: list[Run]) -> float:
+def median(runs: list[TimedRun]) -> float:
     """The median of the seconds."""
     return float(np.median([run.seconds for run in runs]))
 
 
-def memory(runs: list[Run]) -> int | None:
+def memory(runs: list[TimedRun]) -> int | None:
     """The most bytes that were seen; None where the system does not tell."""
     return max((run.memory for run in runs if run.memory is not None), default=None)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from encodec_hk import codec
+import encodec_hk
 from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import timing
 
@@ -18,7 +18,7 @@ _ROUND_SECONDS = 20.0  # no further round of a case begins after so long
 
 
 def measure(
-    codec: codec.Codec,
+    codec: encodec_hk.Codec,
     contenders: Mapping[str, implementations.Contender],
     *,
     lengths: tuple[float, ...],
@@ -84,7 +84,7 @@ class _Round:
 
 
 def _case(
-    direction: str, seconds: float, batch: int, runs: Mapping[str, list[timing.Run]]
+    direction: str, seconds: float, batch: int, runs: Mapping[str, list[timing.TimedRun]]
 ) -> dict[str, Any]:
     median = {name: timing.median(found) for name, found in runs.items()}
     own = median[implementations.OURS]
@@ -100,7 +100,9 @@ def _case(
     }
 
 
-def _sound(rng: np.random.Generator, codec: codec.Codec, batch: int, seconds: float) -> np.ndarray:
+def _sound(
+    rng: np.random.Generator, codec: encodec_hk.Codec, batch: int, seconds: float
+) -> np.ndarray:
     """Noise, float32 [B, T, C]."""
     shape = (batch, round(seconds * codec.sample_rate), codec.channels)
     return (0.1 * rng.standard_normal(shape)).astype(np.float32)

@@ -20,8 +20,8 @@ from encodec_hk.bitstream.headers import Header
 from encodec_hk.bitstream.headers import MetaModel
 from encodec_hk.bitstream.headers import meta_header
 from encodec_hk.bitstream.interface import Block
-from encodec_hk.bitstream.interface import Reader
-from encodec_hk.bitstream.interface import Writer
+from encodec_hk.bitstream.interface import EcdcReader
+from encodec_hk.bitstream.interface import EcdcWriter
 from encodec_hk.bitstream.versions import open_reader
 from encodec_hk.bitstream.versions import open_writer
 
@@ -31,8 +31,8 @@ __all__ = [
     "EcdcError",
     "Header",
     "MetaModel",
-    "Reader",
-    "Writer",
+    "EcdcReader",
+    "EcdcWriter",
     "meta_header",
     "open_reader",
     "open_writer",

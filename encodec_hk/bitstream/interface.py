@@ -32,7 +32,7 @@ class Block(NamedTuple):
     is_damaged: bool
 
 
-class Writer(abc.ABC):
+class EcdcWriter(abc.ABC):
     """Writes codes as they come; never seeks. `finish` ends the file and leaves it open.
 
     Attributes:
@@ -131,7 +131,7 @@ class Writer(abc.ABC):
         return scale
 
 
-class Reader(abc.ABC):
+class EcdcReader(abc.ABC):
     """Reads codes block by block, forwards.
 
     Attributes:
@@ -139,7 +139,7 @@ class Reader(abc.ABC):
         can be sought in.
     """
 
-    def __init__(self, source: transport.Source, header: headers.Header):
+    def __init__(self, source: transport.ByteSource, header: headers.Header):
         self.header = header
         self._notes: list[str] = []
         self._num_kept = 0  # notes of opening the file

@@ -7,7 +7,7 @@ from typing import BinaryIO
 _CHUNK = 2**16  # bytes to ask a file for at once: so no length in a file makes a large buffer
 
 
-class Source:
+class ByteSource:
     """A file read forwards; where it can seek, at any place too.
 
     Places are counted from where the file stood when the source was made.

@@ -34,7 +34,7 @@ _FIELDS: dict[str, tuple[type, str]] = {
 _SCALE = struct.Struct("!f")
 
 
-class Writer(interface.Writer):
+class Version0Writer(interface.EcdcWriter):
     """Writes a file of version 0."""
 
     def __init__(self, file: BinaryIO, header: headers.Header):
@@ -99,10 +99,10 @@ class Writer(interface.Writer):
         self._file.flush()
 
 
-class Reader(interface.Reader):
+class Version0Reader(interface.EcdcReader):
     """Reads a file of version 0."""
 
-    def __init__(self, source: transport.Source, header: headers.Header):
+    def __init__(self, source: transport.ByteSource, header: headers.Header):
         super().__init__(source, header)
         self._total = header.num_frames or 0
         self._num_segments = header.num_segments

@@ -54,10 +54,10 @@ class _Piece(NamedTuple):
     scale: float | None = None
 
 
-class Reader(interface.Reader):
+class Version1Reader(interface.EcdcReader):
     """Reads a file of version 1."""
 
-    def __init__(self, source: transport.Source, layout: version1_layout.Layout):
+    def __init__(self, source: transport.ByteSource, layout: version1_layout.Layout):
         super().__init__(source, layout.header)
         self._layout = layout
         self._size = layout.block_frames

@@ -20,7 +20,7 @@ from encodec_hk.bitstream import version1_layout
 _INDEX_EVERY = 8  # blocks, in a file that needs no more points than there may be
 
 
-class Writer(interface.Writer):
+class Version1Writer(interface.EcdcWriter):
     """Writes a file of version 1: whole blocks as soon as they are full, or `flush` is called."""
 
     def __init__(self, file: BinaryIO, header: headers.Header):

@@ -13,7 +13,7 @@ from encodec_hk.bitstream import version1_reader
 from encodec_hk.bitstream import version1_writer
 
 
-def open_writer(file: BinaryIO, header: headers.Header) -> interface.Writer:
+def open_writer(file: BinaryIO, header: headers.Header) -> interface.EcdcWriter:
     """Writes the header and returns a writer of what follows.
 
     Args:
@@ -25,13 +25,13 @@ def open_writer(file: BinaryIO, header: headers.Header) -> interface.Writer:
     """
     headers.check(header)
     return (
-        version0.Writer(file, header)
+        version0.Version0Writer(file, header)
         if header.version == 0
-        else version1_writer.Writer(file, header)
+        else version1_writer.Version1Writer(file, header)
     )
 
 
-def open_reader(file: BinaryIO) -> interface.Reader:
+def open_reader(file: BinaryIO) -> interface.EcdcReader:
     """Reads the header and returns a reader of what follows.
 
     Args:
@@ -40,7 +40,7 @@ def open_reader(file: BinaryIO) -> interface.Reader:
     Raises:
       EcdcError: it is no .ecdc file, or one that this program does not read.
     """
-    source = transport.Source(file)
+    source = transport.ByteSource(file)
     prelude = source.read(version1_layout.PRELUDE.size)
     magic = prelude[: len(version1_layout.MAGIC)]
     if not prelude:
@@ -61,5 +61,5 @@ def open_reader(file: BinaryIO) -> interface.Reader:
     if len(data) < size:
         raise headers.EcdcError(f"cut off in its header, after {len(data)} of {size} bytes")
     if version == 0:
-        return version0.Reader(source, version0.read_header(data))
-    return version1_reader.Reader(source, version1_layout.read_header(prelude + data))
+        return version0.Version0Reader(source, version0.read_header(data))
+    return version1_reader.Version1Reader(source, version1_layout.read_header(prelude + data))

@@ -27,7 +27,7 @@ from encodec_hk.blocks import segment_streams
 from encodec_hk.blocks.segment_streams import Codes
 
 if TYPE_CHECKING:
-    from encodec_hk import codec
+    import encodec_hk
 
 __all__ = ["Codes", "StreamDecoder", "StreamEncoder"]
 
@@ -99,7 +99,7 @@ class StreamEncoder(_Streams):
 
     def __init__(
         self,
-        codec: codec.Codec,
+        codec: encodec_hk.Codec,
         *,
         num_codebooks: int,
         batch: int | None = None,
@@ -201,7 +201,7 @@ class StreamDecoder(_Streams):
 
     def __init__(
         self,
-        codec: codec.Codec,
+        codec: encodec_hk.Codec,
         *,
         num_codebooks: int,
         batch: int | None = None,
@@ -369,7 +369,7 @@ class _Place:
         return samples
 
 
-def _sizes(codec: codec.Codec, block_frames: int | None) -> tuple[int, ...]:
+def _sizes(codec: encodec_hk.Codec, block_frames: int | None) -> tuple[int, ...]:
     """Lengths of blocks in frames: a frame, what a stream begins with, and about a second."""
     if block_frames is not None:
         return (block_frames,)

@@ -33,7 +33,7 @@ _PACKAGES = ("dm-haiku", "jax", "jaxlib")
 _DIGEST = 32  # bytes that a file begins with: the SHA-256 of those that follow
 
 
-class Store:
+class TraceStore:
     """A folder of kept traces.
 
     Nothing that is wrong with the folder or a file in it is an error: then it is traced as ever.

@@ -12,8 +12,8 @@ import jax
 import ml_collections
 import numpy as np
 
+import encodec_hk
 from encodec_hk import checkpoint as checkpoint_lib
-from encodec_hk import codec
 from encodec_hk import config as config_lib
 from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import layers
@@ -168,7 +168,7 @@ def _limit(threads: int | None) -> None:
 
 def _load(
     config: ml_collections.ConfigDict | None, checkpoint: str | None
-) -> tuple[codec.Codec, str]:
+) -> tuple[encodec_hk.Codec, str]:
     """The codec, and what its weights are."""
     if config is None or checkpoint or _exists(config.checkpoint):
         return infer.load_codec(config, checkpoint), "trained"
@@ -181,14 +181,14 @@ def _load(
 
     params: model.Params = jax.tree.map(draw, checkpoint_lib.expected_params(config.model))
     settings = config.inference.to_dict()
-    return codec.Codec(config.model, params, name=config.name, **settings), "random"
+    return encodec_hk.Codec(config.model, params, name=config.name, **settings), "random"
 
 
 def _exists(path: str) -> bool:
     return any(pathlib.Path(folder, path).exists() for folder in (".", file_paths.ROOT))
 
 
-def _multiply_adds(codec: codec.Codec, num_codebooks: int) -> dict[str, float]:
+def _multiply_adds(codec: encodec_hk.Codec, num_codebooks: int) -> dict[str, float]:
     """Multiply-adds for a frame: of "encode", of "decode", and of each layer."""
     model = codec.model_config
     calls = [call for call in describe.trace(model) if call.multiply_adds]

@@ -11,8 +11,8 @@ import tempfile
 import ml_collections
 import numpy as np
 
+import encodec_hk
 from encodec_hk import checkpoint
-from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
 from encodec_hk.convert import manifest
 from encodec_hk.convert import pytorch_files
@@ -41,7 +41,7 @@ class _Converted:
     origin: str
     sha256: str
     licence: str
-    source: pytorch_files.Source | None
+    source: pytorch_files.PyTorchCheckpoint | None
 
 
 def run(
@@ -183,7 +183,7 @@ def _is_ours(location: str) -> bool:
 
 def _model_of(
     config: ml_collections.ConfigDict | None,
-    source: pytorch_files.Source,
+    source: pytorch_files.PyTorchCheckpoint,
     known: manifest.Known | None,
     folded: dict[str, np.ndarray],
 ) -> tuple[ml_collections.ConfigDict, str]:
@@ -228,7 +228,7 @@ def _variant(name: str) -> ml_collections.ConfigDict:
 
 def _verify(converted: _Converted, ours: pathlib.Path, exported: pathlib.Path | None) -> None:
     """Prints how far ours agrees with the source's network, and with the one just exported."""
-    codec = codec_lib.load(ours)
+    codec = encodec_hk.load(ours)
     networks = []
     if converted.source is not None:
         source = converted.source

@@ -91,7 +91,7 @@ def run(
     journal = journals.Journal(folder / "journal.jsonl")
     pool = measuring_pool.Pool(machine.num_cores() if workers is None else workers)
     chosen = excerpts.choose(found, report_files)
-    store = excerpts.Store(folder / "excerpts", [source.file for source in chosen])
+    store = excerpts.ExcerptStore(folder / "excerpts", [source.file for source in chosen])
     coders: list[coders_lib.Coder] = [*models, *others]
     runner = runner_lib.Runner(
         coders, journal, pool, store, measures=measures, check=interruption.check
@@ -132,7 +132,7 @@ def run(
 def _finish(
     summary: results.Summary,
     runner: runner_lib.Runner,
-    chosen: Sequence[selection.Source],
+    chosen: Sequence[selection.EvaluationFile],
     folder: pathlib.Path,
     count: int,
 ) -> int:
@@ -168,7 +168,7 @@ def _finish(
 
 def _find(
     data: str | None, out: pathlib.Path, speech: Sequence[str]
-) -> tuple[list[selection.Source], dict[str, str]]:
+) -> tuple[list[selection.EvaluationFile], dict[str, str]]:
     """The files, and what could not be searched: reason by folder."""
     found = plan.find(str(CLIPS) if data is None else data, str(out))
     paths = [path for path in found.files if path.suffix.lower() != plan.CODES]
@@ -195,7 +195,7 @@ class _Progress:
             total=num_files * num_rows, unit="row", disable=not sys.stderr.isatty()
         )
 
-    def file(self, source: selection.Source, runner: runner_lib.Runner) -> None:
+    def file(self, source: selection.EvaluationFile, runner: runner_lib.Runner) -> None:
         """Does a file."""
         self.bar.set_postfix_str(source.file)
         new = runner.run(source, self.bar.update)

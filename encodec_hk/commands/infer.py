@@ -12,8 +12,8 @@ from typing import TextIO
 import ml_collections
 import tqdm
 
+import encodec_hk
 from encodec_hk import checkpoint as checkpoint_lib
-from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
 from encodec_hk.blocks import scheduler
 from encodec_hk.sound import pcm
@@ -109,9 +109,9 @@ def run(
         suffix=suffix,
         raw=raw,
     )
-    loaded: list[codec_lib.Codec] = []
+    loaded: list[encodec_hk.Codec] = []
 
-    def codec() -> codec_lib.Codec:
+    def codec() -> encodec_hk.Codec:
         if not loaded:
             loaded.append(load_codec(config, checkpoint))
         return loaded[0]
@@ -155,7 +155,7 @@ def run(
 
 def _run_all(
     opener: opener_lib.Opener,
-    codec: Callable[[], codec_lib.Codec],
+    codec: Callable[[], encodec_hk.Codec],
     jobs: Sequence[plan.Job],
     num_codebooks: int,
     report: _Report,
@@ -190,7 +190,7 @@ def _run_all(
 
 
 def _code(
-    codec: codec_lib.Codec,
+    codec: encodec_hk.Codec,
     jobs: Sequence[plan.Job],
     open_task: Callable[[plan.Job], coder.Task],
     report: _Report,
@@ -238,7 +238,9 @@ def _suffix(suffix: str | None) -> str:
     return suffix
 
 
-def load_codec(config: ml_collections.ConfigDict | None, checkpoint: str | None) -> codec_lib.Codec:
+def load_codec(
+    config: ml_collections.ConfigDict | None, checkpoint: str | None
+) -> encodec_hk.Codec:
     """Loads a codec for a command.
 
     Args:
@@ -259,7 +261,7 @@ def load_codec(config: ml_collections.ConfigDict | None, checkpoint: str | None)
     if not pathlib.Path(path).exists():
         raise ValueError(_missing(config.name if config is not None else None, path))
     if config is None:
-        return codec_lib.load(path)
+        return encodec_hk.load(path)
     loaded = checkpoint_lib.load(path)
     differing = [
         f"config.model.{field}: got {config.model[field]!r}, the checkpoint has {value!r}"
@@ -268,7 +270,7 @@ def load_codec(config: ml_collections.ConfigDict | None, checkpoint: str | None)
     ]
     if differing:
         raise ValueError(f"{path}: is of another model; {'; '.join(differing)}")
-    return codec_lib.Codec(
+    return encodec_hk.Codec(
         loaded.config,
         loaded.params,
         name=loaded.name,

@@ -58,7 +58,7 @@ def run(config: Any, path: str, out: TextIO | None = None) -> int:
     return 0
 
 
-def _count(reader: bitstream.Reader) -> Counts:
+def _count(reader: bitstream.EcdcReader) -> Counts:
     header = reader.header
     blocks = frames = damaged = 0
     seconds = 0.0
@@ -78,7 +78,7 @@ def _size(file: BinaryIO) -> int | None:
     return file.seek(0, 2) if file.seekable() else None
 
 
-def _lines(reader: bitstream.Reader, counts: Counts, size: int | None) -> Iterator[str]:
+def _lines(reader: bitstream.EcdcReader, counts: Counts, size: int | None) -> Iterator[str]:
     header = reader.header
     channels = {1: "mono", 2: "stereo"}.get(header.channels, f"{header.channels} channels")
     yield f"format       .ecdc version {header.version}" + (

@@ -70,7 +70,7 @@ def run(
     params = None if init is None else loop.initial_params(config, init)
     interruption.postpone()
     lock = _lock(folder)
-    training = loop.Run(
+    training = loop.TrainingRun(
         config, folder, data=data, validation=validation, params=params, report=_report
     )
     try:

@@ -34,7 +34,7 @@ AUDIOCRAFT_WEIGHTS = "compression_state_dict.bin"
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class PyTorchCheckpoint:
     """A checkpoint as it was read.
 
     Attributes:
@@ -54,7 +54,7 @@ class Source:
     settings: source_config.Settings | None
 
 
-def read(source: str) -> Source:
+def read(source: str) -> PyTorchCheckpoint:
     """Reads a file, a folder or the checkpoint of a hub name such as facebook/encodec_24khz.
 
     Raises:
@@ -71,7 +71,7 @@ def read(source: str) -> Source:
     raise ValueError(f"{source}: no such file or folder, and not a hub name like owner/model")
 
 
-def _read_folder(folder: pathlib.Path) -> Source:
+def _read_folder(folder: pathlib.Path) -> PyTorchCheckpoint:
     name = folder.resolve().name
     if (folder / CONFIG).is_file():
         for file in TRANSFORMERS_WEIGHTS:
@@ -90,7 +90,7 @@ def _is_hub_name(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name)) and not is_file_name
 
 
-def _read_hub(name: str, refers_to: bool = True) -> Source:
+def _read_hub(name: str, refers_to: bool = True) -> PyTorchCheckpoint:
     hub = extras.require("huggingface_hub")
     reachable = True
 
@@ -124,7 +124,7 @@ def _read_hub(name: str, refers_to: bool = True) -> Source:
     raise ValueError(f"{name}: on the hub, but it holds no EnCodec checkpoint")
 
 
-def _read_file(name: str, path: pathlib.Path, refers_to: bool = True) -> Source:
+def _read_file(name: str, path: pathlib.Path, refers_to: bool = True) -> PyTorchCheckpoint:
     """Reads weights; `refers_to`: or what audiocraft writes to say that another is meant."""
     try:
         sha256 = _sha256(path)
@@ -156,7 +156,7 @@ def _read_file(name: str, path: pathlib.Path, refers_to: bool = True) -> Source:
     config = path.with_name(CONFIG)
     if naming is tensor_names.TRANSFORMERS and config.is_file():
         settings = _within(config, source_config.from_transformers, _read_config(config))
-    return Source(
+    return PyTorchCheckpoint(
         name=name,
         file=path.name,
         sha256=sha256,

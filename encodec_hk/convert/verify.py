@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from encodec_hk import codec
+import encodec_hk
 from encodec_hk.convert import transformers_folder
 from encodec_hk.convert import transformers_network
 from encodec_hk.system import extras
@@ -64,7 +64,7 @@ class Comparison:
 
 
 def compare(
-    codec: codec.Codec, network: transformers.EncodecModel, audio: np.ndarray | None = None
+    codec: encodec_hk.Codec, network: transformers.EncodecModel, audio: np.ndarray | None = None
 ) -> Comparison:
     """Encodes a signal with both, then decodes the network's codes with both.
 
@@ -102,7 +102,7 @@ def compare(
     )
 
 
-def exported(codec: codec.Codec) -> transformers.EncodecModel:
+def exported(codec: encodec_hk.Codec) -> transformers.EncodecModel:
     """What transformers makes of a codec's parameters, through the folder that `export` writes.
 
     Raises:

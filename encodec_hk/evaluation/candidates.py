@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import ml_collections
 
+import encodec_hk
 from encodec_hk import bitstream
-from encodec_hk import codec
 from encodec_hk import config
 from encodec_hk.commands import infer
 from encodec_hk.evaluation import baseline_coder
@@ -54,7 +54,7 @@ def load(
     more_configs: Sequence[str],
     checkpoint: str | None,
     rates: Sequence[float] | None,
-) -> list[model_coder.Model]:
+) -> list[model_coder.ModelCoder]:
     """Loads the models.
 
     Args:
@@ -82,7 +82,7 @@ def load(
         for each, path in zip(configs, paths, strict=True)
     ]
     return [
-        model_coder.Model(
+        model_coder.ModelCoder(
             codec,
             _rates_of(codec, codecs, rates),
             functools.partial(_header, codec),
@@ -94,7 +94,7 @@ def load(
 
 
 def baselines_of(
-    models: Sequence[model_coder.Model], kinds: Sequence[str], rates: Sequence[float] | None
+    models: Sequence[model_coder.ModelCoder], kinds: Sequence[str], rates: Sequence[float] | None
 ) -> tuple[list[baseline_coder.Baseline], list[str]]:
     """The baselines of each sample rate and number of channels that models have.
 
@@ -136,7 +136,7 @@ def _read_config(path: str) -> ml_collections.ConfigDict:
 
 
 def _rates_of(
-    codec: codec.Codec, codecs: Sequence[codec.Codec], rates: Sequence[float] | None
+    codec: encodec_hk.Codec, codecs: Sequence[encodec_hk.Codec], rates: Sequence[float] | None
 ) -> list[float]:
     """The rates of a codec: of those asked for, what it has; one that none has is an error."""
     if rates is None:
@@ -154,7 +154,7 @@ def _rates_of(
     return found
 
 
-def _has(codec: codec.Codec, rate: float) -> bool:
+def _has(codec: encodec_hk.Codec, rate: float) -> bool:
     try:
         config.num_codebooks_for(codec.model_config, rate)
     except ValueError:
@@ -162,7 +162,7 @@ def _has(codec: codec.Codec, rate: float) -> bool:
     return True
 
 
-def _names(codecs: Sequence[codec.Codec], paths: Sequence[str]) -> list[str]:
+def _names(codecs: Sequence[encodec_hk.Codec], paths: Sequence[str]) -> list[str]:
     """A name for each: the variant's; of several of one, with the checkpoint's."""
     names = [codec.name for codec in codecs]
     stems = [
@@ -175,5 +175,5 @@ def _names(codecs: Sequence[codec.Codec], paths: Sequence[str]) -> list[str]:
     ]
 
 
-def _header(codec: codec.Codec, count: int, num_samples: int) -> bitstream.Header:
+def _header(codec: encodec_hk.Codec, count: int, num_samples: int) -> bitstream.Header:
     return ecdc.header(codec, count, num_samples, ecdc.default_version(codec))

@@ -23,7 +23,7 @@ from encodec_hk.sound import sound_files
 SECONDS = 10.0  # of an excerpt, at most: the middle of a longer file
 
 
-def choose(found: Sequence[selection.Source], count: int) -> list[selection.Source]:
+def choose(found: Sequence[selection.EvaluationFile], count: int) -> list[selection.EvaluationFile]:
     """`count` files at most, in turn from every group."""
     groups = collections.defaultdict(list)
     for source in found:
@@ -44,7 +44,7 @@ def middle(samples: np.ndarray, sample_rate: int, seconds: float = SECONDS) -> n
     return samples[start : start + length]
 
 
-class Store:
+class ExcerptStore:
     """The excerpts of a run."""
 
     def __init__(self, folder: pathlib.Path, files: Collection[str]):
@@ -57,7 +57,7 @@ class Store:
         self._folder = folder
         self._files = frozenset(files)
 
-    def lacks(self, source: selection.Source, coder: coders.Coder, key: str) -> bool:
+    def lacks(self, source: selection.EvaluationFile, coder: coders.Coder, key: str) -> bool:
         """Whether an excerpt should be there, of a row or of its original, and is not."""
         if source.file not in self._files:
             return False
@@ -65,21 +65,23 @@ class Store:
         return not (original.exists() and self._path(key).exists())
 
     def put_original(
-        self, source: selection.Source, form: tuple[int, int], samples: np.ndarray
+        self, source: selection.EvaluationFile, form: tuple[int, int], samples: np.ndarray
     ) -> None:
         """Keeps some of a file at a sample rate and a number of channels."""
         if source.file in self._files:
             self._write(self._original(source, form), samples, form[0])
 
     def put(
-        self, source: selection.Source, key: str, samples: np.ndarray, sample_rate: int
+        self, source: selection.EvaluationFile, key: str, samples: np.ndarray, sample_rate: int
     ) -> None:
         """Keeps some of a rendition [T, C]."""
         if source.file in self._files:
             self._write(self._path(key), samples, sample_rate)
 
     def item(
-        self, source: selection.Source, renditions: Iterable[tuple[coders.Coder, float, str]]
+        self,
+        source: selection.EvaluationFile,
+        renditions: Iterable[tuple[coders.Coder, float, str]],
     ) -> results.Item:
         """A file to listen to.
 
@@ -116,7 +118,7 @@ class Store:
     def _path(self, key: str) -> pathlib.Path:
         return self._folder / f"{key}.flac"
 
-    def _original(self, source: selection.Source, form: tuple[int, int]) -> pathlib.Path:
+    def _original(self, source: selection.EvaluationFile, form: tuple[int, int]) -> pathlib.Path:
         status = source.path.stat()
         facts = f"{source.file} {status.st_size} {status.st_mtime_ns} {form}"
         return self._path(hashlib.sha256(facts.encode()).hexdigest()[:32])

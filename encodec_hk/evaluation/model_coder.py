@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+import encodec_hk
 from encodec_hk import bitstream
-from encodec_hk import codec
 from encodec_hk import config
 from encodec_hk.evaluation import code_rates
 from encodec_hk.evaluation import coders
@@ -23,7 +23,7 @@ MakeHeader = Callable[[int, int], bitstream.Header]
 """The header of a file, of a number of codebooks and of samples."""
 
 
-class Model:
+class ModelCoder:
     """A codec of ours on one file at a time; see `coded.Coder`.
 
     Attributes:
@@ -32,7 +32,7 @@ class Model:
 
     def __init__(
         self,
-        codec: codec.Codec,
+        codec: encodec_hk.Codec,
         rates: Sequence[float],
         make_header: MakeHeader,
         *,
@@ -113,7 +113,7 @@ class Model:
         self._compile_seconds += time.perf_counter() - started
         self._warm.add(key)
 
-    def _file(self, encoded: codec.Encoded, count: int) -> bytes:
+    def _file(self, encoded: encodec_hk.Encoded, count: int) -> bytes:
         """The .ecdc file of one item."""
         num_samples = int(encoded.num_samples[0])
         file = io.BytesIO()

@@ -19,8 +19,8 @@ from encodec_hk.system import interruption
 
 
 def compare_all(
-    models: Sequence[model_coder.Model],
-    found: Sequence[selection.Source],
+    models: Sequence[model_coder.ModelCoder],
+    found: Sequence[selection.EvaluationFile],
     journal: journals.Journal,
     missing: list[str],
     say: Callable[[str], None],

@@ -31,7 +31,7 @@ _VERSION = 1  # of what stands in the journal: another one is not gone on from
 
 
 @dataclasses.dataclass
-class Found:
+class Findings:
     """What was found.
 
     Attributes:
@@ -57,7 +57,7 @@ class Runner:
         coders: Sequence[coders.Coder],
         journal: journals.Journal,
         pool: measuring_pool.Pool,
-        store: excerpts.Store,
+        store: excerpts.ExcerptStore,
         *,
         measures: Sequence[str],
         check: Callable[[], None],
@@ -78,9 +78,11 @@ class Runner:
         self._store = store
         self._measures = tuple(measures)
         self._check = check
-        self.found = Found()
+        self.found = Findings()
 
-    def run(self, source: selection.Source, step: Callable[[], object] = lambda: None) -> int:
+    def run(
+        self, source: selection.EvaluationFile, step: Callable[[], object] = lambda: None
+    ) -> int:
         """Does a file; returns how many rows were new. What fails is noted, not raised.
 
         Args:
@@ -108,7 +110,7 @@ class Runner:
         self.found.num_new += new
         return new
 
-    def item(self, source: selection.Source) -> results.Item | None:
+    def item(self, source: selection.EvaluationFile) -> results.Item | None:
         """A finished file to listen to; None where there is nothing of it."""
         if source.file in self.found.failed:
             return None
@@ -119,7 +121,7 @@ class Runner:
         ]
         return self._store.item(source, rows) if rows else None
 
-    def _keys(self, source: selection.Source) -> dict[tuple[coders.Coder, float], str]:
+    def _keys(self, source: selection.EvaluationFile) -> dict[tuple[coders.Coder, float], str]:
         """The journal's key of every row of a file."""
         status = source.path.stat()
         file = [source.file, status.st_size, status.st_mtime_ns, source.is_speech]
@@ -132,12 +134,12 @@ class Runner:
             for kbps in coder.rates
         }
 
-    def _is_due(self, source: selection.Source, coder: coders.Coder, key: str) -> bool:
+    def _is_due(self, source: selection.EvaluationFile, coder: coders.Coder, key: str) -> bool:
         return self._journal.get(key) is None or self._store.lacks(source, coder, key)
 
     def _do(
         self,
-        source: selection.Source,
+        source: selection.EvaluationFile,
         keys: Mapping[tuple[coders.Coder, float], str],
         step: Callable[[], object],
     ) -> int:
@@ -183,7 +185,11 @@ class Runner:
         return len(tasks)
 
     def _take_in(
-        self, source: selection.Source, coder: coders.Coder, kbps: float, entry: journals.Entry
+        self,
+        source: selection.EvaluationFile,
+        coder: coders.Coder,
+        kbps: float,
+        entry: journals.Entry,
     ) -> None:
         """Adds a finished row to what was found."""
         measures = entry["measures"]

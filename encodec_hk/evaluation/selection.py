@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class EvaluationFile:
     """A file to evaluate on.
 
     Attributes:
@@ -27,7 +27,7 @@ class Source:
 
 def name_all(
     paths: Sequence[pathlib.Path], root: pathlib.Path, speech: Sequence[str] = ()
-) -> list[Source]:
+) -> list[EvaluationFile]:
     """Sources of files below a folder.
 
     The group of a file is its folder's path below the root; of files in the root itself, the root's
@@ -50,5 +50,5 @@ def name_all(
             for pattern in speech
             for candidate in (path, name, path.name)
         )
-        found.append(Source(path, name, top if folder == "." else folder, is_speech))
+        found.append(EvaluationFile(path, name, top if folder == "." else folder, is_speech))
     return found

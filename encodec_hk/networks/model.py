@@ -123,7 +123,7 @@ def _kept(folder: pathlib.Path, *arguments: str) -> Model:
     model = _build(*arguments)
     if jax.device_count() > 1:
         return model
-    store = traces.Store(folder, *arguments)
+    store = traces.TraceStore(folder, *arguments)
 
     def state(name: str, begin: Callable[[int], State]) -> Callable[[int], State]:
         shapes = functools.cache(lambda: store.shapes(name, lambda: begin(1)))

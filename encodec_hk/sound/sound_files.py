@@ -80,7 +80,7 @@ def _reasons(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{file_paths.shown(path)}: {reason}") from error
 
 
-class Reader:
+class SoundReader:
     """A sound file of any kind that libsndfile knows, whatever its suffix, read in blocks.
 
     Attributes:
@@ -151,11 +151,11 @@ def read(path: str | os.PathLike[str]) -> Audio:
     Raises:
       ValueError: there is no such file, it cannot be read, holds no samples, or NaN or infinity.
     """
-    with Reader(path) as reader:
+    with SoundReader(path) as reader:
         return Audio(reader.read(reader.num_samples), reader.sample_rate, reader.subtype)
 
 
-class Writer:
+class SoundWriter:
     """A sound file written in blocks: beside the name first, so that none is half-written.
 
     The suffix decides the container. Values outside [-1, 1] are clipped by the integer formats;
@@ -244,9 +244,9 @@ def write(
     """Writes samples, float [T, C], into a sound file; see `Writer`.
 
     Raises:
-      ValueError: as of `Writer`.
+      ValueError: as of `SoundWriter`.
     """
-    with Writer(path, sample_rate, samples.shape[1], sample_format, len(samples)) as writer:
+    with SoundWriter(path, sample_rate, samples.shape[1], sample_format, len(samples)) as writer:
         writer.write(samples)
 
 

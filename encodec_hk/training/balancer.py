@@ -30,7 +30,7 @@ import jax.numpy as jnp
 _SMALLEST_NORM = 1e-12  # below, a gradient is taken for zero
 
 
-class State(NamedTuple):
+class BalancerState(NamedTuple):
     """Moving averages of the gradients' norms, by loss; a norm's average is total / count.
 
     A norm is that of B times an item's gradient of a mean over B items: of the item's own loss.
@@ -45,24 +45,24 @@ class State(NamedTuple):
     counts: dict[str, jax.Array]
 
 
-def init(names: Iterable[str]) -> State:
+def init(names: Iterable[str]) -> BalancerState:
     """The state before the first step, for the losses of these names."""
     names = tuple(names)
-    return State(
+    return BalancerState(
         totals={name: jnp.zeros((), jnp.float32) for name in names},
         counts={name: jnp.zeros((), jnp.float32) for name in names},
     )
 
 
 def combine(
-    state: State,
+    state: BalancerState,
     gradients: Mapping[str, jax.Array],
     weights: Mapping[str, float],
     *,
     decay: float = 0.999,
     total_norm: float = 1.0,
     axis_name: str | None = None,
-) -> tuple[State, jax.Array, dict[str, jax.Array]]:
+) -> tuple[BalancerState, jax.Array, dict[str, jax.Array]]:
     """Combines the gradients of several losses with respect to the output.
 
     A loss whose gradient is zero so far adds nothing. One whose gradient's norm is not finite, on
@@ -106,11 +106,11 @@ def combine(
         before[name], after[name] = average, factor * norm
     shares = {f"{name}/before": share for name, share in _shares(before).items()}
     shares |= {f"{name}/after": share for name, share in _shares(after).items()}
-    return State(totals, counts), cotangent, shares
+    return BalancerState(totals, counts), cotangent, shares
 
 
 def _losses(
-    state: State, gradients: Mapping[str, jax.Array], weights: Mapping[str, float]
+    state: BalancerState, gradients: Mapping[str, jax.Array], weights: Mapping[str, float]
 ) -> list[str]:
     """The names of the losses of a weight above 0."""
     for name, weight in weights.items():

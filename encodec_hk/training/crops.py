@@ -50,7 +50,7 @@ class _Item(grain.transforms.Map):
     - No reverberation: the paper's impulse responses are a data set of their own.
     """
 
-    sources: tuple[sound_index.Source, ...]
+    sources: tuple[sound_index.SoundFile, ...]
     ends: np.ndarray  # [N] seconds of all sources up to each, it included
     sample_rate: int
     channels: int
@@ -171,7 +171,7 @@ class Crops(grain.DatasetIterator):
 
 
 def crops(
-    sources: Sequence[sound_index.Source],
+    sources: Sequence[sound_index.SoundFile],
     *,
     sample_rate: int,
     channels: int,
@@ -244,7 +244,7 @@ def crops(
 
 
 def validation_items(
-    sources: Sequence[sound_index.Source],
+    sources: Sequence[sound_index.SoundFile],
     *,
     sample_rate: int,
     channels: int,
@@ -268,7 +268,7 @@ def validation_items(
     Raises:
       ValueError: a file cannot be read.
     """
-    folders: dict[str, list[sound_index.Source]] = collections.defaultdict(list)
+    folders: dict[str, list[sound_index.SoundFile]] = collections.defaultdict(list)
     for source in sorted(sources, key=lambda source: source.path):
         folders[os.path.dirname(source.path)].append(source)
     shares = dict.fromkeys(folders, 0)

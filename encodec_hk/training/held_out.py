@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
-from encodec_hk import codec as codec_lib
+import encodec_hk
 from encodec_hk.evaluation import metrics
 from encodec_hk.evaluation import perceptual
 
@@ -41,7 +41,7 @@ def validate(config: ml_collections.ConfigDict, params: Any, items: Sequence[np.
       params: of its networks, as a checkpoint holds them.
       items: excerpts [T, C] at the model's rate and channels.
     """
-    codec = codec_lib.Codec(config.model, params)
+    codec = encodec_hk.Codec(config.model, params)
     rate = codec.sample_rate
     values: dict[str, list[float]] = {}
     sounds = {f"excerpt_{index}/original": item for index, item in enumerate(items[:NUM_SOUNDS])}

@@ -28,7 +28,7 @@ STATES = "states"  # folder of a run's states
 _HOLD_OUT = 20  # without a validation set, one file in so many is held out
 
 
-class Run:
+class TrainingRun:
     """A training run in a folder, new or to be gone on with.
 
     Attributes:
@@ -108,7 +108,7 @@ class Run:
         if self.step:
             self._report(f"goes on after step {self.step}")
 
-    def _restore(self, step: int) -> train_state.State:
+    def _restore(self, step: int) -> train_state.TrainState:
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._replicated),
             self.state,
@@ -277,7 +277,7 @@ class Run:
 
 def _split(
     data: str, validation: str | None
-) -> tuple[list[sound_index.Source], list[sound_index.Source]]:
+) -> tuple[list[sound_index.SoundFile], list[sound_index.SoundFile]]:
     """The files to train on and those to validate on."""
     sources = sound_index.find(data)
     if validation is not None:

@@ -27,7 +27,7 @@ _UNKNOWN = 2**62  # libsndfile gives lengths near 2**63 to files whose end it do
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class SoundFile:
     """A sound file, as its header describes it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Source:
         return self.num_frames / self.sample_rate
 
 
-def find(pattern: str) -> list[Source]:
+def find(pattern: str) -> list[SoundFile]:
     """Finds the sound files of a folder and all below it, or of a glob (`**` for any folders).
 
     Files count by their suffix, `audio.READABLE`; hidden ones do not. Only headers are read. Those
@@ -74,7 +74,7 @@ def find(pattern: str) -> list[Source]:
         logging.warning("%s; the file is left out", error)
     if len(errors) > _WARNINGS:
         logging.warning("%d files that cannot be read are left out", len(errors))
-    sources = [result for result in results if isinstance(result, Source)]
+    sources = [result for result in results if isinstance(result, SoundFile)]
     if not sources:
         reason = f"none of {len(errors)} sound files can be read" if errors else "no sound files"
         raise ValueError(f"{file_paths.shown(pattern)}: {reason}")
@@ -89,12 +89,12 @@ def _walk(folder: str) -> list[tuple[str, str]]:
     return found
 
 
-def _header(path: str) -> Source | str:
+def _header(path: str) -> SoundFile | str:
     """The source, or in one line why there is none."""
     try:
         with open(path, "rb") as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
             if 0 < sound.frames < _UNKNOWN:
-                return Source(path, sound.frames, sound.samplerate, sound.channels)
+                return SoundFile(path, sound.frames, sound.samplerate, sound.channels)
             reason = "the file holds no samples"
     except (OSError, soundfile.LibsndfileError) as error:
         reason = reason_of(error)
@@ -109,7 +109,7 @@ def reason_of(error: Exception) -> str:
 
 
 def read_crop(
-    source: Source, start: int, *, sample_rate: int, channels: int, length: int
+    source: SoundFile, start: int, *, sample_rate: int, channels: int, length: int
 ) -> np.ndarray:
     """Reads a part of a file, the same samples that resampling the whole of it would give.
 

@@ -23,7 +23,7 @@ FREEZABLE = ("encoder", "quantizer", "decoder")
 """What `config.training.frozen` may name."""
 
 
-class State(NamedTuple):
+class TrainState(NamedTuple):
     """A pytree of arrays, equal on every device.
 
     Attributes:
@@ -50,7 +50,7 @@ class State(NamedTuple):
 
 def create(
     config: ml_collections.ConfigDict, key: jax.Array, params: model_lib.Params | None = None
-) -> State:
+) -> TrainState:
     """The state before the first step.
 
     Args:
@@ -77,7 +77,7 @@ def create(
         entries = jnp.zeros_like(entries)
     vectors = training.batch_size * crop_length(config) // config_lib.hop_length(model)
     critic = weight_norm.split(jax.jit(discriminator(config).init)(discriminator_key))
-    return State(
+    return TrainState(
         step=jnp.zeros((), jnp.int32),
         generator=trained | kept,
         average=jax.tree.map(jnp.copy, trained),  # a buffer of its own, to be donated
@@ -89,7 +89,7 @@ def create(
     )
 
 
-def export(state: State, config: ml_collections.ConfigDict) -> dict[str, dict[str, jax.Array]]:
+def export(state: TrainState, config: ml_collections.ConfigDict) -> dict[str, dict[str, jax.Array]]:
     """The parameters of a checkpoint: the moving average, weight norm folded, and the codebooks.
 
     What is frozen is as it was, to the last bit.

@@ -55,13 +55,13 @@ class Step:
 
     def __call__(
         self,
-        state: train_state.State,
+        state: train_state.TrainState,
         audio: jax.Array,
         *,
         quantized: bool,
         judged: bool,
         learns: bool = True,
-    ) -> tuple[train_state.State, Metrics]:
+    ) -> tuple[train_state.TrainState, Metrics]:
         """Takes a step.
 
         Args:
@@ -82,7 +82,7 @@ class Step:
         return self._steps[kind](state, audio)
 
     def _compile(self, function: Callable[..., Any], mesh: jax.sharding.Mesh, outputs: int) -> Any:
-        def in_precision(state: train_state.State, audio: jax.Array) -> Any:
+        def in_precision(state: train_state.TrainState, audio: jax.Array) -> Any:
             with jax.default_matmul_precision(self._precision):  # of gradients too
                 return function(state, audio)
 
@@ -116,7 +116,9 @@ class Step:
         """The random key of a step: a run that goes on draws what it would have drawn."""
         return jax.random.fold_in(jax.random.key(self._training.seed), step)
 
-    def _initialize(self, state: train_state.State, audio: jax.Array) -> train_state.State:
+    def _initialize(
+        self, state: train_state.TrainState, audio: jax.Array
+    ) -> train_state.TrainState:
         latents, _ = self._embed(state.generator, audio)
         codebooks = codebook_learning.k_means(
             latents,
@@ -130,7 +132,7 @@ class Step:
 
     def _step(
         self, quantized: bool, judged: bool, learns: bool
-    ) -> Callable[[train_state.State, jax.Array], tuple[train_state.State, Metrics]]:
+    ) -> Callable[[train_state.TrainState, jax.Array], tuple[train_state.TrainState, Metrics]]:
         training = self._training
         is_fixed = "quantizer" in training.frozen
         weights = {
@@ -139,7 +141,9 @@ class Step:
             if training.losses[name] and (judged or name not in train_state.ADVERSARIAL)
         }
 
-        def step(state: train_state.State, audio: jax.Array) -> tuple[train_state.State, Metrics]:
+        def step(
+            state: train_state.TrainState, audio: jax.Array
+        ) -> tuple[train_state.TrainState, Metrics]:
             draw, restart = jax.random.split(self._key(state.step))
             count = jax.random.choice(draw, jnp.asarray(self._counts))
             metrics: Metrics = {"num_codebooks": count}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from encodec_hk import codec
+import encodec_hk
 from encodec_hk.blocks import scheduler
 from encodec_hk.blocks import streams
 from encodec_hk.system import interruption
@@ -51,7 +51,7 @@ Settle = Callable[[Task, ValueError | None], None]
 
 
 def run(
-    codec: codec.Codec,
+    codec: encodec_hk.Codec,
     tasks: Iterator[Task],
     settle: Settle,
     *,
@@ -114,7 +114,7 @@ class _Coder:
 
     def __init__(
         self,
-        codec: codec.Codec,
+        codec: encodec_hk.Codec,
         settle: Settle,
         num_codebooks: int,
         places: int,

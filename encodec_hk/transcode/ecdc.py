@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import encodec_hk
 from encodec_hk import bitstream
-from encodec_hk import codec
 from encodec_hk import config
 
 # How checkpoints that were trained here begin to tell of their source: Meta's format does not tell
@@ -13,14 +13,14 @@ from encodec_hk import config
 _TRAINED = "trained by"
 
 
-def default_version(codec: codec.Codec) -> int:
+def default_version(codec: encodec_hk.Codec) -> int:
     """0, Meta's, where the codec is one of Meta's two models, else 1."""
     is_meta = codec.name in bitstream.META_MODELS and not codec.source.startswith(_TRAINED)
     return 0 if is_meta and not _meta_differences(codec) else 1
 
 
 def header(
-    codec: codec.Codec, num_codebooks: int, num_samples: int | None, version: int
+    codec: encodec_hk.Codec, num_codebooks: int, num_samples: int | None, version: int
 ) -> bitstream.Header:
     """The header of a file with a codec's codes.
 
@@ -47,7 +47,7 @@ def header(
     )
 
 
-def check(found: bitstream.Header, codec: codec.Codec) -> None:
+def check(found: bitstream.Header, codec: encodec_hk.Codec) -> None:
     """Checks that a codec decodes a file.
 
     Raises:
@@ -96,7 +96,7 @@ def num_codebooks(
     return asked
 
 
-def _facts(codec: codec.Codec) -> dict[str, Any]:
+def _facts(codec: encodec_hk.Codec) -> dict[str, Any]:
     """What a header says of any file of a codec."""
     model = codec.model_config
     return {
@@ -110,7 +110,7 @@ def _facts(codec: codec.Codec) -> dict[str, Any]:
     }
 
 
-def _meta_differences(codec: codec.Codec) -> list[str]:
+def _meta_differences(codec: encodec_hk.Codec) -> list[str]:
     """What keeps a codec from being the model that version 0 knows by its name."""
     model = bitstream.META_MODELS.get(codec.name)
     if model is None:

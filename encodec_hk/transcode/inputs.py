@@ -34,7 +34,7 @@ class SoundIn:
 
     def __init__(
         self,
-        reader: sound_files.Reader | pcm.PcmReader,
+        reader: sound_files.SoundReader | pcm.PcmReader,
         sample_rate: int,
         channels: int,
         *,
@@ -134,7 +134,7 @@ class CodesIn:
     def __init__(
         self,
         file: BinaryIO,
-        reader: bitstream.Reader,
+        reader: bitstream.EcdcReader,
         name: str,
         *,
         recover: bool,

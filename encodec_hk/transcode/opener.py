@@ -7,8 +7,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
+import encodec_hk
 from encodec_hk import bitstream
-from encodec_hk import codec
 from encodec_hk.sound import pcm
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
@@ -42,12 +42,12 @@ class Options:
 class Opener:
     """Opens the files of jobs."""
 
-    def __init__(self, options: Options, codec: Callable[[], codec.Codec]):
+    def __init__(self, options: Options, codec: Callable[[], encodec_hk.Codec]):
         """Takes the options, and what loads the codec, which copies of codes do without."""
         self._options = options
         self._codec = codec
         self._stdin: pcm.Pushback | None = None
-        self._opened: tuple[BinaryIO, bitstream.Reader] | None = None  # of stdin
+        self._opened: tuple[BinaryIO, bitstream.EcdcReader] | None = None  # of stdin
 
     def has_codes(self, path: pathlib.Path) -> bool:
         """Whether a source is an .ecdc file: by its suffix, on stdin by its first bytes."""
@@ -87,12 +87,12 @@ class Opener:
         """A task from sound to codes or to sound."""
         codec, options = self._codec(), self._options
         is_live = str(job.source) == stdio.NAME
-        reader: sound_files.Reader | pcm.PcmReader
+        reader: sound_files.SoundReader | pcm.PcmReader
         if is_live:
             file = self._standard()
             reader = pcm.PcmReader(cast(BinaryIO, file), options.raw)
         else:
-            reader = sound_files.Reader(job.source)
+            reader = sound_files.SoundReader(job.source)
         source = inputs.SoundIn(reader, codec.sample_rate, codec.channels, is_live=is_live)
 
         def target() -> Any:
@@ -144,7 +144,7 @@ class Opener:
             is_live=str(job.source) == stdio.NAME,
         )
 
-    def _open_codes(self, job: plan.Job) -> tuple[BinaryIO, bitstream.Reader]:
+    def _open_codes(self, job: plan.Job) -> tuple[BinaryIO, bitstream.EcdcReader]:
         is_standard = str(job.source) == stdio.NAME
         if is_standard and self._opened is not None:
             return self._opened
@@ -169,7 +169,7 @@ class Opener:
         self, job: plan.Job, sample_rate: int, channels: int, num_samples: int | None
     ) -> outputs.SoundOut:
         codec, options = self._codec(), self._options
-        writer: sound_files.Writer | pcm.PcmWriter
+        writer: sound_files.SoundWriter | pcm.PcmWriter
         if str(job.target) == stdio.NAME:
             raw = options.raw
             if raw is not None and raw[:2] != (sample_rate, channels):
@@ -184,7 +184,7 @@ class Opener:
             clips = name != "f32le"
         else:
             _make_folder(job.target.parent)
-            writer = sound_files.Writer(
+            writer = sound_files.SoundWriter(
                 job.target, sample_rate, channels, options.sample_format, num_samples
             )
             clips = not sound_files.holds_any_value(job.target, options.sample_format)

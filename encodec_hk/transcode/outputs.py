@@ -39,7 +39,7 @@ class SoundOut:
 
     def __init__(
         self,
-        writer: sound_files.Writer | pcm.PcmWriter,
+        writer: sound_files.SoundWriter | pcm.PcmWriter,
         sample_rate: int,
         target_rate: int,
         channels: int,
@@ -144,7 +144,7 @@ class CodesOut:
         self._is_live = is_live
         self._spool: Any = None
         self._part = None
-        self._writer: bitstream.Writer | None = None
+        self._writer: bitstream.EcdcWriter | None = None
         with contextlib.ExitStack() as stack:
             stack.enter_context(_reasons(path))
             stack.callback(self.abort)

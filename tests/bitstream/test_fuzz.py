@@ -218,7 +218,7 @@ def forged_blocks(draw):
         ]
     try:
         reader = bitstream.open_reader(io.BytesIO(data))
-        assert isinstance(reader, version1_reader.Reader)
+        assert isinstance(reader, version1_reader.Version1Reader)
         fits = reader._layout
     except bitstream.EcdcError:
         return data + draw(st.binary(max_size=100))

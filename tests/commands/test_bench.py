@@ -17,9 +17,9 @@ import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
+import encodec_hk
 from configs import encodec_24khz
 from configs import encodec_48khz
-from encodec_hk import codec as codec_lib
 from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import layers
 from encodec_hk.benchmark import start
@@ -60,7 +60,7 @@ def small(config):
 def tiny(**overrides):
     """A codec of a network that compiles quickly, random weights."""
     model = random_networks.small(**overrides)
-    return codec_lib.Codec(model, random_networks.random_params(model), name="tiny", batch_size=2)
+    return encodec_hk.Codec(model, random_networks.random_params(model), name="tiny", batch_size=2)
 
 
 class BenchTest(parameterized.TestCase):
@@ -288,7 +288,7 @@ class ContendersTest(parameterized.TestCase):
             tensor_names.table(model, tensor_names.OFFICIAL),
             tensor_names.ignored(model, tensor_names.OFFICIAL),
         )
-        codec = codec_lib.Codec(model, params, name=name)
+        codec = encodec_hk.Codec(model, params, name=name)
         audio = references.audio(1.3, model.sample_rate, model.channels)[None]
         own = implementations.ours(codec, 6.0)
         encoded = own.encode(audio)

@@ -179,7 +179,7 @@ class EvaluateTest(parameterized.TestCase):
         first = self.run_command()
         self.assertEqual(self.num_new(), 4)
         before = self.rows()
-        with mock.patch.object(model_coder.Model, "code", side_effect=AssertionError):
+        with mock.patch.object(model_coder.ModelCoder, "code", side_effect=AssertionError):
             again = self.run_command()
         self.assertEqual(self.num_new(), 0)
         self.assertEqual(self.rows(), before)
@@ -239,14 +239,14 @@ class EvaluateTest(parameterized.TestCase):
 
     def test_a_codec_that_fails(self):
         """The other rows of the file are there."""
-        code = model_coder.Model.code
+        code = model_coder.ModelCoder.code
 
         def fails(model, samples, kbps):
             if kbps == 1.5:
                 raise ValueError("no such thing")
             return code(model, samples, kbps)
 
-        with mock.patch.object(model_coder.Model, "code", fails):
+        with mock.patch.object(model_coder.ModelCoder, "code", fails):
             summary = self.run_command()
         self.assertLen(self.rows(), 2)
         self.assertEqual(

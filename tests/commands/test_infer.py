@@ -16,11 +16,11 @@ import numpy as np
 from absl.testing import absltest
 from absl.testing import parameterized
 
+import encodec_hk
 from configs import encodec_24khz
 from configs import encodec_48khz
 from configs import encodec_tiny
 from encodec_hk import checkpoint
-from encodec_hk import codec
 from encodec_hk.blocks import streams
 from encodec_hk.commands import infer
 from encodec_hk.sound import sound_files
@@ -421,15 +421,15 @@ class FailuresTest(InferTestCase):
         for name in "abc":
             self.make(f"in/{name}.wav")
         self.codec = Unchanged(batch_size=1)
-        close, calls = sound_files.Writer.close, []
+        close, calls = sound_files.SoundWriter.close, []
 
-        def interrupted(writer: sound_files.Writer) -> None:
+        def interrupted(writer: sound_files.SoundWriter) -> None:
             calls.append(writer)
             if len(calls) == 2:
                 raise KeyboardInterrupt
             close(writer)
 
-        with mock.patch.object(sound_files.Writer, "close", interrupted):
+        with mock.patch.object(sound_files.SoundWriter, "close", interrupted):
             self.assertEqual(self.infer(str(self.folder / "in"), str(self.folder / "out")), 130)
         self.assertEqual([n for n in self.tree() if "out" in n], ["out/a.wav"])
         self.assertIn("interrupted: 1 of 3 files written", self.stderr)
@@ -542,7 +542,7 @@ class CodecTest(InferTestCase):
     def use(self, config: Any) -> str:
         path = str(self.folder / "weights.safetensors")
         save(path, config)
-        self.codec = codec.load(path)
+        self.codec = encodec_hk.load(path)
         return path
 
     def test_folder_equals_files_alone(self) -> None:

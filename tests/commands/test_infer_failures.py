@@ -14,7 +14,7 @@ import soundfile
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from encodec_hk import codec
+import encodec_hk
 from encodec_hk.bitstream import version1_layout
 from encodec_hk.sound import sound_files
 from tests import infer_cases
@@ -185,7 +185,7 @@ class OtherSegmentsTest(infer_cases.CodesTestCase):
             overlap=0.1,
         )
         params = random_networks.random_params(model)
-        cls.shared = codec.Codec(model, params, name="small", batch_size=2)
+        cls.shared = encodec_hk.Codec(model, params, name="small", batch_size=2)
 
     def test_damage_in_a_folder(self) -> None:
         for index, length in enumerate((108 * 4, 108 * 3 + 5, 1000, 700, 900)):
@@ -282,7 +282,7 @@ class FailuresTest(infer_cases.CodesTestCase):
         middle = len(data) // 2
         data[middle : middle + 3000] = bytes(3000)
         path.write_bytes(data)
-        with sound_files.Reader(path) as reader:
+        with sound_files.SoundReader(path) as reader:
             self.assertLen(reader.read(seconds // 4 * RATE), seconds // 4 * RATE)
         return str(path)
 
@@ -339,10 +339,10 @@ class FailuresTest(infer_cases.CodesTestCase):
         """At the last block, or as the file gets its name."""
         source = self.write("a.wav", infer_cases.noise(2 * RATE))
         codes = self.run_to(source, "a.ecdc")
-        write = sound_files.Writer.write
+        write = sound_files.SoundWriter.write
         count = 0
 
-        def refuse(writer: sound_files.Writer, samples: np.ndarray) -> None:
+        def refuse(writer: sound_files.SoundWriter, samples: np.ndarray) -> None:
             nonlocal count
             count += 1
             if count == 2:
@@ -351,7 +351,7 @@ class FailuresTest(infer_cases.CodesTestCase):
 
         for name in (source, codes):
             count = 0
-            with mock.patch.object(sound_files.Writer, "write", refuse):
+            with mock.patch.object(sound_files.SoundWriter, "write", refuse):
                 self.fails("b.wav: No space left on device", name, self.path("b.wav"))
         error = PermissionError(errno.EACCES, "Permission denied")
         with mock.patch.object(os, "replace", side_effect=error):

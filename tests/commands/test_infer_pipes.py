@@ -20,9 +20,9 @@ import soundfile
 from absl.testing import absltest
 from absl.testing import parameterized
 
+import encodec_hk
 from encodec_hk import bitstream
 from encodec_hk import checkpoint
-from encodec_hk import codec as codec_lib
 from encodec_hk.sound import pcm
 from encodec_hk.system import interruption
 from encodec_hk.transcode import ecdc
@@ -319,7 +319,7 @@ class ProcessesTest(parameterized.TestCase):
         self.assertTrue(all(name.startswith(".out") for name in os.listdir(target.parent)))
 
     def test_reader_that_closes(self) -> None:
-        codec = codec_lib.load(self.path)
+        codec = encodec_hk.load(self.path)
         header = ecdc.header(codec, 1, 60 * self.RATE, 1)
         path = self.folder / "long.ecdc"
         with open(path, "wb") as file:

@@ -51,7 +51,7 @@ class FolderTest(parameterized.TestCase):
         return self.write(name, np.full((int(seconds * RATE), 1), value, np.float32))
 
     def crops(
-        self, sources: list[sound_index.Source] | None = None, **changes: Any
+        self, sources: list[sound_index.SoundFile] | None = None, **changes: Any
     ) -> crops_lib.Crops:
         settings: dict[str, Any] = {
             "sample_rate": RATE,
@@ -82,8 +82,8 @@ class FindTest(FolderTest):
         with mock.patch.object(crops_lib.os, "walk", side_effect=reversed_walk):
             sources = sound_index.find(str(self.folder))
         expected = [
-            sound_index.Source(str(self.folder / "a.wav"), 441, 44100, 1),
-            sound_index.Source(str(self.folder / "b/a.flac"), 24000, 24000, 2),
+            sound_index.SoundFile(str(self.folder / "a.wav"), 441, 44100, 1),
+            sound_index.SoundFile(str(self.folder / "b/a.flac"), 24000, 24000, 2),
         ]
         self.assertEqual(sources, expected)
         self.assertEqual([source.seconds for source in sources], [0.01, 1.0])
@@ -255,7 +255,7 @@ class StreamTest(FolderTest):
         ({"sources": []}, "sources: got none"),
     )
     def test_bad_arguments(self, changes: dict[str, Any], message: str) -> None:
-        sources = changes.pop("sources", [sound_index.Source("a.wav", 100, RATE, 1)])
+        sources = changes.pop("sources", [sound_index.SoundFile("a.wav", 100, RATE, 1)])
         with self.assertRaisesRegex(ValueError, message):
             self.crops(sources, **changes)
 
@@ -360,7 +360,7 @@ class ItemsTest(FolderTest):
 
 
 class BadFilesTest(FolderTest):
-    def damaged(self) -> list[sound_index.Source]:
+    def damaged(self) -> list[sound_index.SoundFile]:
         """Sources whose files changed after `find`: cut, gone; one of NaN, one good."""
         cut, gone = self.write("cut.flac", noise(9000)), self.write("gone.wav", noise(9000))
         self.write("nan.wav", np.full((9000, 1), np.nan, np.float32))

@@ -14,8 +14,8 @@ import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
+import encodec_hk
 from encodec_hk import checkpoint
-from encodec_hk import codec as codec_lib
 from encodec_hk.evaluation import metrics
 from encodec_hk.training import crops
 from encodec_hk.training import held_out
@@ -60,7 +60,7 @@ class RunTestCase(parameterized.TestCase):
         config.training.update_from_flattened_dict(
             {"codebooks.first_step": 2, "discriminator.first_step": 4, **changes}
         )
-        run = loop.Run(
+        run = loop.TrainingRun(
             config,
             self.folder / name,
             data=data or self.data,
@@ -240,7 +240,7 @@ class RunTest(RunTestCase):
             sound_index.find(self.data), sample_rate=8000, channels=1, seconds=0.1, count=2
         )
         params = train_state.export(run.state, config)
-        codec = codec_lib.Codec(config.model, params)
+        codec = encodec_hk.Codec(config.model, params)
         for bandwidth in (8, 24):
             outputs = codec.decode(codec.encode(items, bandwidth=bandwidth))
             expected = np.mean(

@@ -13,8 +13,8 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from scipy import signal
 
+import encodec_hk
 from encodec_hk import checkpoint
-from encodec_hk import codec as codec_lib
 from encodec_hk import config as config_lib
 from encodec_hk.networks import model as model_lib
 from encodec_hk.training import adversarial
@@ -102,7 +102,7 @@ def trainer(name):
 def reconstruct(trainer, state, num_codebooks):
     """What the codec makes of the trainer's audio with the parameters of a state."""
     config = trainer.config
-    codec = codec_lib.Codec(config.model, train_state.export(state, config), block_seconds=0.064)
+    codec = encodec_hk.Codec(config.model, train_state.export(state, config), block_seconds=0.064)
     return codec.decode(codec.encode(trainer.audio, num_codebooks=num_codebooks))
 
 
