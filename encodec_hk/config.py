@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -132,6 +132,44 @@ def validate_bench(bench: Mapping[str, Any]) -> None:
     """
     rules.check_names("config.bench", bench.keys(), _BENCH_RULES)
     rules.check_values("config.bench", bench, _BENCH_RULES)
+
+
+class Difference(NamedTuple):
+    """A field in which two model configurations differ; None stands for an absent one."""
+
+    field: str
+    value: Any
+    expected: Any
+
+    def line(self, owner: str) -> str:
+        """Return "config.model.FIELD: got VALUE, OWNER has EXPECTED"."""
+        return f"config.model.{self.field}: got {self.value!r}, {owner} has {self.expected!r}"
+
+
+def differences(
+    model_config: Mapping[str, Any], expected: Mapping[str, Any], *, folded: bool = False
+) -> list[Difference]:
+    """Compare two model configurations.
+
+    Args:
+      model_config: a model configuration, or its fields as read from JSON (lists equal tuples).
+      expected: the same, of a checkpoint or another source.
+      folded: whether weight_norm and none count as equal, as they do for folded weights.
+
+    Returns:
+      The fields that differ, in alphabetical order.
+    """
+
+    def normal(value: Any) -> Any:
+        value = tuple(value) if isinstance(value, list) else value
+        return "none" if folded and value == "weight_norm" else value
+
+    plain = [dict(fields.items()) for fields in (model_config, expected)]
+    found = [
+        Difference(field, *(fields.get(field) for fields in plain))
+        for field in sorted(set().union(*plain))
+    ]
+    return [each for each in found if normal(each.value) != normal(each.expected)]
 
 
 def _is_floor(value: Any) -> bool:

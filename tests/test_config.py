@@ -3,6 +3,7 @@
 import functools
 import importlib
 import itertools
+import json
 import pathlib
 
 import chex
@@ -360,6 +361,44 @@ class JsonTest(parameterized.TestCase):
         self.assertIn(old, text)
         with self.assertRaisesRegex(ValueError, message):
             config_lib.from_json(text.replace(old, new))
+
+
+class DifferencesTest(absltest.TestCase):
+    def test_names_fields_and_both_values(self):
+        model_config = get_config("encodec_tiny").model
+        expected = model_config.copy_and_resolve_references()
+        with expected.unlocked():
+            expected.update({"num_filters": 99, "ratios": (2, 3)})
+        found = config_lib.differences(model_config, expected)
+        self.assertEqual([each.field for each in found], ["num_filters", "ratios"])
+        filters = model_config.num_filters
+        self.assertEqual(found[0], ("num_filters", filters, 99))
+        self.assertEqual(
+            found[0].line("the checkpoint"),
+            f"config.model.num_filters: got {filters}, the checkpoint has 99",
+        )
+
+    def test_fields_from_json_are_equal(self):
+        model_config = get_config("encodec_48khz").model
+        kept = json.loads(config_lib.to_json(model_config))
+        self.assertEqual(config_lib.differences(model_config, kept), [])
+        del kept["overlap"]
+        self.assertEqual(
+            config_lib.differences(model_config, kept), [("overlap", model_config.overlap, None)]
+        )
+
+    def test_folded_weight_norm_is_no_norm(self):
+        model_config = get_config("encodec_24khz").model
+        self.assertEqual(model_config.norm, "weight_norm")
+        for norm, folded, is_different in (
+            ("none", False, True),
+            ("none", True, False),
+            ("time_group_norm", True, True),
+        ):
+            found = config_lib.differences(
+                model_config, {**model_config.to_dict(), "norm": norm}, folded=folded
+            )
+            self.assertEqual([each.field for each in found], ["norm"] * is_different)
 
 
 class ReachTest(parameterized.TestCase):
