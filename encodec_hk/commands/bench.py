@@ -22,8 +22,8 @@ from encodec_hk.benchmark import stream
 from encodec_hk.benchmark import timing
 from encodec_hk.benchmark import timing_tables
 from encodec_hk.benchmark import whole
+from encodec_hk.commands import checkpoints
 from encodec_hk.commands import describe
-from encodec_hk.commands import infer
 from encodec_hk.networks import model
 from encodec_hk.system import file_paths
 from encodec_hk.system import interruption
@@ -171,7 +171,7 @@ def _load(
 ) -> tuple[encodec_hk.Codec, str]:
     """The codec, and what its weights are."""
     if config is None or checkpoint or _exists(config.checkpoint):
-        return infer.load_codec(config, checkpoint), "trained"
+        return checkpoints.load_codec(config, checkpoint), "trained"
     config_lib.validate(config)
     rng = np.random.default_rng(0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +12,9 @@ import ml_collections
 import tqdm
 
 import encodec_hk
-from encodec_hk import checkpoint as checkpoint_lib
 from encodec_hk import config as config_lib
 from encodec_hk.blocks import scheduler
+from encodec_hk.commands import checkpoints
 from encodec_hk.sound import pcm
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
@@ -26,14 +25,6 @@ from encodec_hk.transcode import opener as opener_lib
 from encodec_hk.transcode import outputs
 from encodec_hk.transcode import plan
 from encodec_hk.transcode import stdio
-
-# What `run.py convert` makes the published variants of, and where that is no hub name, its place.
-_SOURCES = {
-    "encodec_24khz": ("facebook/encodec_24khz", ""),
-    "encodec_48khz": ("facebook/encodec_48khz", ""),
-    "encodec_32khz": ("facebook/encodec_32khz", ""),
-    "encodec_16khz": ("compression_state_dict.bin", " (a file of facebook/audiogen-medium)"),
-}
 
 
 def run(
@@ -113,7 +104,7 @@ def run(
 
     def codec() -> encodec_hk.Codec:
         if not loaded:
-            loaded.append(load_codec(config, checkpoint))
+            loaded.append(checkpoints.load_codec(config, checkpoint))
         return loaded[0]
 
     if inputs == stdio.NAME:
@@ -236,61 +227,6 @@ def _suffix(suffix: str | None) -> str:
     if suffix not in allowed:
         raise ValueError(f"--suffix: got {suffix!r}, must be one of {' '.join(allowed)}")
     return suffix
-
-
-def load_codec(
-    config: ml_collections.ConfigDict | None, checkpoint: str | None
-) -> encodec_hk.Codec:
-    """Loads a codec for a command.
-
-    Args:
-      config: a whole configuration, its model the checkpoint's; None for what the checkpoint says.
-      checkpoint: the file of weights; None for the configuration's own.
-
-    Raises:
-      ValueError: neither is given, the configuration is wrong or of another model, or the file is
-        missing (the message says how to get it) or damaged.
-    """
-    if config is not None:
-        config_lib.validate(config)
-    path = checkpoint or (config.checkpoint if config is not None else None)
-    if path is None:
-        raise ValueError("checkpoint: got none, and no configuration that names one")
-    if not checkpoint and not pathlib.Path(path).exists() and (file_paths.ROOT / path).exists():
-        path = str(file_paths.ROOT / path)  # called from another folder
-    if not pathlib.Path(path).exists():
-        raise ValueError(_missing(config.name if config is not None else None, path))
-    if config is None:
-        return encodec_hk.load(path)
-    loaded = checkpoint_lib.load(path)
-    differing = [
-        f"config.model.{field}: got {config.model[field]!r}, the checkpoint has {value!r}"
-        for field, value in loaded.config.items()
-        if config.model[field] != value
-    ]
-    if differing:
-        raise ValueError(f"{path}: is of another model; {'; '.join(differing)}")
-    return encodec_hk.Codec(
-        loaded.config,
-        loaded.params,
-        name=loaded.name,
-        bandwidth=config.inference.bandwidth,
-        batch_size=config.inference.batch_size,
-        block_seconds=config.inference.block_seconds,
-        decode_precision=config.inference.decode_precision,
-    )
-
-
-def _missing(name: str | None, path: str) -> str:
-    """One line on a checkpoint that is not there: how to get it."""
-    line = f"checkpoint: {path} does not exist"
-    if name in _SOURCES:
-        source, place = _SOURCES[name]
-        return (
-            f"{line}; to make it: python run.py convert --config=configs/{name}.py "
-            f"--source={source} --output={path}{place}"
-        )
-    return f"{line}; name one that does with --checkpoint=FILE"
 
 
 class _Report:

@@ -13,7 +13,7 @@ import ml_collections
 import encodec_hk
 from encodec_hk import bitstream
 from encodec_hk import config
-from encodec_hk.commands import infer
+from encodec_hk.commands import checkpoints
 from encodec_hk.evaluation import baseline_coder
 from encodec_hk.evaluation import model_coder
 from encodec_hk.system import file_paths
@@ -76,7 +76,7 @@ def load(
         raise ValueError(
             f"--checkpoint: got {len(paths)} files, --config has {len(configs)}: must be as many"
         )
-    codecs = [infer.load_codec(each, path) for each, path in zip(configs, paths, strict=True)]
+    codecs = [checkpoints.load_codec(each, path) for each, path in zip(configs, paths, strict=True)]
     used = [
         path or (each.checkpoint if each is not None else "")
         for each, path in zip(configs, paths, strict=True)

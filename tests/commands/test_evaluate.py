@@ -16,9 +16,9 @@ import pytest
 from absl.testing import parameterized
 
 from configs import encodec_tiny
+from encodec_hk.commands import checkpoints
 from encodec_hk.commands import command_line
 from encodec_hk.commands import evaluate
-from encodec_hk.commands import infer
 from encodec_hk.evaluation import candidates
 from encodec_hk.evaluation import measuring
 from encodec_hk.evaluation import measuring_pool
@@ -65,12 +65,12 @@ class EvaluateTest(parameterized.TestCase):
         self.available = self.enter_context(
             mock.patch.object(measuring, "available", return_value=(CHEAP, []))
         )
-        load = infer.load_codec
+        load = checkpoints.load_codec
 
         def load_codec(config, path):
             return codecs()[path] if path in codecs() else load(config, path)
 
-        self.enter_context(mock.patch.object(infer, "load_codec", load_codec))
+        self.enter_context(mock.patch.object(checkpoints, "load_codec", load_codec))
 
     def set_module(self, name, module):
         """Puts a module, or None for one that is not installed, in the place of one."""

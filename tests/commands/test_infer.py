@@ -22,8 +22,10 @@ from configs import encodec_48khz
 from configs import encodec_tiny
 from encodec_hk import checkpoint
 from encodec_hk.blocks import streams
+from encodec_hk.commands import checkpoints
 from encodec_hk.commands import infer
 from encodec_hk.sound import sound_files
+from encodec_hk.system import file_paths
 from encodec_hk.transcode import plan
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -122,7 +124,7 @@ class InferTestCase(parameterized.TestCase):
         """Runs the command with the codec of the test; its streams are kept."""
         stdout, stderr = io.StringIO(), settings.pop("stderr", io.StringIO())
         with (
-            mock.patch.object(infer, "load_codec", return_value=self.codec),
+            mock.patch.object(checkpoints, "load_codec", return_value=self.codec),
             contextlib.redirect_stdout(stdout),
             contextlib.redirect_stderr(stderr),
         ):
@@ -482,7 +484,7 @@ class LoadCodecTest(parameterized.TestCase):
 
     def test_missing(self) -> None:
         folder = pathlib.Path(self.path).parent
-        self.enter_context(mock.patch.object(infer, "ROOT", folder))
+        self.enter_context(mock.patch.object(file_paths, "ROOT", folder))
         self.enter_context(contextlib.chdir(folder))
         config = encodec_24khz.get_config()
         command = (
@@ -491,31 +493,35 @@ class LoadCodecTest(parameterized.TestCase):
         )
         for path in (None, self.path):
             with self.assertRaises(ValueError) as context:
-                infer.load_codec(config, path)
+                checkpoints.load_codec(config, path)
             self.assertIn(command + (path or config.checkpoint), str(context.exception))
-        with self.assertRaisesRegex(ValueError, "does not exist; name one .* --checkpoint=FILE"):
-            infer.load_codec(encodec_tiny.get_config(), None)
-        with self.assertRaisesRegex(ValueError, "does not exist; name one .* --checkpoint=FILE"):
-            infer.load_codec(None, self.path)
+        with self.assertRaisesRegex(
+            ValueError, "does not exist; name an existing one with --checkpoint=FILE"
+        ):
+            checkpoints.load_codec(encodec_tiny.get_config(), None)
+        with self.assertRaisesRegex(
+            ValueError, "does not exist; name an existing one with --checkpoint=FILE"
+        ):
+            checkpoints.load_codec(None, self.path)
         with self.assertRaisesRegex(ValueError, "checkpoint: got none"):
-            infer.load_codec(None, None)
+            checkpoints.load_codec(None, None)
 
     def test_own_checkpoint_from_another_folder(self) -> None:
         config = encodec_tiny.get_config()
         root = pathlib.Path(self.path).parent
         save(str(root / "checkpoints" / "encodec_tiny.safetensors"), config)
-        self.enter_context(mock.patch.object(infer, "ROOT", root))
+        self.enter_context(mock.patch.object(file_paths, "ROOT", root))
         self.enter_context(contextlib.chdir(root.parent))
-        self.assertEqual(infer.load_codec(config, None).name, "encodec_tiny")
+        self.assertEqual(checkpoints.load_codec(config, None).name, "encodec_tiny")
 
     def test_settings_of_the_config(self) -> None:
         config = encodec_tiny.get_config()
         save(self.path, config)
         config.inference.bandwidth = 1.5
-        self.assertEqual(infer.load_codec(config, self.path).bandwidth, 1.5)
+        self.assertEqual(checkpoints.load_codec(config, self.path).bandwidth, 1.5)
         config.checkpoint = self.path
-        self.assertEqual(infer.load_codec(config, None).bandwidth, 1.5)
-        self.assertEqual(infer.load_codec(None, self.path).bandwidth, 6.0)
+        self.assertEqual(checkpoints.load_codec(config, None).bandwidth, 1.5)
+        self.assertEqual(checkpoints.load_codec(None, self.path).bandwidth, 6.0)
 
     def test_another_model(self) -> None:
         config = encodec_tiny.get_config()
@@ -523,7 +529,7 @@ class LoadCodecTest(parameterized.TestCase):
         config.model.num_filters = 16
         config.model.bandwidths = (3.0, 6.0)
         with self.assertRaises(ValueError) as context:
-            infer.load_codec(config, self.path)
+            checkpoints.load_codec(config, self.path)
         message = str(context.exception)
         self.assertIn("config.model.num_filters: got 16, the checkpoint has 8", message)
         self.assertIn("config.model.bandwidths: got (3.0, 6.0), ", message)
@@ -533,7 +539,7 @@ class LoadCodecTest(parameterized.TestCase):
         config = encodec_tiny.get_config()
         config.inference.batch_size = 0
         with self.assertRaisesRegex(ValueError, "config.inference.batch_size"):
-            infer.load_codec(config, self.path)
+            checkpoints.load_codec(config, self.path)
 
 
 class CodecTest(InferTestCase):

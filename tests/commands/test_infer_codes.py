@@ -14,6 +14,7 @@ from absl.testing import parameterized
 
 from encodec_hk import bitstream
 from encodec_hk.bitstream import version1_layout
+from encodec_hk.commands import checkpoints
 from encodec_hk.sound import pcm
 from encodec_hk.sound import sound_files
 from tests import infer_cases
@@ -148,7 +149,7 @@ class CausalTest(infer_cases.CodesTestCase):
 
     def test_copying_needs_no_codec(self) -> None:
         codes = self.run_to(self.write("a.wav", infer_cases.noise(9000)), "a.ecdc")
-        with mock.patch.object(test_infer.infer, "load_codec", side_effect=AssertionError):
+        with mock.patch.object(checkpoints, "load_codec", side_effect=AssertionError):
             copied = test_infer.infer.run(None, codes, self.path("b.ecdc"), num_codebooks=1)
         self.assertEqual(copied, 0)
         np.testing.assert_array_equal(self.codes(self.path("b.ecdc")), self.codes(codes)[:1])

@@ -1,0 +1,72 @@
+"""Which checkpoint a command reads."""
+
+from __future__ import annotations
+
+import pathlib
+
+import ml_collections
+
+import encodec_hk
+from encodec_hk import checkpoint
+from encodec_hk import config
+from encodec_hk.system import file_paths
+
+# For each published variant, the source that `run.py convert` takes, and a note on where to get it.
+_SOURCES = {
+    "encodec_24khz": ("facebook/encodec_24khz", ""),
+    "encodec_48khz": ("facebook/encodec_48khz", ""),
+    "encodec_32khz": ("facebook/encodec_32khz", ""),
+    "encodec_16khz": ("compression_state_dict.bin", " (a file of facebook/audiogen-medium)"),
+}
+
+
+def load_codec(
+    variant: ml_collections.ConfigDict | None, checkpoint_path: str | None
+) -> encodec_hk.Codec:
+    """Load the codec of a command.
+
+    Args:
+      variant: a whole configuration. Its model must be the checkpoint's. None takes the model and
+        the defaults of the checkpoint.
+      checkpoint_path: a checkpoint file; None for the one that the configuration names.
+
+    Raises:
+      ValueError: if both are None, the configuration is invalid or describes another model, or the
+        file is damaged or missing (the message then says how to get it).
+    """
+    if variant is not None:
+        config.validate(variant)
+    path = checkpoint_path or (variant.checkpoint if variant is not None else None)
+    if path is None:
+        raise ValueError("checkpoint: got none, must be a file or named by a configuration")
+    if not checkpoint_path and not pathlib.Path(path).exists():
+        # The configuration's path is relative to the project, not to the current folder.
+        own = file_paths.ROOT / path
+        path = str(own) if own.exists() else path
+    if not pathlib.Path(path).exists():
+        raise ValueError(_missing(variant.name if variant is not None else None, path))
+    if variant is None:
+        return encodec_hk.load(path)
+    loaded = checkpoint.load(path)
+    differing = [
+        f"config.model.{field}: got {variant.model[field]!r}, the checkpoint has {value!r}"
+        for field, value in loaded.config.items()
+        if variant.model[field] != value
+    ]
+    if differing:
+        raise ValueError(f"{path}: holds another model; {'; '.join(differing)}")
+    return encodec_hk.Codec(
+        loaded.config, loaded.params, name=loaded.name, **variant.inference.to_dict()
+    )
+
+
+def _missing(name: str | None, path: str) -> str:
+    """Return the message for a checkpoint that does not exist."""
+    line = f"checkpoint: {path} does not exist"
+    if name not in _SOURCES:
+        return f"{line}; name an existing one with --checkpoint=FILE"
+    source, note = _SOURCES[name]
+    return (
+        f"{line}; to make it: python run.py convert --config=configs/{name}.py "
+        f"--source={source} --output={path}{note}"
+    )
