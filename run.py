@@ -70,9 +70,9 @@ def main(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> list[str]:
     """Defines and parses flags; what is wrong with them, or in a config file, is one line too."""
-    sys.argv[:] = importlib.import_module("encodec_hk.commands.command_line").separate(argv)
+    importlib.import_module("encodec_hk.commands.command_line")  # defines the flags
     try:
-        arguments = flags.FLAGS(sys.argv)
+        arguments = flags.FLAGS(argv)
         _CONFIG.value.lock()  # a file that is not there shows here
     except Exception as error:
         kind = "" if isinstance(error, flags.Error) else f"--config: {type(error).__name__}: "

@@ -21,7 +21,7 @@ COMMANDS = {  # the arguments and the flags of each
         "",
         (
             *("checkpoint", "data", "bandwidths", "baselines", "compare", "out", "speech"),
-            *("report_files", "workers", "more_configs"),
+            *("report_files", "workers"),
         ),
     ),
 }
@@ -31,7 +31,7 @@ flags.DEFINE_string(
     "checkpoint",
     None,
     "infer, bench, evaluate: the weights; without --config, with their own. evaluate: or several, "
-    "with commas between, as many as --config has.",
+    "with commas between, to compare models.",
 )
 flags.DEFINE_float("bandwidth", None, "infer, bench: kbps, a whole number of codebooks.")
 flags.DEFINE_integer("num_codebooks", None, "infer: the same as a number of codebooks.")
@@ -100,8 +100,6 @@ flags.DEFINE_multi_string(
 )
 flags.DEFINE_integer("report_files", 8, "evaluate: how many files to listen to in the report.")
 flags.DEFINE_integer("workers", None, "evaluate: processes that measure; one per core by default.")
-# What `separate` makes of --config=A.py,B.py: it is not for people.
-flags.DEFINE_multi_string("more_configs", [], "evaluate: written as --config=A.py,B.py.")
 
 
 def check(command: str, arguments: Sequence[str]) -> tuple[str, ...]:
@@ -124,22 +122,3 @@ def check(command: str, arguments: Sequence[str]) -> tuple[str, ...]:
         if flags.FLAGS[name].present and name not in names:
             raise ValueError(f"{command}: --{name} is a flag of another command")
     return names
-
-
-def separate(argv: Sequence[str]) -> list[str]:
-    """A command line whose --config names one file: of `evaluate`, the others come apart."""
-    if "evaluate" not in argv:
-        return list(argv)
-    separated: list[str] = []
-    others: list[str] = []
-    for argument in argv:
-        name, is_given, value = argument.partition("=")
-        if not is_given and separated and separated[-1].lstrip("-") == "config":
-            name, value = "", argument  # a word of its own
-        elif name.lstrip("-") != "config":
-            separated.append(argument)
-            continue
-        first, *more = value.split(",")
-        separated.append(f"{name}{is_given}{first}")
-        others += [f"--more_configs={path}" for path in more]
-    return separated + others
