@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from encodec_hk.evaluation import signals
+from encodec_hk.sound import mel_scale
 
 SI_SNR_LIMIT = 100.0  # dB, either way; the steps of 16 bit samples are at 98
 
@@ -123,7 +124,7 @@ def _mel_distance(
     reference: np.ndarray, estimate: np.ndarray, sample_rate: int, window: int
 ) -> float:
     """The mean over bands, frames and channels, of one window."""
-    filters = mel_filters(sample_rate, window, MEL_BANDS)
+    filters = mel_scale.mel_filters(sample_rate, window, MEL_BANDS)
     filters = filters[:, filters.any(axis=0)]
     total, count = 0.0, 0
     for magnitudes in _spectra(reference, estimate, window):
@@ -186,20 +187,6 @@ def _spectra(reference: np.ndarray, estimate: np.ndarray, window: int) -> Iterat
     for start in range(0, frames, step):
         parts = np.stack([view[start : start + step] for view in views])
         yield np.abs(np.fft.rfft(parts * hann))
-
-
-def mel_filters(sample_rate: int, window: int, bands: int) -> np.ndarray:
-    """Triangles on the HTK mel scale from 0 Hz to half the sample rate, float64 [W / 2 + 1, bands].
-
-    Their peak is 1, whatever their width, as by default in torchaudio. A band between two bins of
-    the window is all zeros.
-    """
-    top = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    corners = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)
-    bins = np.linspace(0, sample_rate / 2, window // 2 + 1)[:, None]
-    rise = (bins - corners[:-2]) / np.diff(corners[:-1])
-    fall = (corners[2:] - bins) / np.diff(corners[1:])
-    return np.maximum(0, np.minimum(rise, fall))
 
 
 def _centred(samples: np.ndarray) -> np.ndarray:

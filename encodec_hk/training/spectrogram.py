@@ -42,28 +42,6 @@ def stft(audio: jax.Array, window_length: int) -> jax.Array:
     return jnp.fft.rfft(windows * _window(window_length))
 
 
-def mel_filters(sample_rate: int, window_length: int, num_mels: int) -> np.ndarray:
-    """Triangular filters on the HTK mel scale, float32 [W / 2 + 1, num_mels].
-
-    Filters go from 0 Hz to half the sample rate and have a peak of 1, as torchaudio's default.
-    Where there are more filters than bins, some have no bin, and are zero.
-    """
-    return _mel_filters(sample_rate, window_length, num_mels).copy()
-
-
-@functools.cache
-def _mel_filters(sample_rate: int, window_length: int, num_mels: int) -> np.ndarray:
-    def mel(hertz: np.ndarray) -> np.ndarray:
-        return 2595 * np.log10(1 + hertz / 700)
-
-    bins = np.linspace(0, sample_rate / 2, window_length // 2 + 1)
-    edges = 700 * (10 ** (np.linspace(0, mel(np.array(sample_rate / 2)), num_mels + 2) / 2595) - 1)
-    low, peak, high = edges[:-2], edges[1:-1], edges[2:]
-    rising = (bins[:, None] - low) / (peak - low)
-    falling = (high - bins[:, None]) / (high - peak)
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
-
-
 @functools.cache
 def _window(window_length: int) -> np.ndarray:
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window_length) / window_length)

@@ -9,7 +9,7 @@ import io
 
 import numpy as np
 
-from encodec_hk.evaluation import metrics
+from encodec_hk.sound import mel_scale
 from encodec_hk.system import extras
 
 RANGE = 80.0  # dB from the brightest pixel of the original down to black
@@ -46,7 +46,7 @@ def decibels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     frames = int(np.clip(np.ceil(steps / sample_rate / _SECONDS / columns), 1, _FRAMES))
     window = 2 * max(1, round(_WINDOW * sample_rate / 2))
     size = 4 << (window - 1).bit_length()  # finer than the window sees, for no band to be empty
-    bands = metrics.mel_filters(sample_rate, size, _ROWS)
+    bands = mel_scale.mel_filters(sample_rate, size, _ROWS)
     bands = (bands / np.maximum(bands.sum(axis=0), 1e-9)).astype(np.float32)
     shape = np.hanning(window + 1)[:-1].astype(np.float32)
     shape *= 2 / np.sum(shape)  # a sine of full scale has 0 dB
