@@ -36,10 +36,11 @@ from encodec_hk.datasets import debian_packages
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
+from encodec_hk.system import machine
 
 _SHORTEST = 0.3  # seconds: shorter files are left out
 _QUIETEST = 0.01  # peak: quieter files are left out
-_THREADS = min(4, os.cpu_count() or 1)  # each may hold a piece of music, some 300 MB
+_THREADS = min(4, machine.num_cores())  # each may hold a piece of music, some 300 MB
 _RECORDS = "sources.json"
 
 

@@ -9,12 +9,12 @@ import contextlib
 import io
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import soundfile
 
+from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 from encodec_hk.system import part_file
 
@@ -68,16 +68,8 @@ class Audio(NamedTuple):
     subtype: str
 
 
-@contextlib.contextmanager
-def _reasons(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns errors of the system and of libsndfile into a ValueError of one line."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"{file_paths.shown(path)}: {error.strerror or error}") from error
-    except soundfile.LibsndfileError as error:
-        reason = " ".join(error.error_string.split()).rstrip(".")
-        raise ValueError(f"{file_paths.shown(path)}: {reason}") from error
+def _as_value_error(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[None]:
+    return file_errors.as_value_error(path, soundfile.LibsndfileError)
 
 
 class SoundReader:
@@ -100,7 +92,7 @@ class SoundReader:
         self._path = path
         self._count = 0
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_reasons(path))
+            stack.enter_context(_as_value_error(path))
             # libsndfile is given an open file: so any name works, and the system says why not.
             file = stack.enter_context(open(path, "rb"))
             if os.fstat(file.fileno()).st_size == 0:
@@ -132,7 +124,7 @@ class SoundReader:
         Raises:
           ValueError: the file cannot be read on, ends early, or holds NaN or infinity.
         """
-        with _reasons(self._path):
+        with _as_value_error(self._path):
             samples = self._sound.read(size, dtype="float32", always_2d=True)
         at = self._count / self.sample_rate
         self._count += len(samples)
@@ -190,7 +182,7 @@ class SoundWriter:
             container = "RF64"
         self._path = path
         settings = (sample_rate, channels, subtype, None, container)
-        with _reasons(path), contextlib.ExitStack() as stack:
+        with _as_value_error(path), contextlib.ExitStack() as stack:
             self._part = part_file.PartFile(path)
             stack.callback(self._part.abort)
             descriptor = self._part.file.fileno()
@@ -208,7 +200,7 @@ class SoundWriter:
 
     def write(self, samples: np.ndarray) -> None:
         """Writes float [T, C]; ValueError where the system refuses."""
-        with _reasons(self._path):
+        with _as_value_error(self._path):
             try:
                 for start in range(0, len(samples), _CHUNK):
                     self._sound.write(_stored(samples[start : start + _CHUNK], self._bits))
@@ -221,7 +213,7 @@ class SoundWriter:
     def close(self) -> None:
         """Ends the file and gives it its name; ValueError where the system refuses."""
         try:
-            with _reasons(self._path):
+            with _as_value_error(self._path):
                 self._sound.close()
                 self._part.commit()
         except BaseException:  # an interruption too
@@ -255,7 +247,7 @@ def check_writable(
 ) -> None:
     """Raises the ValueError that `write` would, of what can be known without samples."""
     container, subtype, _ = _target(path, sample_format)
-    with _reasons(path):
+    with _as_value_error(path):
         buffer: Any = io.BytesIO()
         soundfile.SoundFile(buffer, "w", sample_rate, channels, subtype, None, container).close()
 

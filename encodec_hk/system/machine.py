@@ -1,4 +1,4 @@
-"""What machine this is."""
+"""The processor of this machine, and the share of it that the process may use."""
 
 from __future__ import annotations
 
@@ -8,16 +8,34 @@ import platform
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def processor(*fields: str) -> list[str]:
-    """What the system says of the processor: lines of /proc/cpuinfo that begin with `fields`.
+def limit_cores(count: int, *, field: str = "cores") -> None:
+    """Restrict this process to `count` cores; call it before JAX starts a thread for each core.
 
-    Each once, in alphabetical order; where there are none, the machine's architecture.
+    Args:
+      count: from 1 to `num_cores()`.
+      field: how an error names the count.
+
+    Raises:
+      ValueError: the count is not allowed, or the system cannot do it.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError(f"{field}: this system cannot restrict a process to some cores")
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= count <= len(cores):
+        raise ValueError(f"{field}: got {count}, must be 1 to {len(cores)}")
+    os.sched_setaffinity(0, cores[:count])
+
+
+def processor(*fields: str) -> list[str]:
+    """Return the lines of /proc/cpuinfo that begin with one of `fields`.
+
+    Each line comes once, in alphabetical order. Without any, return the machine's architecture.
     """
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,29 +1,41 @@
-"""A file written beside its name and renamed when it is whole, so that none is half-written."""
+"""Files written beside their names and renamed when complete, so that none is half-written."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pathlib
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 
 class PartFile:
-    """A new file that gets its name at the end.
+    """A new file that gets its name when it is complete.
+
+    As a context, it is committed at the end, or aborted if an exception (or an interruption)
+    leaves the context.
 
     Attributes:
       path: the name.
-      file: where to write, open for reading too.
+      file: the open file, to write to and read from.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        """Opens the file beside `path`, whose folder must exist; OSError where that fails."""
+        """Open a file beside `path`, whose folder must exist; raises OSError if that fails."""
         self.path = pathlib.Path(path)
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self.file: BinaryIO = open(self._part, "w+b")  # noqa: SIM115, closed below
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.abort()
+
     def commit(self) -> None:
-        """Closes the file and gives it its name; OSError where that fails, and nothing is left."""
+        """Close the file and rename it; if that fails, delete it and raise OSError."""
         try:
             self.file.close()
             os.replace(self._part, self.path)
@@ -32,7 +44,13 @@ class PartFile:
             raise
 
     def abort(self) -> None:
-        """Takes the file away."""
-        with contextlib.suppress(OSError):  # what was not written yet may not be writable
+        """Delete the file."""
+        with contextlib.suppress(OSError):  # closing flushes, which may fail on a full disk
             self.file.close()
         self._part.unlink(missing_ok=True)
+
+
+def write(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a complete file; if that fails, raise OSError and leave an existing one as it was."""
+    with PartFile(path) as part:
+        part.file.write(content)

@@ -25,6 +25,7 @@ from absl import flags
 from absl import logging
 
 from encodec_hk.sound import sound_files
+from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 from encodec_hk.training import sound_index
 
@@ -91,7 +92,7 @@ class _Item(grain.transforms.Map):
                 )
             except (OSError, soundfile.LibsndfileError, ValueError) as error:
                 # One bad file must not end a run of days.
-                reason = f"{file_paths.shown(source.path)}: {sound_index.reason_of(error)}"
+                reason = f"{file_paths.shown(source.path)}: {file_errors.reason(error)}"
                 if source.path not in self.failed:
                     self.failed.add(source.path)
                     count = f"files like that so far: {len(self.failed)}"
@@ -289,6 +290,6 @@ def validation_items(
             items.append(sound_index.read_crop(source, start, **settings))
         except (OSError, soundfile.LibsndfileError, ValueError) as error:
             raise ValueError(
-                f"{file_paths.shown(source.path)}: {sound_index.reason_of(error)}"
+                f"{file_paths.shown(source.path)}: {file_errors.reason(error)}"
             ) from error
     return items

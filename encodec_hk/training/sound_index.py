@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import glob
 import math
-import os
-import pathlib
 
 import numpy as np
 import soundfile
@@ -18,7 +15,9 @@ from absl import logging
 
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
+from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
+from encodec_hk.system import file_search
 
 _FILTER = 128  # samples, of the lower rate: how far soxr's HQ filter reaches, to 1e-6
 _HEADERS = 16  # files opened at a time by `find`: they wait for disks
@@ -60,13 +59,9 @@ def find(pattern: str) -> list[SoundFile]:
     Raises:
       ValueError: there is no such folder, or no file that can be read.
     """
-    if os.path.isdir(pattern):
-        names = [os.path.join(at, name) for at, name in _walk(pattern)]
-    else:
-        names = [name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]
-    paths = sorted(
-        name for name in names if pathlib.Path(name).suffix.lower() in sound_files.READABLE
-    )
+    paths, unreadable = file_search.find(pattern, sound_files.READABLE)
+    for line in unreadable:
+        logging.warning("%s; the folder is left out", line)
     with concurrent.futures.ThreadPoolExecutor(_HEADERS) as pool:
         results = list(pool.map(_header, paths))
     errors = [result for result in results if isinstance(result, str)]
@@ -81,14 +76,6 @@ def find(pattern: str) -> list[SoundFile]:
     return sources
 
 
-def _walk(folder: str) -> list[tuple[str, str]]:
-    found = []
-    for at, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [(at, name) for name in names if not name.startswith(".")]
-    return found
-
-
 def _header(path: str) -> SoundFile | str:
     """The source, or in one line why there is none."""
     try:
@@ -97,15 +84,8 @@ def _header(path: str) -> SoundFile | str:
                 return SoundFile(path, sound.frames, sound.samplerate, sound.channels)
             reason = "the file holds no samples"
     except (OSError, soundfile.LibsndfileError) as error:
-        reason = reason_of(error)
+        reason = file_errors.reason(error)
     return f"{file_paths.shown(path)}: {reason}"
-
-
-def reason_of(error: Exception) -> str:
-    """Why a file cannot be read, in one line."""
-    if isinstance(error, soundfile.LibsndfileError):
-        return " ".join(error.error_string.split()).rstrip(".")
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def read_crop(

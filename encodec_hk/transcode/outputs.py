@@ -13,7 +13,7 @@ import dataclasses
 import io
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,7 +23,7 @@ from encodec_hk.blocks import streams
 from encodec_hk.sound import pcm
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
-from encodec_hk.system import file_paths
+from encodec_hk.system import file_errors
 from encodec_hk.system import part_file
 
 _SPOOLED = 2**16  # samples of a read from a temporary file
@@ -87,7 +87,7 @@ class SoundOut:
         self._put(self._resampler.finish(num_samples))
         if self._spool is not None:
             gain = np.float32(sound_files.FULL_SCALE / self.peak if self.peak > 1 else 1)
-            with _reasons(_TEMPORARY):
+            with file_errors.as_value_error(_TEMPORARY):
                 self._spool.seek(0)
             size = 4 * self._channels * _SPOOLED
             while data := self._spool.read(size):
@@ -110,7 +110,7 @@ class SoundOut:
         samples = resampling.mix(samples, self._channels)
         self.peak = max(self.peak, float(np.abs(samples).max()))
         if self._spool is not None:
-            with _reasons(_TEMPORARY):
+            with file_errors.as_value_error(_TEMPORARY):
                 self._spool.write(samples.astype(np.float32).tobytes())
         else:
             self._writer.write(np.clip(samples, -1, 1) if self._clips else samples)
@@ -146,7 +146,7 @@ class CodesOut:
         self._part = None
         self._writer: bitstream.EcdcWriter | None = None
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_reasons(path))
+            stack.enter_context(file_errors.as_value_error(path, ValueError))
             stack.callback(self.abort)
             self._part = part_file.PartFile(path) if file is None else None
             self._file = file or self._part.file  # type: ignore[union-attr]
@@ -160,7 +160,7 @@ class CodesOut:
 
     def write(self, parts: Iterable[streams.Codes]) -> None:
         """Writes codes, parts that are segments where the variant has those."""
-        with _reasons(self._path):
+        with file_errors.as_value_error(self._path, ValueError):
             for codes, scale in parts:
                 if self._writer is None:
                     head = np.array([codes.shape[1], 0 if scale is None else scale], np.float32)
@@ -172,7 +172,7 @@ class CodesOut:
 
     def finish(self, num_samples: int | None) -> None:
         """Ends the file of a signal of so many samples."""
-        with _reasons(self._path):
+        with file_errors.as_value_error(self._path, ValueError):
             if self._writer is None:
                 header = dataclasses.replace(self._header, num_samples=num_samples)
                 self._writer = bitstream.open_writer(self._file, header)
@@ -188,7 +188,7 @@ class CodesOut:
 
     def close(self) -> None:
         """Gives the file its name."""
-        with _reasons(self._path):
+        with file_errors.as_value_error(self._path, ValueError):
             if self._part is not None:
                 self._part.commit()
             _close(self._spool)
@@ -202,7 +202,7 @@ class CodesOut:
 
 def _spool() -> Any:
     """A temporary file, which is deleted as it is closed."""
-    with _reasons(_TEMPORARY):
+    with file_errors.as_value_error(_TEMPORARY):
         return tempfile.TemporaryFile()
 
 
@@ -211,16 +211,3 @@ def _close(spool: Any) -> None:
     if spool is not None:
         with contextlib.suppress(OSError):  # what was not written yet may not be writable
             spool.close()
-
-
-@contextlib.contextmanager
-def _reasons(path: pathlib.Path | str) -> Iterator[None]:
-    """Makes one line with the path of what is wrong with a file, but for a closed pipe."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise ValueError(f"{file_paths.shown(path)}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ValueError(f"{file_paths.shown(path)}: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import glob
 import os
 import pathlib
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
+from encodec_hk.system import file_search
 from encodec_hk.transcode import stdio
 
 CODES = ".ecdc"
@@ -56,10 +56,8 @@ def find(inputs: str, output: str | None = None) -> Found:
             raise ValueError("OUT: got none, must be named where IN is -, such as - for stdout")
         return Found([pathlib.Path(inputs)], None)
     path = pathlib.Path(inputs)
-    unreadable: list[str] = []
-    # What exists is no pattern, even with brackets in its name.
     if path.is_dir():
-        root, found = path, _walk(path, unreadable)
+        root = path
     elif path.exists():
         return Found([path], None)
     elif not _is_pattern(inputs):
@@ -67,8 +65,8 @@ def find(inputs: str, output: str | None = None) -> Found:
     else:
         fixed = [not _is_pattern(part) for part in path.parts]
         root = pathlib.Path(*path.parts[: fixed.index(False)])
-        found = [pathlib.Path(name) for name in glob.glob(inputs, recursive=True)]
-    files = [file for file in found if file.suffix.lower() in _READABLE and file.is_file()]
+    names, unreadable = file_search.find(inputs, _READABLE)
+    files = [file for file in map(pathlib.Path, names) if file.is_file()]
     written = pathlib.Path(os.path.realpath(output or root))
     if root.resolve() in written.parents:
         files = [file for file in files if written not in file.resolve().parents]
@@ -79,17 +77,6 @@ def find(inputs: str, output: str | None = None) -> Found:
 
 def _is_pattern(name: str) -> bool:
     return any(character in name for character in "*?[")
-
-
-def _walk(folder: pathlib.Path, unreadable: list[str]) -> list[pathlib.Path]:
-    def report(error: OSError) -> None:
-        unreadable.append(f"{file_paths.shown(error.filename)}: {error.strerror}")
-
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=report):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [pathlib.Path(parent, name) for name in names if not name.startswith(".")]
-    return found
 
 
 def _suffixes() -> str:

@@ -429,7 +429,7 @@ class ValidationTest(FolderTest):
             crops_lib.validation_items(sources, sample_rate=RATE, channels=1, seconds=1.0, count=1)
 
 
-def reversed_walk(folder: str) -> Any:
+def reversed_walk(folder: str, onerror: Any = None) -> Any:
     """os.walk in another order than most systems have."""
     yield str(pathlib.Path(folder, "b")), [], ["a.flac", ".hidden.wav"]
     yield folder, ["b"], ["notes.txt", "a.wav"]

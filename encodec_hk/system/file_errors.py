@@ -1,0 +1,37 @@
+"""Errors of files as one line: "PATH: REASON"."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from encodec_hk.system import file_paths
+
+
+def reason(error: Exception) -> str:
+    """Return what an error of the system, of libsndfile or of Python says, in one line."""
+    for attribute in ("strerror", "error_string"):
+        if text := getattr(error, attribute, None):
+            break
+    else:
+        text = str(error)
+    return " ".join(text.split()).rstrip(".")
+
+
+@contextlib.contextmanager
+def as_value_error(path: str | os.PathLike[str], *kinds: type[Exception]) -> Iterator[None]:
+    """Turn OSError, and errors of other kinds, into a ValueError "PATH: REASON".
+
+    BrokenPipeError passes through: its reader left, and the file is not at fault.
+
+    Args:
+      path: the file.
+      kinds: classes of errors to turn as well.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) or not isinstance(error, (OSError, *kinds)):
+            raise
+        raise ValueError(f"{file_paths.shown(path)}: {reason(error)}") from error

@@ -1,0 +1,71 @@
+"""Files found by suffix in folders and globs."""
+
+import errno
+import os
+import pathlib
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from encodec_hk.system import file_search
+
+SUFFIXES = frozenset({".wav", ".flac"})
+FILES = ("b.wav", "a.FLAC", "notes.txt", ".hidden.wav", "d/c.wav", ".d/c.wav", "d/e/f.flac")
+
+
+class FindTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for name in FILES:
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    def find(self, pattern: str) -> list[str]:
+        found = file_search.find(self.folder / pattern, SUFFIXES)
+        self.assertEqual(found.unreadable, [])
+        return [os.path.relpath(name, self.folder) for name in found.files]
+
+    @parameterized.parameters(
+        ("", ["a.FLAC", "b.wav", "d/c.wav", "d/e/f.flac"]),
+        ("d", ["d/c.wav", "d/e/f.flac"]),
+        ("*", ["a.FLAC", "b.wav"]),
+        ("**/*.flac", ["d/e/f.flac"]),
+        ("b.wav", ["b.wav"]),
+        ("notes.txt", []),
+        ("nowhere", []),
+    )
+    def test_finds(self, pattern, expected):
+        self.assertEqual(self.find(pattern), expected)
+
+    def test_names_that_exist_are_no_globs(self):
+        for name in ("[b].wav", "[d]/g.wav"):
+            path = self.folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        self.assertEqual(self.find("[b].wav"), ["[b].wav"])
+        self.assertEqual(self.find("[d]"), ["[d]/g.wav"])
+
+    def test_folders_are_no_files(self):
+        (self.folder / "g.wav").mkdir()
+        self.assertEqual(self.find("*.wav"), ["b.wav"])
+
+    def test_unreadable_folders_are_reported(self):
+        closed, scandir = str(self.folder / "d" / "e"), os.scandir
+
+        def refuse(path):
+            if path == closed:
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return scandir(path)
+
+        with mock.patch.object(os, "scandir", refuse):  # root may read every folder
+            found = file_search.find(self.folder / "d", SUFFIXES)
+        self.assertEqual(found.files, [str(self.folder / "d" / "c.wav")])
+        self.assertEqual(found.unreadable, [f"{closed}: Permission denied"])
+
+
+if __name__ == "__main__":
+    absltest.main()
