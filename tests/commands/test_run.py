@@ -38,7 +38,10 @@ class RunTest(parameterized.TestCase):
             ["infer", CLIPS, f"{TINY},{TINY}"],
             "No such file or directory: 'configs/encodec_tiny.py,",
         ),
-        (["evaluate", f"{TINY},none.py"], "--config: none.py: FileNotFoundError"),
+        (
+            ["evaluate", f"{TINY},none.py"],
+            "No such file or directory: 'configs/encodec_tiny.py,",
+        ),
         (["evaluate", "x"], "got 1 arguments, takes none"),
         (["convert"], "convert: needs --source and --output"),
     )

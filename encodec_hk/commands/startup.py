@@ -1,0 +1,68 @@
+"""Set-up and exit of the process that runs a command."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable
+
+from encodec_hk.system import interruption
+
+
+def prepare() -> None:
+    """Set up the process. Call this before importing anything large."""
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        # Without huge pages for large buffers, page faults take much of the time. glibc reads the
+        # variable only when a process starts.
+        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        os.execv(sys.executable, sys.orig_argv)
+    # Looking for garbage during imports takes half a second and finds nothing to free.
+    gc.disable()
+    # Imports take seconds, and `interruption` is not installed before `load_command`.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(fail("interrupted", 130)))
+
+
+def load_command(name: str) -> types.ModuleType:
+    """Import the module of a command, and end the set-up."""
+    interruption.install()
+    # Imported here because it imports JAX, which a command line with an error need not wait for.
+    from encodec_hk.blocks import compilation_cache
+
+    compilation_cache.enable(name)
+    module = importlib.import_module(f"encodec_hk.commands.{name}")
+    gc.freeze()  # Later collections skip the modules: they are never freed.
+    gc.enable()
+    return module
+
+
+def with_exit_status(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int]:
+    """Wrap `main` so that it returns an exit status for every error that a user can cause."""
+
+    @functools.wraps(main)
+    def run(argv: list[str]) -> int:
+        try:
+            status = main(argv) or 0
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            status = fail("interrupted", 130)
+        except BrokenPipeError:  # The reader of stdout has closed it: discard what is buffered.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (ValueError, OSError) as error:
+            return fail(str(error))
+        if status == 130:  # JAX's threads may still be at work, and crash if they are destroyed.
+            os._exit(status)
+        return status
+
+    return run
+
+
+def fail(message: str, status: int = 2) -> int:
+    """Print an error and return the exit status, which is that of bad input by default."""
+    print(f"run.py: {message}", file=sys.stderr)
+    return status
