@@ -14,6 +14,8 @@ import jax
 import numpy as np
 import tensorboardX
 
+from encodec_hk.sound import spectrogram_image
+
 TABLES = ("metrics", "validation")
 
 
@@ -101,17 +103,17 @@ class Meter:
         return values
 
 
-def picture(audio: np.ndarray, window: int = 512, decibels: float = 80.0) -> np.ndarray:
-    """A spectrogram of audio [T, C] as an image, uint8 [bins, frames]: low frequencies below.
+def picture(audio: np.ndarray, window: int = 512) -> np.ndarray:
+    """Return a spectrogram of audio [T, C] as an image, uint8 [bins, frames].
 
-    White is the largest magnitude, black what lies `decibels` or more under it.
+    White is the largest magnitude; see `spectrogram_image.levels`.
     """
     mono = audio.mean(axis=1)
     mono = np.pad(mono, (0, max(0, window - len(mono))))
     windows = np.lib.stride_tricks.sliding_window_view(mono, window)[:: window // 4]
-    magnitude = np.abs(np.fft.rfft(windows * np.hanning(window), axis=1)).T[::-1]
-    level = 20 * np.log10(np.maximum(magnitude, 1e-9) / max(magnitude.max(), 1e-9))
-    return (255 * np.clip(1 + level / decibels, 0, 1)).astype(np.uint8)
+    magnitude = np.abs(np.fft.rfft(windows * np.hanning(window), axis=1)).T
+    decibels = 20 * np.log10(np.maximum(magnitude, 1e-9) / max(magnitude.max(), 1e-9))
+    return spectrogram_image.levels(decibels, top=0.0)
 
 
 def _drop_after(path: pathlib.Path, step: int) -> list[str]:

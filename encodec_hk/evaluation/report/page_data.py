@@ -14,6 +14,7 @@ import numpy as np
 from encodec_hk.evaluation import results
 from encodec_hk.evaluation.report import pictures
 from encodec_hk.evaluation.report import sounds
+from encodec_hk.sound import spectrogram_image
 
 # Measures of the table alone: what rate and speed are is no matter of quality.
 NO_CURVE = ("payload_kbps", "total_kbps", "encode_speed", "decode_speed")
@@ -55,7 +56,7 @@ def overview(
         },
         "codebooks": summary.get("codebooks", {}),
         "gradient": pictures.gradient(),
-        "range": pictures.RANGE,
+        "range": spectrogram_image.RANGE,
     }
 
 

@@ -10,9 +10,9 @@ import io
 import numpy as np
 
 from encodec_hk.sound import mel_scale
+from encodec_hk.sound import spectrogram_image
 from encodec_hk.system import extras
 
-RANGE = 80.0  # dB from the brightest pixel of the original down to black
 _ROWS = 112
 _COLUMNS = (64, 640)
 _SECONDS = 0.01  # a column, where there are enough columns
@@ -66,10 +66,9 @@ def decibels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def png(picture: np.ndarray, top: float) -> bytes:
-    """A PNG of `decibels`, low bands at the bottom; `top` dB is brightest, RANGE lower black."""
+    """Return a PNG of `decibels`, low bands at the bottom; `top` dB is brightest."""
     image = extras.require("PIL.Image", "evaluate")
-    levels = np.clip((picture[::-1] - top) / RANGE + 1, 0, 1) * (_LEVELS - 1)
-    drawn = image.fromarray(np.rint(levels).astype(np.uint8))
+    drawn = image.fromarray(spectrogram_image.levels(picture, top, _LEVELS))
     at = np.linspace(0, len(_COLOURS) - 1, _LEVELS)
     palette = [np.interp(at, np.arange(len(_COLOURS)), c) for c in zip(*_COLOURS, strict=True)]
     drawn.putpalette(np.rint(np.stack(palette, axis=1)).astype(np.uint8).tobytes())
