@@ -1,8 +1,8 @@
-"""How close a codec's output is to what went in, what it costs and how long it takes.
+"""How close a codec's output is to its input, what it costs and how long it takes.
 
-`signals`, `metrics` and `perceptual` measure a pair of signals, `measuring` takes all measures of
-one. `coded` says what a codec is here: `models` are ours, `baselines` others (whose files `packets`
-reads), `rates` counts bytes and codes. `jobs` puts `sources` through them, with `workers` that
-measure, a `journal` to go on from and `excerpts` to listen to; `results` names what is found,
-`summary` and `table` make means of it.
+`metrics` and `perceptual` compare two signals; `measures` is the table of all measures. A codec to
+evaluate is a coder: `model_coder` for EnCodec, `baseline_coder` for Opus and MP3. `runner` puts the
+files of `selection` through the coders, `journals` lets a later run continue, `excerpts` keeps
+sounds for the report, `parity` compares a model with PyTorch. `results` takes means, which
+`score_table` and `report` show.
 """

@@ -1,14 +1,15 @@
-"""Opus and MP3, the codecs to compare with, by the programs that are installed.
+"""Opus and MP3 as coders, by the programs that are installed.
 
-Opus is coded by opusenc and opusdec of opus-tools, or by ffmpeg with libopus where those are not;
-MP3 by ffmpeg with LAME. All at a constant bit rate, with their encoders' best effort by default,
-and aligned: the programs take off the delay of the codec and what fills up its last frame.
+Opus takes opusenc and opusdec of opus-tools, or else ffmpeg with libopus; MP3 takes ffmpeg with
+LAME. The bitrate is constant, other options are the encoders' defaults. Outputs are aligned with
+inputs: the programs remove the codec's delay and the padding of its last frame.
 
 Shapes: T samples, C channels.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
 import pathlib
 import shutil
@@ -20,14 +21,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from encodec_hk.evaluation import coders
-from encodec_hk.evaluation import packets
+from encodec_hk.evaluation import payloads
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 
 KINDS = ("opus", "mp3")
 
-OPUS_SAMPLE_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz that the codec itself knows
-_OPUS_LEAST, _OPUS_MOST = 6, 256  # kbps of a channel, as opusenc takes them
+_OPUS_SAMPLE_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz, without resampling inside Opus
+_OPUS_LEAST, _OPUS_MOST = 6, 256  # kbps per channel that opusenc accepts
 
 _HELP = {
     "opus": "no opusenc and opusdec, nor ffmpeg with libopus: apt-get install opus-tools",
@@ -36,27 +37,26 @@ _HELP = {
 
 
 class Baseline:
-    """Opus or MP3 on signals of one rate and number of channels; see `coded.Coder`."""
+    """Opus or MP3 for one sample rate and number of channels; see `coders.Coder`."""
 
     def __init__(
         self, kind: str, sample_rate: int, channels: int, asked: Sequence[float], name: str = ""
     ):
-        """Finds the program, and the rates.
+        """Find the program and choose the bitrates.
 
         Args:
           kind: one of `KINDS`.
-          sample_rate: Hz of the signals. What the codec has no such rate for is resampled to the
-            next one above that it has, and back.
+          sample_rate: of the signals, Hz. One that the codec lacks is resampled to its next higher
+            one, and back.
           channels: C of the signals, 1 or 2.
-          asked: kbps to choose rates by, see `sensible_rates`.
-          name: instead of the kind.
+          asked: kbps of the models; see `sensible_bitrates`.
+          name: its name in the results; the kind by default.
 
         Raises:
-          ValueError: the kind is unknown, the program is missing (the message names the command
-            that installs it), or there are more channels.
+          ValueError: if the kind is unknown, there are more than 2 channels, or the program is
+            missing (the message names the command that installs it).
         """
-        if kind not in KINDS:
-            raise ValueError(f"--baselines: got {kind!r}, must be of {', '.join(KINDS)}")
+        check_kinds([kind])
         if channels > 2:
             raise ValueError(f"{kind}: got {channels} channels, must be 1 or 2")
         tool = find_tool(kind)
@@ -65,24 +65,24 @@ class Baseline:
         self.name = name or kind
         self.sample_rate, self.channels = sample_rate, channels
         self._kind, (self._tool, self._version) = kind, tool
-        offered = OPUS_SAMPLE_RATES if kind == "opus" else packets.MP3_SAMPLE_RATES
+        offered = _OPUS_SAMPLE_RATES if kind == "opus" else payloads.MP3_SAMPLE_RATES
         self._coded_rate = min((rate for rate in offered if rate >= sample_rate), default=48000)
-        self.rates = sensible_rates(kind, asked, self._coded_rate, channels)
+        self.bitrates = sensible_bitrates(kind, asked, self._coded_rate, channels)
         self.identity = f"{kind} {self._version} {sample_rate} {channels}"
 
     def facts(self) -> dict[str, object]:
-        """See `coded.Coder`."""
+        """See `coders.Coder`."""
         return {
             "kind": self._kind,
             "tool": self._version,
             "sample_rate": self.sample_rate,
             "channels": self.channels,
             "coded_sample_rate": self._coded_rate,
-            "timed": "the program, its start and its files included",
+            "timed": "the program, with its start and its files",
         }
 
     def code(self, samples: np.ndarray, kbps: float) -> coders.Coded:
-        """See `coded.Coder`. ValueError where the program fails."""
+        """See `coders.Coder`."""
         length = len(samples)
         resampled = resampling.resample(samples, self.sample_rate, self._coded_rate)
         with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
@@ -99,9 +99,9 @@ class Baseline:
             data = file.read_bytes()
             decoded = sound_files.read(target)
         output = resampling.resample(decoded.samples, decoded.sample_rate, self.sample_rate, length)
-        if len(output) < length:  # a decoder that leaves out the end
+        if len(output) < length:  # some decoders drop the end
             output = np.pad(output, ((0, length - len(output)), (0, 0)))
-        payload = packets.opus_payload if self._kind == "opus" else packets.mp3_payload
+        payload = payloads.opus_payload if self._kind == "opus" else payloads.mp3_payload
         return coders.Coded(
             samples=output,
             payload_bytes=payload(data),
@@ -113,7 +113,7 @@ class Baseline:
     def _commands(
         self, source: pathlib.Path, file: pathlib.Path, target: pathlib.Path, kbps: float
     ) -> tuple[list[str], list[str]]:
-        """What encodes and what decodes."""
+        """Return the commands that encode source to file, and decode file to target."""
         names = str(source), str(file), str(target)
         if self._tool == "opusenc":
             return (
@@ -122,44 +122,81 @@ class Baseline:
             )
         ffmpeg = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i"]
         codec = ["libopus", "-vbr", "off"] if self._kind == "opus" else ["libmp3lame"]
-        rate = ["-b:a", f"{round(1000 * kbps)}"]
+        bitrate = ["-b:a", f"{round(1000 * kbps)}"]
         return (
-            [*ffmpeg, names[0], "-c:a", *codec, *rate, names[1]],
+            [*ffmpeg, names[0], "-c:a", *codec, *bitrate, names[1]],
             [*ffmpeg, names[1], "-c:a", "pcm_f32le", names[2]],
         )
 
 
-def sensible_rates(
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raise ValueError unless all kinds are of `KINDS`."""
+    for kind in kinds:
+        if kind not in KINDS:
+            allowed = ", ".join(KINDS)
+            raise ValueError(f"--baselines: got {kind!r}, must be of {allowed}, or empty for none")
+
+
+def make_all(
+    models: Sequence[coders.Coder], kinds: Sequence[str], bitrates: Sequence[float] | None
+) -> tuple[list[Baseline], list[str]]:
+    """Return the baselines for each sample rate and number of channels of the models.
+
+    Args:
+      models: the coders to compare with.
+      kinds: of `KINDS`.
+      bitrates: kbps that the user asked for; None for those of the models.
+
+    Returns:
+      The baselines, and a line on each that is not available.
+    """
+    forms: dict[tuple[int, int], list[float]] = collections.defaultdict(list)
+    for model in models:
+        forms[model.sample_rate, model.channels] += model.bitrates
+    found, missing = [], []
+    for kind in dict.fromkeys(kinds):
+        for (sample_rate, channels), own in forms.items():
+            name = f"{kind} {sample_rate / 1000:g} kHz" if len(forms) > 1 else kind
+            if [rate for rate, _ in forms].count(sample_rate) > 1:
+                name += f" x{channels}"
+            try:
+                found.append(Baseline(kind, sample_rate, channels, bitrates or own, name))
+            except ValueError as error:
+                missing.append(str(error))
+    return found, list(dict.fromkeys(missing))
+
+
+def sensible_bitrates(
     kind: str, asked: Sequence[float], sample_rate: int, channels: int
 ) -> tuple[float, ...]:
-    """The rates in kbps to hold a codec of `asked` rates against.
+    """Return the bitrates of a baseline to compare with models at the `asked` bitrates, in kbps.
 
-    For every asked rate and its double, the rate itself where the codec has it, or the next one
-    above that it has, unless that is more than twice as much. Where none is left, the lowest that
-    the codec has. Opus has any from 6 kbps a channel on; MP3 has those of the standard's tables, of
-    which the lowest are 8 kbps up to 24 kHz and 32 above.
+    For each asked bitrate and its double, take it or the baseline's next higher one, unless that is
+    more than twice as high; if none is left, take the baseline's lowest. Opus has every bitrate
+    from 6 kbps per channel; MP3 has those of the standard's tables, from 8 kbps up to 24 kHz and
+    from 32 above.
 
     Args:
       kind: one of `KINDS`.
       asked: kbps.
-      sample_rate: Hz that the codec works at.
+      sample_rate: the rate the codec works at, Hz.
       channels: of the signals.
     """
-    wanted = sorted({factor * rate for rate in asked for factor in (1, 2)})
+    wanted = sorted({factor * kbps for kbps in asked for factor in (1, 2)})
     if kind == "opus":
         least, most = float(_OPUS_LEAST * channels), float(_OPUS_MOST * channels)
-        found = {max(float(rate), least) for rate in wanted if least / 2 <= rate <= most}
+        found = {max(float(kbps), least) for kbps in wanted if least / 2 <= kbps <= most}
     else:
-        table = packets.MP3_KBPS[sample_rate < 32000]
+        table = payloads.MP3_KBPS[sample_rate < 32000]
         least = float(table[0])
-        above = [(rate, min((k for k in table if k >= rate), default=None)) for rate in wanted]
-        found = {float(k) for rate, k in above if k is not None and k <= 2 * rate}
+        above = [(kbps, min((k for k in table if k >= kbps), default=None)) for kbps in wanted]
+        found = {float(k) for kbps, k in above if k is not None and k <= 2 * kbps}
     return tuple(sorted(found or {least}))
 
 
 @functools.cache
 def find_tool(kind: str) -> tuple[str, str] | None:
-    """The program that codes a kind, and its version in words; None where there is none."""
+    """Return the program for a kind and a description of its version; None if not installed."""
     if kind == "opus" and shutil.which("opusenc") and shutil.which("opusdec"):
         return "opusenc", _version(["opusenc", "--version"])
     encoder = {"opus": "libopus", "mp3": "libmp3lame"}[kind]
@@ -173,13 +210,13 @@ def find_tool(kind: str) -> tuple[str, str] | None:
 
 
 def _version(command: list[str]) -> str:
-    """The first line that a program says of itself."""
+    """Return the first line that a version command prints."""
     result = subprocess.run(command, capture_output=True, text=True)
     return ((result.stdout or result.stderr).splitlines() or [command[0]])[0]
 
 
 def _run(command: list[str]) -> None:
-    """Runs a program; ValueError with its last line where it fails."""
+    """Run a program; raise ValueError with its last line if it fails."""
     result = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]

@@ -1,4 +1,4 @@
-"""What a codec made of a signal, whichever codec it is.
+"""What an evaluation asks of a codec, and what the codec returns.
 
 Shapes: T samples, C channels, K codebooks, F frames.
 """
@@ -10,19 +10,22 @@ from typing import Protocol
 
 import numpy as np
 
+from encodec_hk.sound import resampling
+from encodec_hk.sound import sound_files
+
 
 @dataclasses.dataclass(frozen=True)
 class Coded:
-    """A signal after a codec, and what that took.
+    """A decoded signal and what coding it took.
 
     Attributes:
-      samples: float32 [T, C], of the original's length and rate, aligned.
-      payload_bytes: of what is decoded: packed codes, packets, frames.
-      total_bytes: of the whole file.
-      encode_seconds: from samples to codes, or to the file.
-      decode_seconds: back.
-      codes: int32 [K, F] of EnCodec, None of others.
-      num_entries: of a codebook.
+      samples: float32 [T, C], aligned with the input and of its length and sample rate.
+      payload_bytes: what the decoder decodes: packed codes, packets or frames.
+      total_bytes: the whole file.
+      encode_seconds: time from samples to codes, or to the file.
+      decode_seconds: time back to samples.
+      codes: int32 [K, F] of an EnCodec model, else None.
+      num_entries: entries of a codebook.
     """
 
     samples: np.ndarray
@@ -35,26 +38,36 @@ class Coded:
 
 
 class Coder(Protocol):
-    """A codec that can be evaluated.
+    """A codec to evaluate.
 
     Attributes:
-      name: in rows, tables and the report.
-      identity: what its results depend on, besides the file: of another one, none is valid.
-      sample_rate: Hz of what it takes and gives.
-      channels: C of that.
-      rates: kbps to evaluate it at.
+      name: its name in rows, tables and the report.
+      identity: everything its results depend on besides the file. A new identity makes the
+        journal's rows invalid.
+      sample_rate: of input and output, Hz.
+      channels: C of input and output.
+      bitrates: kbps to evaluate it at.
     """
 
     name: str
     identity: str
     sample_rate: int
     channels: int
-    rates: tuple[float, ...]
+    bitrates: tuple[float, ...]
 
     def code(self, samples: np.ndarray, kbps: float) -> Coded:
-        """Codes samples [T, C] at a rate; ValueError where it cannot."""
+        """Encode and decode samples, float32 [T, C]. Raises ValueError if that fails."""
         ...
 
     def facts(self) -> dict[str, object]:
-        """What is known of it, for summary.json; "kind" among them."""
+        """Return facts for summary.json, "kind" among them."""
         ...
+
+
+def prepare(sound: sound_files.Audio, sample_rate: int, channels: int) -> np.ndarray:
+    """Mix and resample a file for a coder, as `run.py infer` does. Returns float32 [T, C].
+
+    The result is also the reference that the coder's output is measured against.
+    """
+    mixed = resampling.mix(sound.samples, channels)
+    return resampling.resample(mixed, sound.sample_rate, sample_rate)

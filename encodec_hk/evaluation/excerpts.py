@@ -1,6 +1,6 @@
-"""Excerpts of some files and of their renditions, kept in a folder for the report.
+"""Excerpts of files and of their renditions, kept in a folder for the report.
 
-They are 16 bit FLAC files: so a run that goes on has those of the rows that it does not do again.
+They are 16 bit FLAC, kept so that a later run need not code their rows again.
 
 Shapes: T samples, C channels.
 """
@@ -20,25 +20,25 @@ from encodec_hk.evaluation import selection
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 
-SECONDS = 10.0  # of an excerpt, at most: the middle of a longer file
+SECONDS = 10.0  # the longest excerpt; of a longer file, its middle
 
 
-def choose(found: Sequence[selection.EvaluationFile], count: int) -> list[selection.EvaluationFile]:
-    """`count` files at most, in turn from every group."""
+def choose(files: Sequence[selection.EvaluationFile], count: int) -> list[selection.EvaluationFile]:
+    """Choose up to `count` files, taking turns between groups."""
     groups = collections.defaultdict(list)
-    for source in found:
-        groups[source.group].append(source)
+    for file in files:
+        groups[file.group].append(file)
     turns = [
-        (turn, group, source)
+        (turn, group, file)
         for group, members in groups.items()
-        for turn, source in enumerate(members)
+        for turn, file in enumerate(members)
     ]
     chosen = sorted(turns, key=lambda entry: entry[:2])[:count]
-    return [source for *_, source in chosen]
+    return [file for *_, file in chosen]
 
 
 def middle(samples: np.ndarray, sample_rate: int, seconds: float = SECONDS) -> np.ndarray:
-    """The middle of a signal [T, C]: at most so many seconds."""
+    """Return the middle of a signal [T, C], up to `seconds` long."""
     length = round(seconds * sample_rate)
     start = max(0, (len(samples) - length) // 2)
     return samples[start : start + length]
@@ -47,59 +47,57 @@ def middle(samples: np.ndarray, sample_rate: int, seconds: float = SECONDS) -> n
 class ExcerptStore:
     """The excerpts of a run."""
 
-    def __init__(self, folder: pathlib.Path, files: Collection[str]):
-        """Begins; the folder is made when something is kept.
+    def __init__(self, folder: pathlib.Path, names: Collection[str]):
+        """Create a store.
 
         Args:
-          folder: where to keep excerpts.
-          files: names of the files, as in rows, of which to keep some.
+          folder: where to keep excerpts, created with the first one.
+          names: the files to keep excerpts of; others are ignored.
         """
         self._folder = folder
-        self._files = frozenset(files)
+        self._names = frozenset(names)
 
-    def lacks(self, source: selection.EvaluationFile, coder: coders.Coder, key: str) -> bool:
-        """Whether an excerpt should be there, of a row or of its original, and is not."""
-        if source.file not in self._files:
+    def lacks(self, file: selection.EvaluationFile, coder: coders.Coder, key: str) -> bool:
+        """Whether the excerpt of a row or of its original is wanted and missing."""
+        if file.name not in self._names:
             return False
-        original = self._original(source, (coder.sample_rate, coder.channels))
+        original = self._original(file, (coder.sample_rate, coder.channels))
         return not (original.exists() and self._path(key).exists())
 
     def put_original(
-        self, source: selection.EvaluationFile, form: tuple[int, int], samples: np.ndarray
+        self, file: selection.EvaluationFile, form: tuple[int, int], samples: np.ndarray
     ) -> None:
-        """Keeps some of a file at a sample rate and a number of channels."""
-        if source.file in self._files:
-            self._write(self._original(source, form), samples, form[0])
+        """Keep an excerpt of a file at a sample rate and number of channels."""
+        if file.name in self._names:
+            self._write(self._original(file, form), samples, form[0])
 
     def put(
-        self, source: selection.EvaluationFile, key: str, samples: np.ndarray, sample_rate: int
+        self, file: selection.EvaluationFile, key: str, samples: np.ndarray, sample_rate: int
     ) -> None:
-        """Keeps some of a rendition [T, C]."""
-        if source.file in self._files:
+        """Keep an excerpt of a rendition [T, C]."""
+        if file.name in self._names:
             self._write(self._path(key), samples, sample_rate)
 
     def item(
         self,
-        source: selection.EvaluationFile,
+        file: selection.EvaluationFile,
         renditions: Iterable[tuple[coders.Coder, float, str]],
     ) -> results.Item:
-        """A file to listen to.
-
-        All is brought to the highest rate and the most channels of its codecs.
+        """Read the excerpts of a file, at the highest sample rate and most channels of its coders.
 
         Args:
-          source: a file of which excerpts are kept.
-          renditions: codec, kbps and key of each row.
+          file: a file with excerpts.
+          renditions: coder, kbps and key of each row.
 
         Raises:
-          ValueError: an excerpt is not there.
+          ValueError: if an excerpt is missing.
         """
         rows = list(renditions)
         rate, channels = max((coder.sample_rate, coder.channels) for coder, *_ in rows)
-        original = sound_files.read(self._original(source, (rate, channels))).samples
+        original = sound_files.read(self._original(file, (rate, channels))).samples
         return results.Item(
-            file=source.file,
-            group=source.group,
+            file=file.name,
+            group=file.group,
             sample_rate=rate,
             original=original,
             renditions=tuple(
@@ -109,7 +107,7 @@ class ExcerptStore:
         )
 
     def _read(self, key: str, sample_rate: int, original: np.ndarray) -> np.ndarray:
-        """A rendition like its original."""
+        """Read a rendition in the original's sample rate and shape."""
         sound = sound_files.read(self._path(key))
         samples = resampling.mix(sound.samples, original.shape[1])
         samples = resampling.resample(samples, sound.sample_rate, sample_rate, len(original))
@@ -118,9 +116,8 @@ class ExcerptStore:
     def _path(self, key: str) -> pathlib.Path:
         return self._folder / f"{key}.flac"
 
-    def _original(self, source: selection.EvaluationFile, form: tuple[int, int]) -> pathlib.Path:
-        status = source.path.stat()
-        facts = f"{source.file} {status.st_size} {status.st_mtime_ns} {form}"
+    def _original(self, file: selection.EvaluationFile, form: tuple[int, int]) -> pathlib.Path:
+        facts = " ".join(map(str, (*file.stamp(), form)))
         return self._path(hashlib.sha256(facts.encode()).hexdigest()[:32])
 
     def _write(self, path: pathlib.Path, samples: np.ndarray, sample_rate: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run has finished, line by line, so that the next one goes on from there."""
+"""A journal of finished work, from which the next run continues."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ Entry = dict[str, Any]
 
 
 def key_of(*parts: Any) -> str:
-    """A name, 32 hexadecimal digits, of all that a result depends on: anything JSON can hold."""
+    """Return 32 hexadecimal digits for all that a result depends on, of types that JSON holds."""
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Journal:
-    """Entries by key, in a file of a JSON object a line: {"key": ..., and the entry's own}.
+    """Entries by key, in a file with a JSON object per line: {"key": ..., the entry's fields}.
 
-    A line that is no such object, such as the last one after a power cut, counts as not written. Of
-    two with one key the later counts. Entries with keys that nobody asks for stay: a model that
-    comes back finds them.
+    A damaged line, such as the last one after a power cut, is ignored. A later entry replaces an
+    earlier one with the same key. Entries are never removed, so a model may return after others.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        """Opens a journal, which is made where there is none.
+        """Open a journal, or create it.
 
         Raises:
-          ValueError: it cannot be read or written.
+          ValueError: if it cannot be read or written.
         """
         self._entries: dict[str, Entry] = {}
         path = pathlib.Path(path)
@@ -49,16 +48,16 @@ class Journal:
                 continue
 
     def get(self, key: str) -> Entry | None:
-        """The entry of a key, None where there is none."""
+        """Return the entry of a key, or None."""
         return self._entries.get(key)
 
     def add(self, key: str, entry: Entry) -> None:
-        """Writes an entry, at once."""
+        """Write an entry to the file at once."""
         line = json.dumps({"key": key, **entry}, allow_nan=False)
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         self._entries[key] = entry
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""Processes that measure beside each other, each on one core."""
+"""Processes that measure in parallel, each on one core."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-from encodec_hk.evaluation import measuring
+from encodec_hk.evaluation import measures
 
 BrokenExecutor = concurrent.futures.BrokenExecutor
 Future = concurrent.futures.Future
 
-# A process has one core: more threads would wait for each other.
+# One thread each: a process has one core.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class Pool:
-    """Takes measures in processes of its own, which begin with the first pair."""
+    """A pool of processes that start when they are first needed."""
 
     def __init__(self, num_workers: int):
-        """Prepares so many processes; 0: all is done here, when it is submitted."""
+        """Set the number of processes; 0 measures in this one."""
         self._num_workers = num_workers
         self._executor: concurrent.futures.ProcessPoolExecutor | None = None
         self._processes: set[multiprocessing.process.BaseProcess] = set()
 
-    def submit(self, *arguments: Any) -> Future[measuring.Measured]:
-        """Begins to measure a pair; arguments as of `measuring.measure_files`."""
+    def submit(self, *arguments: Any) -> Future[measures.Measured]:
+        """Start `measures.measure_files` with the arguments."""
         if not self._num_workers:
-            future: Future[measuring.Measured] = Future()
-            future.set_result(measuring.measure_files(*arguments))
+            future: Future[measures.Measured] = Future()
+            future.set_result(measures.measure_files(*arguments))
             return future
         if self._executor is None:
-            # Spawned, not forked: JAX has threads.
+            # Spawned, as JAX's threads do not survive a fork.
             context = multiprocessing.get_context("spawn")
             self._executor = concurrent.futures.ProcessPoolExecutor(self._num_workers, context)
         others = set(multiprocessing.active_children()) - self._processes
-        with _worker_settings():  # which begins another process, as long as there are fewer
-            future = self._executor.submit(measuring.measure_files, *arguments)
+        with _worker_settings():  # submitting starts a process until all run
+            future = self._executor.submit(measures.measure_files, *arguments)
         self._processes = set(multiprocessing.active_children()) - others
         return future
 
     def close(self) -> None:
-        """Ends the processes at once, whatever they are at; a next pair begins new ones."""
+        """Kill the processes, busy or not; the next `submit` starts new ones."""
         if self._executor is None:
             return
         for process in self._processes:
@@ -56,11 +56,11 @@ class Pool:
 
 @contextlib.contextmanager
 def _worker_settings() -> Iterator[None]:
-    """What processes started within inherit: one thread, and that Ctrl-C is not for them."""
+    """Let processes that start within inherit one thread, and a blocked Ctrl-C."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     blocked: set[signal.Signals] = set()
-    if hasattr(signal, "pthread_sigmask"):  # Ctrl-C goes to all processes of a terminal
+    if hasattr(signal, "pthread_sigmask"):  # a terminal sends Ctrl-C to all its processes
         blocked = {signal.SIGINT} - signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

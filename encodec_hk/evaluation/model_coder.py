@@ -1,4 +1,4 @@
-"""A model of ours as a codec that is evaluated.
+"""EnCodec models as coders.
 
 Shapes: T samples, C channels, K codebooks, F frames, S segments.
 """
@@ -6,8 +6,9 @@ Shapes: T samples, C channels, K codebooks, F frames, S segments.
 from __future__ import annotations
 
 import io
+import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -15,51 +16,42 @@ import numpy as np
 import encodec_hk
 from encodec_hk import bitstream
 from encodec_hk import config
-from encodec_hk.evaluation import code_rates
 from encodec_hk.evaluation import coders
+from encodec_hk.evaluation import payloads
 from encodec_hk.system import machine
-
-MakeHeader = Callable[[int, int], bitstream.Header]
-"""The header of a file, of a number of codebooks and of samples."""
+from encodec_hk.transcode import ecdc
 
 
 class ModelCoder:
-    """A codec of ours on one file at a time; see `coded.Coder`.
-
-    Attributes:
-      codec: what codes.
-    """
+    """An EnCodec model that codes one file at a time; see `coders.Coder`."""
 
     def __init__(
         self,
         codec: encodec_hk.Codec,
-        rates: Sequence[float],
-        make_header: MakeHeader,
+        bitrates: Sequence[float],
         *,
         name: str = "",
         checkpoint: str = "",
     ):
-        """Takes a codec.
+        """Wrap a codec.
 
         Args:
-          codec: what codes.
-          rates: kbps to evaluate it at, each a whole number of codebooks.
-          make_header: of its .ecdc files.
-          name: instead of the codec's.
-          checkpoint: the file it is from, for the summary.
+          codec: the model.
+          bitrates: kbps to evaluate it at, each a whole number of codebooks.
+          name: its name in the results; the codec's by default.
+          checkpoint: its checkpoint file, for the summary.
         """
         self.codec = codec
         self.name = name or codec.name
         self.identity = codec.fingerprint
         self.sample_rate, self.channels = codec.sample_rate, codec.channels
-        self.rates = tuple(float(rate) for rate in rates)
-        self._make_header = make_header
+        self.bitrates = tuple(float(kbps) for kbps in bitrates)
         self._checkpoint = checkpoint
-        self._warm: set[tuple[int, int]] = set()
+        self._compiled: set[tuple[int, int]] = set()
         self._compile_seconds = 0.0
 
     def facts(self) -> dict[str, object]:
-        """See `coded.Coder`."""
+        """See `coders.Coder`."""
         return {
             "kind": "encodec",
             "checkpoint": self._checkpoint,
@@ -72,52 +64,55 @@ class ModelCoder:
             "devices": self.codec.num_devices,
             "threads": machine.num_cores(),
             "compile_seconds": self._compile_seconds,
-            "timed": "one file alone, samples in memory to codes in memory and back, compiled",
+            "timed": "one file at a time, in memory, after compilation",
         }
 
     def code(self, samples: np.ndarray, kbps: float) -> coders.Coded:
-        """See `coded.Coder`."""
-        count = config.num_codebooks_for(self.codec.model_config, kbps)
-        self._warm_up(len(samples), count)
+        """See `coders.Coder`."""
+        num_codebooks = config.num_codebooks_for(self.codec.model_config, kbps)
+        self._compile(len(samples), num_codebooks)
         started = time.perf_counter()
-        encoded = self.codec.encode([samples], num_codebooks=count)
+        encoded = self.codec.encode([samples], num_codebooks=num_codebooks)
         between = time.perf_counter()
         decoded = self.codec.decode(encoded)
         ended = time.perf_counter()
-        sizes = code_rates.ecdc_sizes(self._file(encoded, count))
+        file = self._file(encoded, num_codebooks)
         return coders.Coded(
             samples=decoded[0],
-            payload_bytes=sizes.payload,
-            total_bytes=sizes.total,
+            payload_bytes=payloads.ecdc_payload(file),
+            total_bytes=len(file),
             encode_seconds=between - started,
             decode_seconds=ended - between,
             codes=encoded.codes[0],
             num_entries=self.codec.model_config.codebook_size,
         )
 
-    def _warm_up(self, length: int, count: int) -> None:
-        """Compiles what a signal needs, before it is timed.
+    def _compile(self, length: int, num_codebooks: int) -> None:
+        """Compile the programs for a signal, so that `code` does not time compilation.
 
-        Programs are of blocks, whatever the length. Only a network that takes whole items has one
-        for every length.
+        Programs take blocks, so one signal of two blocks compiles them for every length. A model
+        that takes whole items has a program for each length.
         """
         codec = self.codec
-        is_whole = not codec.has_segments and codec.model.encoder_state(1) is None
-        key = length if is_whole else 0, count
-        if key in self._warm:
+        key = length if codec.takes_whole_items else 0, num_codebooks
+        if key in self._compiled:
             return
-        length = length if is_whole else 2 * codec.block_frames * codec.hop_length
+        if not codec.takes_whole_items:
+            length = 2 * codec.block_frames * codec.hop_length
         noise = 0.1 * np.random.default_rng(0).standard_normal((length, codec.channels))
         started = time.perf_counter()
-        codec.decode(codec.encode([noise.astype(np.float32)], num_codebooks=count))
+        codec.decode(codec.encode([noise.astype(np.float32)], num_codebooks=num_codebooks))
         self._compile_seconds += time.perf_counter() - started
-        self._warm.add(key)
+        self._compiled.add(key)
 
-    def _file(self, encoded: encodec_hk.Encoded, count: int) -> bytes:
-        """The .ecdc file of one item."""
+    def _file(self, encoded: encodec_hk.Encoded, num_codebooks: int) -> bytes:
+        """Return the .ecdc file of one item."""
         num_samples = int(encoded.num_samples[0])
+        version = ecdc.default_version(self.codec)
         file = io.BytesIO()
-        writer = bitstream.open_writer(file, self._make_header(count, num_samples))
+        writer = bitstream.open_writer(
+            file, ecdc.header(self.codec, num_codebooks, num_samples, version)
+        )
         start = 0
         for index, frames in enumerate(self.codec.framing.frames(num_samples)):
             scale = None if encoded.scales is None else encoded.scales[0, index : index + 1]
@@ -125,3 +120,55 @@ class ModelCoder:
             start += frames
         writer.finish(num_samples)
         return file.getvalue()
+
+
+def make_all(
+    codecs: Sequence[encodec_hk.Codec],
+    checkpoints: Sequence[str],
+    bitrates: Sequence[float] | None,
+) -> list[ModelCoder]:
+    """Return a coder for each codec, each with a name of its own.
+
+    Args:
+      codecs: the models.
+      checkpoints: the checkpoint file of each.
+      bitrates: kbps; each model takes those that it has. None takes each model's bandwidths.
+
+    Raises:
+      ValueError: if no model has one of the bitrates, or a model has none of them.
+    """
+    for kbps in bitrates or ():
+        if not any(_has(codec, kbps) for codec in codecs):
+            config.num_codebooks_for(codecs[0].model_config, kbps, field="--bandwidths")
+    found = []
+    for codec, name, checkpoint in zip(
+        codecs, _names(codecs, checkpoints), checkpoints, strict=True
+    ):
+        own = codec.model_config.bandwidths
+        chosen = [kbps for kbps in bitrates or own if _has(codec, kbps)]
+        if not chosen:
+            got, allowed = (", ".join(f"{k:g}" for k in each) for each in (bitrates or (), own))
+            raise ValueError(f"--bandwidths: got {got}, must be of {codec.name}'s: {allowed}")
+        found.append(ModelCoder(codec, chosen, name=name, checkpoint=checkpoint))
+    return found
+
+
+def _has(codec: encodec_hk.Codec, kbps: float) -> bool:
+    try:
+        config.num_codebooks_for(codec.model_config, kbps)
+    except ValueError:
+        return False
+    return True
+
+
+def _names(codecs: Sequence[encodec_hk.Codec], checkpoints: Sequence[str]) -> list[str]:
+    """Name each codec by its variant; add the checkpoint's name, then a number, to tell apart."""
+    names = [codec.name for codec in codecs]
+    stems = [
+        f"{name} ({pathlib.Path(path).stem})" if names.count(name) > 1 else name
+        for name, path in zip(names, checkpoints, strict=True)
+    ]
+    return [
+        f"{stem} #{stems[: index + 1].count(stem)}" if stems.count(stem) > 1 else stem
+        for index, stem in enumerate(stems)
+    ]

@@ -1,4 +1,4 @@
-"""Models beside PyTorch's, of the same checkpoint and on the same files."""
+"""Models beside PyTorch's, with the same weights on the same files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from encodec_hk.convert import verify
+from encodec_hk.evaluation import coders
 from encodec_hk.evaluation import excerpts
 from encodec_hk.evaluation import journals
 from encodec_hk.evaluation import model_coder
-from encodec_hk.evaluation import runner
 from encodec_hk.evaluation import selection
 from encodec_hk.sound import sound_files
 from encodec_hk.system import interruption
@@ -20,53 +20,51 @@ from encodec_hk.system import interruption
 
 def compare_all(
     models: Sequence[model_coder.ModelCoder],
-    found: Sequence[selection.EvaluationFile],
+    files: Sequence[selection.EvaluationFile],
     journal: journals.Journal,
     missing: list[str],
     say: Callable[[str], None],
 ) -> dict[str, dict[str, Any]]:
-    """Encodes files with both networks, at all codebooks, and decodes PyTorch's codes with both.
+    """Encode files with both networks, at all codebooks, and decode PyTorch's codes with both.
 
-    Of a longer file, the middle 10 s are taken. The PyTorch network is what transformers loads of
-    the folder that `run.py convert --to=transformers` would write.
+    Only the middle 10 s of a longer file are compared. The PyTorch network is what transformers
+    loads from the folder that `run.py convert --to=transformers` writes.
 
     Args:
       models: ours.
-      found: the files; what cannot be read is passed over, it is reported already.
-      journal: where finished files are found, and noted.
-      missing: gets a line for what cannot be compared.
+      files: the files; unreadable ones are skipped, as the runner reports them.
+      journal: finished comparisons; new ones are added.
+      missing: gets a line for each model that cannot be compared.
       say: prints a line.
 
     Returns:
-      By model: equal (share of equal codes, 0 to 1), by_codebook (the same of each), codes and
-      files (how many), difference (the largest of a sample, full scale 1), peak (largest sample).
+      By model: equal (share of equal codes, 0 to 1), by_codebook (the same per codebook), codes and
+      files (how many), difference (of the two decoded signals, largest, full scale 1), peak
+      (largest sample).
     """
     parities = {}
     for model in models:
         comparisons: list[dict[str, Any]] = []
         network = None
-        for source in found:
+        for file in files:
             interruption.check()
             try:
-                status = source.path.stat()
-                key = journals.key_of(
-                    "parity", source.file, status.st_size, status.st_mtime_ns, model.identity
-                )
+                key = journals.key_of("parity", *file.stamp(), model.identity)
                 entry = journal.get(key)
                 if entry is None:
-                    sound = sound_files.read(source.path)
+                    sound = sound_files.read(file.path)
             except (ValueError, OSError):
                 continue
             if entry is None:
                 if network is None:
-                    say(f"{model.name}: beside transformers")
+                    say(f"{model.name}: comparing with transformers")
                     try:
                         network = verify.exported(model.codec)
                     except ValueError as error:
                         missing.append(f"--compare=transformers: {model.name}: {error}")
                         break
-                form = model.sample_rate, model.channels
-                samples = excerpts.middle(runner.prepare(sound, *form), model.sample_rate)
+                samples = coders.prepare(sound, model.sample_rate, model.channels)
+                samples = excerpts.middle(samples, model.sample_rate)
                 comparison = verify.compare(model.codec, network, samples)
                 entry = dataclasses.asdict(comparison)
                 entry["equal"] = comparison.equal.tolist()

@@ -1,49 +1,31 @@
-"""What an evaluation finds: rows of measures, a summary of them, and renditions to listen to.
+"""The results of an evaluation: rows of measures, a summary of them, and items to listen to.
 
-A row is one file in one codec at one rate. Its measures stand under the names of MEASURES; one that
-does not apply (PESQ of music) or could not be taken is missing from the row, or NaN.
+A row holds the measures of one file with one codec at one bitrate. A measure that does not apply
+(PESQ of music) or could not be taken is missing from the row, or NaN.
 
 Shapes: T samples, C channels.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-from typing import Any, NamedTuple
+import io
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from encodec_hk.evaluation import measures
+from encodec_hk.system import part_file
 
-class Measure(NamedTuple):
-    """What one column of the table means.
-
-    Attributes:
-      label: for people.
-      unit: "" where it has none.
-      is_higher_better: None where neither is.
-      digits: after the point, in tables.
-    """
-
-    label: str
-    unit: str
-    is_higher_better: bool | None
-    digits: int
-
-
-MEASURES: dict[str, Measure] = {
-    "si_snr": Measure("SI-SNR, whole file", "dB", True, 2),
-    "si_snr_windows": Measure("SI-SNR, mean of 5 s windows", "dB", True, 2),
-    "visqol": Measure("ViSQOL, audio mode", "MOS-LQO", True, 2),
-    "visqol_speech": Measure("ViSQOL, speech mode", "MOS-LQO", True, 2),
-    "pesq": Measure("PESQ, wide band", "MOS-LQO", True, 2),
-    "stoi": Measure("STOI", "", True, 3),
-    "mel_distance": Measure("Mel distance", "log10", False, 3),
-    "log_spectral_distance": Measure("Log-spectral distance", "dB", False, 2),
-    "payload_kbps": Measure("Rate of the payload", "kbps", False, 2),
-    "total_kbps": Measure("Rate with headers", "kbps", False, 2),
-    "encode_speed": Measure("Encoding", "x real time", True, 1),
-    "decode_speed": Measure("Decoding", "x real time", True, 1),
-}
+ALL = "all"  # the group of all files
+_RESAMPLES = 2000
+_LEVEL = 0.95
+_COLUMNS = ("file", "group", "codec", "is_speech", "kbps", "seconds")
 
 Row = dict[str, Any]
 """file, group, codec (strings), is_speech (bool), kbps and seconds (float), then measures."""
@@ -52,12 +34,13 @@ Summary = dict[str, Any]
 """What summary.json holds:
 
   means      {group: {codec: {kbps: {measure: {mean, low, high, count}}}}}; the group "all" has all
-             files; kbps as text ("1.5"); low and high are the ends of a 95 % interval by bootstrap
-  codecs     {codec: {"kind": "encodec" | "opus" | "mp3", ...}}, what is known of each
-  codebooks  {codec: {kbps: [{entropy, perplexity, used, dead}, ...]}}, of EnCodec models
-  missing    [line, ...], measures and codecs that could not be had, with the command that helps
+             files; kbps as text ("1.5"); low and high bound a 95 % bootstrap interval
+  codecs     {codec: {"kind": "encodec" | "opus" | "mp3", ...}}, facts about each
+  codebooks  {codec: {kbps: [{entropy, perplexity, used, dead}, ...]}}, for EnCodec models
+  missing    [line, ...], unavailable measures and codecs, with the command that installs them
   failed     {file: reason}
-  parity     {codec: {...}}, of --compare; empty without it
+  parity     {codec: {...}} with --compare, else empty
+  machine    the processor's name
 """
 
 
@@ -67,8 +50,8 @@ class Rendition:
 
     Attributes:
       codec: its name, as in rows.
-      kbps: the rate asked for, as in rows.
-      samples: float32 [T, C], of the original's length and rate.
+      kbps: the bitrate asked for, as in rows.
+      samples: float32 [T, C], of the original's length and sample rate.
     """
 
     codec: str
@@ -93,3 +76,71 @@ class Item:
     sample_rate: int
     original: np.ndarray
     renditions: tuple[Rendition, ...]
+
+
+def means(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return `means` of `Summary`: for every group, codec and bitrate, and for all files.
+
+    Every file counts once, whatever its length. Files without a measure do not enter its mean.
+    """
+    found: dict[str, Any] = {ALL: {}}
+    for row in rows:
+        for group in dict.fromkeys((ALL, row["group"])):
+            cells = found.setdefault(group, {}).setdefault(row["codec"], {})
+            cell = cells.setdefault(f"{row['kbps']:g}", {})
+            for measure in measures.MEASURES:
+                if math.isfinite(row.get(measure, math.nan)):
+                    cell.setdefault(measure, []).append(row[measure])
+    for codecs in found.values():
+        for cells in codecs.values():
+            for cell in cells.values():
+                cell.update({name: interval(values) for name, values in cell.items()})
+    return found
+
+
+def interval(values: Sequence[float]) -> dict[str, float | int]:
+    """Return mean, low, high and count of values; low and high bound the mean with 95 %.
+
+    The interval is a percentile bootstrap of 2000 resamples, drawn with one seed. With fewer than
+    about ten values it is too narrow; with one, it is the value itself.
+    """
+    samples = np.asarray(values, np.float64)
+    rng = np.random.default_rng(0)
+    step = max(1, 2**22 // len(samples))  # bounds the memory
+    drawn = [
+        rng.choice(samples, (min(step, _RESAMPLES - start), len(samples))).mean(axis=1)
+        for start in range(0, _RESAMPLES, step)
+    ]
+    low, high = np.quantile(np.concatenate(drawn), ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2))
+    return {
+        "mean": float(samples.mean()),
+        "low": float(low),
+        "high": float(high),
+        "count": len(samples),
+    }
+
+
+def unmeasured_lines(unmeasured: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a line for every measure that some rows lack, with the first reason."""
+    return [
+        f"{measures.MEASURES[name].label}: missing from {len(reasons)} rows, such as {reasons[0]}"
+        for name, reasons in unmeasured.items()
+    ]
+
+
+def write_rows(path: pathlib.Path, rows: Sequence[Row]) -> None:
+    """Write metrics.csv: a line per row; a missing measure is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, (*_COLUMNS, *measures.MEASURES), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {name: f"{v:.9g}" if isinstance(v, float) else v for name, v in row.items()}
+        )
+    part_file.write(path, text.getvalue().encode("utf-8", "replace"))
+
+
+def write_summary(path: pathlib.Path, summary: Summary) -> None:
+    """Write summary.json."""
+    text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+    part_file.write(path, text.encode("utf-8", "replace"))

@@ -1,14 +1,13 @@
-"""The work of an evaluation: every file through every codec at every rate, and its measures.
+"""Codes every file with every coder at every bitrate, and measures the outputs.
 
-While a codec is timed nothing else is done: the measures of a file are taken, on all cores, before
-the next file is coded. What is finished stands in a journal, and is not done again.
+Nothing else runs while a coder is timed: the outputs of a file are measured, on all cores, before
+the next file is coded. A journal keeps each finished row, and a later run skips it.
 
 Shapes: T samples, C channels, K codebooks.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,41 +15,31 @@ from typing import Any
 
 import numpy as np
 
-from encodec_hk.evaluation import code_rates
+from encodec_hk.evaluation import code_counts
 from encodec_hk.evaluation import coders
 from encodec_hk.evaluation import excerpts
 from encodec_hk.evaluation import journals
+from encodec_hk.evaluation import measures
 from encodec_hk.evaluation import measuring_pool
+from encodec_hk.evaluation import payloads
 from encodec_hk.evaluation import results
 from encodec_hk.evaluation import selection
-from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
+from encodec_hk.system import interruption
 
-_VERSION = 1  # of what stands in the journal: another one is not gone on from
-
-
-@dataclasses.dataclass
-class Findings:
-    """What was found.
-
-    Attributes:
-      rows: of all that was measured, by file, codec, rate.
-      counts: of codes, by codec and kbps as text.
-      failed: reason by file, or "file, codec kbps" where the rest of the file is there.
-      untaken: by measure, "file: reason" of every row of which it could not be taken.
-      num_new: rows that no earlier run had.
-    """
-
-    rows: list[results.Row] = dataclasses.field(default_factory=list)
-    counts: dict[str, dict[str, code_rates.CodeCounts]] = dataclasses.field(default_factory=dict)
-    failed: dict[str, str] = dataclasses.field(default_factory=dict)
-    untaken: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    num_new: int = 0
+_VERSION = 1  # of journal entries: a run does not continue from another version
 
 
 class Runner:
-    """Does the work."""
+    """Codes and measures files.
+
+    Attributes:
+      rows: all finished rows, by file, coder and bitrate.
+      counts: counts of codes by coder and kbps ("1.5").
+      failed: reason by file, or by "file, coder kbps" where the file's other rows are finished.
+      unmeasured: by measure, "file: reason" for each row without it.
+    """
 
     def __init__(
         self,
@@ -58,122 +47,121 @@ class Runner:
         journal: journals.Journal,
         pool: measuring_pool.Pool,
         store: excerpts.ExcerptStore,
-        *,
-        measures: Sequence[str],
-        check: Callable[[], None],
+        names: Sequence[str],
     ):
-        """Takes what the work is done with.
+        """Set what to run, and with what.
 
         Args:
-          coders: the codecs, each with its rates.
-          journal: of what is finished.
-          pool: measures.
-          store: keeps excerpts of some files to listen to.
-          measures: to take, as of `measuring.available`.
-          check: raises where the work is to end.
+          coders: the codecs, each with its bitrates.
+          journal: finished rows.
+          pool: the processes that measure.
+          store: excerpts to listen to.
+          names: measures to take, as `measures.available` returns them.
         """
         self._coders = coders
         self._journal = journal
         self._pool = pool
         self._store = store
-        self._measures = tuple(measures)
-        self._check = check
-        self.found = Findings()
+        self._names = tuple(names)
+        self.rows: list[results.Row] = []
+        self.counts: dict[str, dict[str, code_counts.CodeCounts]] = {}
+        self.failed: dict[str, str] = {}
+        self.unmeasured: dict[str, list[str]] = {}
 
-    def run(
-        self, source: selection.EvaluationFile, step: Callable[[], object] = lambda: None
-    ) -> int:
-        """Does a file; returns how many rows were new. What fails is noted, not raised.
+    def run(self, file: selection.EvaluationFile, step: Callable[[], object] = lambda: None) -> int:
+        """Code and measure a file, and note what fails.
 
         Args:
-          source: the file.
-          step: called after every row.
+          file: the file.
+          step: called after every new row.
+
+        Returns:
+          The number of rows that no earlier run finished.
         """
         try:
-            keys = self._keys(source)
+            keys = self._keys(file)
         except OSError as error:
-            self.found.failed[source.file] = error.strerror or str(error)
+            self.failed[file.name] = error.strerror or str(error)
             return 0
-        wanted = [pair for pair, key in keys.items() if self._is_due(source, pair[0], key)]
-        new = 0
-        if wanted:
-            try:
-                new = self._do(source, {pair: keys[pair] for pair in wanted}, step)
-            except ValueError as error:
-                # Whatever begins with the file's own name: it stands there already.
-                reason = str(error).removeprefix(f"{file_paths.shown(source.path)}: ")
-                self.found.failed[source.file] = reason
+        due = {pair: key for pair, key in keys.items() if self._is_due(file, pair[0], key)}
+        try:
+            new = self._code(file, due, step) if due else 0
+        except ValueError as error:
+            # The message may start with the file's name, which is shown with it anyway.
+            self.failed[file.name] = str(error).removeprefix(f"{file_paths.shown(file.path)}: ")
+            return 0
         for (coder, kbps), key in keys.items():
             entry = self._journal.get(key)
-            if entry is not None and source.file not in self.found.failed:
-                self._take_in(source, coder, kbps, entry)
-        self.found.num_new += new
+            if entry is not None:
+                self._add_row(file, coder, kbps, entry)
         return new
 
-    def item(self, source: selection.EvaluationFile) -> results.Item | None:
-        """A finished file to listen to; None where there is nothing of it."""
-        if source.file in self.found.failed:
+    def item(self, file: selection.EvaluationFile) -> results.Item | None:
+        """Return a finished file to listen to; None if it failed or has no rows."""
+        if file.name in self.failed:
             return None
         rows = [
             (coder, kbps, key)
-            for (coder, kbps), key in self._keys(source).items()
+            for (coder, kbps), key in self._keys(file).items()
             if self._journal.get(key) is not None
         ]
-        return self._store.item(source, rows) if rows else None
+        return self._store.item(file, rows) if rows else None
 
-    def _keys(self, source: selection.EvaluationFile) -> dict[tuple[coders.Coder, float], str]:
-        """The journal's key of every row of a file."""
-        status = source.path.stat()
-        file = [source.file, status.st_size, status.st_mtime_ns, source.is_speech]
+    def _keys(self, file: selection.EvaluationFile) -> dict[tuple[coders.Coder, float], str]:
+        """Return the journal's key of each row of a file."""
+        facts = [*file.stamp(), file.is_speech]
         return {
             (coder, kbps): journals.key_of(
-                _VERSION,
-                *(file, coder.name, coder.identity, kbps, self._measures),
+                _VERSION, facts, coder.name, coder.identity, kbps, self._names
             )
             for coder in self._coders
-            for kbps in coder.rates
+            for kbps in coder.bitrates
         }
 
-    def _is_due(self, source: selection.EvaluationFile, coder: coders.Coder, key: str) -> bool:
-        return self._journal.get(key) is None or self._store.lacks(source, coder, key)
+    def _is_due(self, file: selection.EvaluationFile, coder: coders.Coder, key: str) -> bool:
+        return self._journal.get(key) is None or self._store.lacks(file, coder, key)
 
-    def _do(
+    def _code(
         self,
-        source: selection.EvaluationFile,
+        file: selection.EvaluationFile,
         keys: Mapping[tuple[coders.Coder, float], str],
         step: Callable[[], object],
     ) -> int:
-        """Codes and measures some rows of a file; ValueError where it cannot be read."""
-        sound = sound_files.read(source.path)
+        """Code and measure rows of a file; return how many.
+
+        Raises:
+          ValueError: if the file cannot be read, or a process that measures dies.
+        """
+        sound = sound_files.read(file.path)
         prepared: dict[tuple[int, int], np.ndarray] = {}
         with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
             folder = pathlib.Path(name)
             tasks: list[tuple[str, dict[str, Any], tuple[Any, ...]]] = []
             for (coder, kbps), key in keys.items():
-                self._check()
+                interruption.check()
                 form = coder.sample_rate, coder.channels
                 reference = folder / f"{form[0]}_{form[1]}.npy"
                 if form not in prepared:
-                    prepared[form] = prepare(sound, *form)
+                    prepared[form] = coders.prepare(sound, *form)
                     np.save(reference, prepared[form])
-                    self._store.put_original(source, form, prepared[form])
+                    self._store.put_original(file, form, prepared[form])
                 try:
-                    made = coder.code(prepared[form], kbps)
+                    coded = coder.code(prepared[form], kbps)
                 except ValueError as error:
-                    self.found.failed[f"{source.file}, {coder.name} {kbps:g} kbps"] = str(error)
+                    self.failed[f"{file.name}, {coder.name} {kbps:g} kbps"] = str(error)
                     continue
                 estimate = folder / f"{key}.npy"
-                np.save(estimate, made.samples)
-                self._store.put(source, key, made.samples, coder.sample_rate)
-                arguments = (str(reference), str(estimate), form[0], self._measures)
-                tasks.append((key, _entry(made, form[0]), (*arguments, source.is_speech)))
-            # From here on all cores measure: until they are done, nothing is timed.
+                np.save(estimate, coded.samples)
+                self._store.put(file, key, coded.samples, coder.sample_rate)
+                arguments = (str(reference), str(estimate), form[0], self._names, file.is_speech)
+                tasks.append((key, _entry(coded, form[0]), arguments))
+            # From here on all cores measure, and nothing is timed until they are done.
             try:
                 waiting = [
                     (key, entry, self._pool.submit(*arguments)) for key, entry, arguments in tasks
                 ]
                 for key, entry, future in waiting:
-                    self._check()
+                    interruption.check()
                     measured = future.result()
                     entry["measures"] |= measured.values
                     entry["errors"] = measured.errors
@@ -184,60 +172,48 @@ class Runner:
                 raise ValueError(f"a process that measures died ({error})") from error
         return len(tasks)
 
-    def _take_in(
+    def _add_row(
         self,
-        source: selection.EvaluationFile,
+        file: selection.EvaluationFile,
         coder: coders.Coder,
         kbps: float,
         entry: journals.Entry,
     ) -> None:
-        """Adds a finished row to what was found."""
-        measures = entry["measures"]
-        self.found.rows.append(
+        """Add a finished row to the findings."""
+        values = entry["measures"]
+        self.rows.append(
             {
-                "file": source.file,
-                "group": source.group,
+                "file": file.name,
+                "group": file.group,
                 "codec": coder.name,
-                "is_speech": source.is_speech,
+                "is_speech": file.is_speech,
                 "kbps": kbps,
                 "seconds": entry["seconds"],
-                **{name: measures[name] for name in results.MEASURES if name in measures},
+                **{name: values[name] for name in measures.MEASURES if name in values},
             }
         )
-        for measure, reason in entry["errors"].items():
-            self.found.untaken.setdefault(measure, []).append(f"{source.file}: {reason}")
+        for name, reason in entry["errors"].items():
+            self.unmeasured.setdefault(name, []).append(f"{file.name}: {reason}")
         if "counts" in entry:
             shape, text = entry["counts"]
-            counts = self.found.counts.setdefault(coder.name, {}).setdefault(
-                f"{kbps:g}", code_rates.CodeCounts(*shape)
-            )
-            counts.add_text(text)
+            cells = self.counts.setdefault(coder.name, {})
+            cells.setdefault(f"{kbps:g}", code_counts.CodeCounts(*shape)).add_text(text)
 
 
-def prepare(sound: sound_files.Audio, sample_rate: int, channels: int) -> np.ndarray:
-    """A file as a codec takes it, float32 [T, C]: mixed and resampled as `run.py infer` does.
-
-    It is also what the codec's output is measured against.
-    """
-    return resampling.resample(
-        resampling.mix(sound.samples, channels), sound.sample_rate, sample_rate
-    )
-
-
-def _entry(made: coders.Coded, sample_rate: int) -> dict[str, Any]:
-    """What the journal holds of a row, as far as the codec tells."""
-    seconds = len(made.samples) / sample_rate
+def _entry(coded: coders.Coded, sample_rate: int) -> dict[str, Any]:
+    """Return the journal's entry for an output, without its measures of quality."""
+    seconds = len(coded.samples) / sample_rate
     entry: dict[str, Any] = {
         "seconds": seconds,
         "measures": {
-            "payload_kbps": code_rates.kbps(made.payload_bytes, seconds),
-            "total_kbps": code_rates.kbps(made.total_bytes, seconds),
-            "encode_speed": seconds / made.encode_seconds,
-            "decode_speed": seconds / made.decode_seconds,
+            "payload_kbps": payloads.kbps(coded.payload_bytes, seconds),
+            "total_kbps": payloads.kbps(coded.total_bytes, seconds),
+            "encode_speed": seconds / coded.encode_seconds,
+            "decode_speed": seconds / coded.decode_seconds,
         },
     }
-    if made.codes is not None:
-        counts = code_rates.CodeCounts(len(made.codes), made.num_entries)
-        counts.add(made.codes)
+    if coded.codes is not None:
+        counts = code_counts.CodeCounts(len(coded.codes), coded.num_entries)
+        counts.add(coded.codes)
         entry["counts"] = [list(counts.counts.shape), counts.to_text()]
     return entry

@@ -5,32 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from encodec_hk.evaluation import measures
 from encodec_hk.evaluation import results
-from encodec_hk.evaluation import summaries
 from encodec_hk.system import columns
-
-_HEADS = {
-    "si_snr": ("SI-SNR", "dB"),
-    "si_snr_windows": ("5 s", "dB"),
-    "visqol": ("ViSQOL", "audio"),
-    "visqol_speech": ("ViSQOL", "speech"),
-    "pesq": ("PESQ", "wide"),
-    "stoi": ("STOI", ""),
-    "mel_distance": ("mel", "log10"),
-    "log_spectral_distance": ("LSD", "dB"),
-    "payload_kbps": ("payload", "kbps"),
-    "total_kbps": ("file", "kbps"),
-    "encode_speed": ("encode", "x real"),
-    "decode_speed": ("decode", "x real"),
-}
 
 
 def render(summary: results.Summary) -> str:
-    """Tables of all files and of every group, and what is known of codes."""
+    """Return tables for all files and for each of several groups, then statistics of codes."""
     groups = summary["means"]
-    # One group is all files.
-    names = [name for name in groups if name != summaries.ALL]
-    parts = [_table(f"all {_count(groups[summaries.ALL])}", groups[summaries.ALL])]
+    names = [name for name in groups if name != results.ALL]
+    parts = [_table(f"all {_count(groups[results.ALL])}", groups[results.ALL])]
     if len(names) > 1:
         parts += [_table(f"{name}: {_count(groups[name])}", groups[name]) for name in names]
     codes = [line for codec, cells in summary["codebooks"].items() for line in _codes(codec, cells)]
@@ -39,13 +23,13 @@ def render(summary: results.Summary) -> str:
     for codec, parity in summary["parity"].items():
         parts.append(
             f"{codec} beside PyTorch: {parity['equal']:.3%} of {parity['codes']} codes equal, "
-            f"audio differs by {parity['difference']:.2e} at most (peak {parity['peak']:.2f})"
+            f"audio differs by at most {parity['difference']:.2e} (peak {parity['peak']:.2f})"
         )
     return "\n\n".join(parts)
 
 
 def _count(codecs: Mapping[str, Any]) -> str:
-    """How many files a group has: as many as its most complete cell."""
+    """Return how many files a group has: as many as its most complete cell."""
     count = max(
         (
             value["count"]
@@ -59,22 +43,21 @@ def _count(codecs: Mapping[str, Any]) -> str:
 
 
 def _table(title: str, codecs: Mapping[str, Any]) -> str:
-    shown = [
-        measure
-        for measure in results.MEASURES
-        if any(measure in cell for cells in codecs.values() for cell in cells.values())
-    ]
+    shown = {
+        name: measure
+        for name, measure in measures.MEASURES.items()
+        if any(name in cell for cells in codecs.values() for cell in cells.values())
+    }
+    heads = [measure.head for measure in shown.values()]
     lines: list[Sequence[str]] = [
-        ("", "kbps", *(_HEADS[measure][0] for measure in shown)),
-        ("", "", *(_HEADS[measure][1] for measure in shown)),
+        ("", "kbps", *(first for first, _ in heads)),
+        ("", "", *(second for _, second in heads)),
     ]
     for codec, cells in codecs.items():
         for kbps, cell in cells.items():
             values = (
-                f"{cell[measure]['mean']:.{results.MEASURES[measure].digits}f}"
-                if measure in cell
-                else "-"
-                for measure in shown
+                f"{cell[name]['mean']:.{measure.digits}f}" if name in cell else "-"
+                for name, measure in shown.items()
             )
             lines.append((codec, kbps, *values))
     return "\n".join([title, columns.aligned(lines)])

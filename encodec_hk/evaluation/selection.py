@@ -1,4 +1,4 @@
-"""The files to evaluate on: their names, their groups, and which of them are speech."""
+"""The files to evaluate on: their names, their groups, and which are speech."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ class EvaluationFile:
 
     Attributes:
       path: where it is.
-      file: its name in rows, from the folder that was given.
+      name: its path below the folder that the user named.
       group: its folder.
-      is_speech: whether measures of speech are taken.
+      is_speech: whether measures of speech apply.
     """
 
     path: pathlib.Path
-    file: str
+    name: str
     group: str
     is_speech: bool
+
+    def stamp(self) -> tuple[str, int, int]:
+        """Return name, size and time of change, as part of keys; raise OSError if it is gone."""
+        status = self.path.stat()
+        return self.name, status.st_size, status.st_mtime_ns
 
 
 def name_all(
     paths: Sequence[pathlib.Path], root: pathlib.Path, speech: Sequence[str] = ()
 ) -> list[EvaluationFile]:
-    """Sources of files below a folder.
+    """Name and group files below a folder, and tell which are speech.
 
-    The group of a file is its folder's path below the root; of files in the root itself, the root's
-    own name. Speech is what has "speech" in its name or in that of a folder, from the root's own
-    on, in any case of letters; or whose path or name one of the patterns of `speech` matches.
+    A file's group is its folder's path below the root; for files in the root, the root's own name.
+    A file is speech if its name or a folder's name, the root's included, contains "speech" in any
+    case, or if one of the `speech` patterns matches its path or name.
 
     Args:
-      paths: of the files.
-      root: a folder that they are in.
-      speech: patterns as of `fnmatch`: * is any number of characters, / among them.
+      paths: the files.
+      root: a folder above all of them.
+      speech: patterns of `fnmatch`, in which * also matches /.
     """
     top = root.resolve().name
     found = []

@@ -1,4 +1,4 @@
-"""`run.py evaluate`: its files, resumption, and what it does where something is missing or bad."""
+"""`run.py evaluate`: its files, resumption, missing packages and bad input."""
 
 import contextlib
 import csv
@@ -17,10 +17,10 @@ from absl.testing import parameterized
 
 from configs import encodec_tiny
 from encodec_hk.commands import checkpoints
-from encodec_hk.commands import command_line
 from encodec_hk.commands import evaluate
-from encodec_hk.evaluation import candidates
-from encodec_hk.evaluation import measuring
+from encodec_hk.evaluation import baseline_coder
+from encodec_hk.evaluation import coders
+from encodec_hk.evaluation import measures
 from encodec_hk.evaluation import measuring_pool
 from encodec_hk.evaluation import model_coder
 from encodec_hk.evaluation import parity
@@ -44,7 +44,7 @@ def clip(name, start, seconds):
 
 @functools.cache
 def codecs():
-    """By checkpoint, as small as can be; one of all tests, so that programs are compiled once."""
+    """Return small codecs by checkpoint, the same for all tests, so that they compile once."""
     wide = {"sample_rate": 48000, "channels": 2, "ratios": (8, 5)}
     return {
         SMALL: infer_cases.make_codec("small"),
@@ -61,9 +61,9 @@ class EvaluateTest(parameterized.TestCase):
         self.add("music/guitar.wav", *clip("music_guitar", 1, 1.0))
         self.report = mock.Mock()
         self.set_module("encodec_hk.evaluation.report", self.report)
-        # What is measured is tested elsewhere; ViSQOL compiles for seconds.
+        # Measures have tests of their own, and ViSQOL compiles for seconds.
         self.available = self.enter_context(
-            mock.patch.object(measuring, "available", return_value=(CHEAP, []))
+            mock.patch.object(measures, "available", return_value=(CHEAP, []))
         )
         load = checkpoints.load_codec
 
@@ -73,7 +73,7 @@ class EvaluateTest(parameterized.TestCase):
         self.enter_context(mock.patch.object(checkpoints, "load_codec", load_codec))
 
     def set_module(self, name, module):
-        """Puts a module, or None for one that is not installed, in the place of one."""
+        """Replace a module; None makes it appear not installed."""
         before = sys.modules.get(name)
         sys.modules[name] = module
         restore = (
@@ -87,7 +87,7 @@ class EvaluateTest(parameterized.TestCase):
         sound_files.write(path, samples, rate)
 
     def run_command(self, config=None, *, status=0, **settings):
-        """Runs the command on the checkpoint; returns the summary, where there is one."""
+        """Run the command on the small checkpoint; return the summary, or None."""
         self.report.reset_mock()
         out, errors = io.StringIO(), io.StringIO()
         arguments = {**ARGUMENTS, "data": str(self.data), "out": str(self.folder / "out")}
@@ -145,18 +145,18 @@ class EvaluateTest(parameterized.TestCase):
         self.assertIn("small  0.75", self.stdout)
         self.assertIn("[2/2] speech/reading.wav: 2 of 2 rows new", self.stdout)
 
-    def test_what_the_report_gets(self):
+    def test_items_of_the_report(self):
         self.add("music/long.wav", np.tile(clip("music_beat", 0, 3)[0], (4, 1)), 44100)
         self.run_command(bandwidths=["1.5"], report_files=2)
         (path,), given = self.report.write.call_args
         self.assertEqual(path, self.folder / "out" / "report.html")
         self.assertLen(given["rows"], 3)
         self.assertIn("small on 3 files", given["title"])
-        # In turn from every group.
+        # Groups take turns.
         names = [item.file for item in given["items"]]
         self.assertEqual(names, ["music/guitar.wav", "speech/reading.wav"])
         self.run_command(bandwidths=["1.5"], report_files=3)
-        self.assertEqual(self.num_new(), 1)  # the excerpts of one more file were to be made
+        self.assertEqual(self.num_new(), 1)  # the third file had no excerpts yet
         items = {item.file: item for item in self.report.write.call_args[1]["items"]}
         long = items["music/long.wav"]
         self.assertIsInstance(long, results.Item)
@@ -175,7 +175,7 @@ class EvaluateTest(parameterized.TestCase):
         self.assertEqual(summary["missing"], ["report.html: evaluation needs PIL"])
         self.assertIn("wrote metrics.csv and summary.json into", self.stdout)
 
-    def test_goes_on(self):
+    def test_continues(self):
         first = self.run_command()
         self.assertEqual(self.num_new(), 4)
         before = self.rows()
@@ -185,7 +185,7 @@ class EvaluateTest(parameterized.TestCase):
         self.assertEqual(self.rows(), before)
         self.assertEqual(again["codebooks"], first["codebooks"])
         self.assertLen(self.report.write.call_args[1]["items"], 2)
-        # What has changed, or is new, is done.
+        # New or changed rows are run.
         self.run_command(bandwidths=["0.75", "2.25"])
         self.assertEqual(self.num_new(), 2)
         self.add("speech/reading.wav", *clip("speech_reading", 2, 1.3))
@@ -218,7 +218,7 @@ class EvaluateTest(parameterized.TestCase):
 
         with mock.patch.object(interruption, "check", check):
             self.run_command(status=130)
-        self.assertIn("interrupted: 0 of 2 files done; the same command goes on", self.stderr)
+        self.assertIn("interrupted: 0 of 2 files done; the same command continues", self.stderr)
         self.report.write.assert_not_called()
         self.run_command()
         self.assertEqual(self.num_new(), 3)
@@ -233,12 +233,14 @@ class EvaluateTest(parameterized.TestCase):
         self.assertIn("failed: music/bad.wav: ", self.stderr)
         self.assertLen(self.rows(), 6)
         (line,) = summary["missing"]
-        self.assertStartsWith(line, "SI-SNR, whole file: not of 2 rows, such as speech/silent.wav")
+        self.assertStartsWith(
+            line, "SI-SNR, whole file: missing from 2 rows, such as speech/silent.wav"
+        )
         self.run_command(status=1, data=str(self.data / "music" / "bad.wav"))
         self.assertIn("none of 1 files could be measured", self.stderr)
 
     def test_a_codec_that_fails(self):
-        """The other rows of the file are there."""
+        """It costs its rows alone."""
         code = model_coder.ModelCoder.code
 
         def fails(model, samples, kbps):
@@ -260,12 +262,10 @@ class EvaluateTest(parameterized.TestCase):
     def test_baselines_and_what_is_missing(self):
         line = "PESQ, wide band: pesq not installed"
         self.available.return_value = CHEAP, [line]
-        with mock.patch.object(candidates.baselines_lib, "find_tool") as find:
+        with mock.patch.object(baseline_coder, "find_tool") as find:
             find.side_effect = lambda kind: None if kind == "mp3" else ("stub", "stub 1")
-            with mock.patch.object(candidates.baselines_lib.Baseline, "code") as code:
-                code.side_effect = lambda samples, kbps: model_coder.coded.Coded(
-                    samples, 1000, 1100, 1.0, 0.5
-                )
+            with mock.patch.object(baseline_coder.Baseline, "code") as code:
+                code.side_effect = lambda samples, kbps: coders.Coded(samples, 1000, 1100, 1.0, 0.5)
                 summary = self.run_command(bandwidths=["2.25"], baselines=["opus", "mp3"])
         self.assertEqual([row["kbps"] for row in self.rows()], ["2.25", "6"] * 2)
         self.assertEqual(summary["means"]["all"]["opus"]["6"]["si_snr"]["mean"], 100)
@@ -275,7 +275,7 @@ class EvaluateTest(parameterized.TestCase):
         self.assertEqual(list(summary["codebooks"]), ["small"])
 
     def test_several_models(self):
-        """Of one name, one of them at another rate of samples, and with more channels."""
+        """Two of one name, and one with another sample rate and more channels."""
         summary = self.run_command(
             checkpoint=f"{SMALL},{SMALL},wide.safetensors", bandwidths=["1.5", "12"]
         )
@@ -289,23 +289,13 @@ class EvaluateTest(parameterized.TestCase):
         self.assertEqual((item.sample_rate, item.original.shape), (48000, (48000, 2)))
         self.assertEqual({r.samples.shape for r in item.renditions}, {(48000, 2)})
 
-    def test_configs(self):
-        config = encodec_tiny.get_config()
-        with mock.patch.object(candidates, "_read_config", return_value=config) as read:
-            summary = self.run_command(
-                config,
-                more_configs=["b.py"],
-                bandwidths=["1.5", "12"],
-                checkpoint=f"{SMALL},wide.safetensors",
-            )
-        read.assert_called_once_with("b.py")
+    def test_several_checkpoints_with_one_config(self):
+        summary = self.run_command(
+            encodec_tiny.get_config(),
+            checkpoint=f"{SMALL},wide.safetensors",
+            bandwidths=["1.5", "12"],
+        )
         self.assertLen(summary["codecs"], 2)
-        with self.assertRaisesRegex(ValueError, "^--checkpoint: got 3 files, --config has 2: "):
-            self.run_command(
-                config, more_configs=[str(ROOT / "configs/base.py")], checkpoint="a,b,c"
-            )
-        found = candidates._read_config(str(ROOT / "configs" / "encodec_48khz.py"))
-        self.assertEqual(found.name, "encodec_48khz")
 
     def test_parity(self):
         network = object()
@@ -339,7 +329,7 @@ class EvaluateTest(parameterized.TestCase):
         self.assertLess(found["difference"], 1e-4)
 
     def test_processes(self):
-        """They measure the same, without JAX, and one that dies costs its file alone."""
+        """They measure the same, without JAX; one that dies costs its file alone."""
         self.run_command(bandwidths=["1.5"])
         expected = [row["mel_distance"] for row in self.rows()]
         self.run_command(bandwidths=["1.5"], workers=1, out=str(self.folder / "out2"))
@@ -347,13 +337,13 @@ class EvaluateTest(parameterized.TestCase):
         self.assertEqual([row["mel_distance"] for row in rows], expected)
         pool = measuring_pool.Pool(1)
         self.addCleanup(pool.close)
-        with mock.patch.object(measuring_pool.measuring, "measure_files", os._exit):
+        with mock.patch.object(measuring_pool.measures, "measure_files", os._exit):
             future = pool.submit(3)
             self.assertRaises(measuring_pool.BrokenExecutor, future.result)
         pool.close()
-        with mock.patch.object(measuring_pool.measuring, "measure_files", eval):
+        with mock.patch.object(measuring_pool.measures, "measure_files", eval):
             code = (
-                "__import__('encodec_hk.evaluation.measuring') and __import__('sys').modules.keys()"
+                "__import__('encodec_hk.evaluation.measures') and __import__('sys').modules.keys()"
             )
             self.assertNotIn("jax", pool.submit(f"list({code})").result())
 
@@ -366,7 +356,6 @@ class EvaluateTest(parameterized.TestCase):
         ({"workers": -1}, "^--workers: got -1, must be 0 or more$"),
         ({"data": "nothing.wav"}, "^nothing.wav: no such file or folder$"),
         ({"out": __file__}, "^--out: .*: File exists$"),
-        ({"more_configs": ["none.py"]}, "^--config: none.py: FileNotFoundError"),
         ({"checkpoint": "none.safetensors"}, "^checkpoint: none.safetensors does not exist"),
     )
     def test_bad_calls(self, settings, message):
@@ -375,28 +364,18 @@ class EvaluateTest(parameterized.TestCase):
         self.assertNotIn("\n", str(context.exception))
 
 
-class PiecesTest(parameterized.TestCase):
-    @parameterized.parameters(
-        ("evaluate --config=a.py,b.py,c.py --out=x", "evaluate --config=a.py --out=x B C"),
-        ("--config a.py,b.py evaluate", "--config a.py evaluate B"),
-        ("evaluate --config=a.py", "evaluate --config=a.py"),
-        ("infer --config=a.py,b.py x", "infer --config=a.py,b.py x"),
-    )
-    def test_configs_on_the_command_line(self, line, expected):
-        expected = expected.replace("B", "--more_configs=b.py").replace("C", "--more_configs=c.py")
-        self.assertEqual(command_line.separate(line.split()), expected.split())
-
+class MeasuresTest(parameterized.TestCase):
     def test_measures(self):
-        names, missing = measuring.available()
-        self.assertEqual((set(names) - set(results.MEASURES), missing), (set(), []))
-        find = measuring.importlib.util.find_spec
+        names, missing = measures.available()
+        self.assertEqual((set(names) - set(measures.MEASURES), missing), (set(), []))
+        find = measures.importlib.util.find_spec
         with mock.patch.object(
-            measuring.importlib.util,
+            measures.importlib.util,
             "find_spec",
             lambda name: None if name in ("pesq", "visqol") else find(name),
         ):
-            names, missing = measuring.available()
-            self.assertLen(measuring.available(has_speech=False)[1], 1)
+            names, missing = measures.available()
+            self.assertLen(measures.available(has_speech=False)[1], 1)
         self.assertEqual(set(names), {*CHEAP, "stoi"})
         self.assertIn("PESQ, wide band: pesq not installed: pip install '.[pesq]'", missing)
         self.assertLen(missing, 3)
@@ -404,11 +383,11 @@ class PiecesTest(parameterized.TestCase):
     def test_speech_measures_are_for_speech(self):
         samples, rate = clip("speech_reading", 1, 1.0)
         names = ("si_snr", "pesq", "stoi")
-        found = measuring.measure(samples, samples, rate, names, is_speech=False)
+        found = measures.measure(samples, samples, rate, names, is_speech=False)
         self.assertEqual(list(found.values), ["si_snr"])
-        found = measuring.measure(samples, samples, rate, names, is_speech=True)
+        found = measures.measure(samples, samples, rate, names, is_speech=True)
         self.assertEqual(list(found.values), list(names))
-        found = measuring.measure(samples[:800], samples[:800], rate, names, is_speech=True)
+        found = measures.measure(samples[:800], samples[:800], rate, names, is_speech=True)
         self.assertIn("PESQ needs 0.25 s", found.errors["pesq"])
         self.assertEqual(found.values, {"si_snr": 100.0})
 

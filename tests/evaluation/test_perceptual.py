@@ -13,7 +13,7 @@ import visqol as visqol_python
 from absl.testing import parameterized
 
 from encodec_hk.evaluation import perceptual
-from tests import test_metrics
+from tests.evaluation import test_metrics
 
 
 class VisqolTest(parameterized.TestCase):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from encodec_hk.evaluation import measures
 from encodec_hk.evaluation import results
 from encodec_hk.evaluation.report import pictures
 from encodec_hk.evaluation.report import sounds
@@ -40,7 +41,7 @@ def overview(
                 "has_curve": key not in NO_CURVE,
                 "is_known": any(_number(row.get(key)) is not None for row in rows),
             }
-            for key, measure in results.MEASURES.items()
+            for key, measure in measures.MEASURES.items()
         ],
         "codecs": [
             {"name": name, "kind": str(known.get(name, {}).get("kind", ""))}
@@ -88,7 +89,7 @@ def listening(item: results.Item, rows: Sequence[results.Row]) -> tuple[dict[str
             {
                 "codec": rendition.codec,
                 "kbps": rendition.kbps,
-                "measures": {key: row[key] for key in results.MEASURES if key in row},
+                "measures": {key: row[key] for key in measures.MEASURES if key in row},
                 **track(rendition.samples, pictures.decibels(rendition.samples, item.sample_rate)),
             }
         )

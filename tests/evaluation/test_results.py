@@ -1,4 +1,4 @@
-"""From files to sources and from rows to means, and the journal between two runs."""
+"""Names and groups of files, means of rows, and the journal between two runs."""
 
 import csv
 import json
@@ -11,9 +11,9 @@ from scipy import stats
 
 from encodec_hk.evaluation import excerpts
 from encodec_hk.evaluation import journals
+from encodec_hk.evaluation import results
 from encodec_hk.evaluation import score_table
 from encodec_hk.evaluation import selection
-from encodec_hk.evaluation import summaries
 
 
 def row(file, group, kbps, **measures):
@@ -29,7 +29,7 @@ class MeansTest(parameterized.TestCase):
             row("y/1", "y", 1.5, si_snr=8.0, stoi=float("nan")),
             row("y/1", "y", 3.0, si_snr=9.0),
         ]
-        found = summaries.means(rows)
+        found = results.means(rows)
         self.assertEqual(list(found), ["all", "x", "y"])
         self.assertEqual(found["all"]["a"]["1.5"]["si_snr"]["mean"], 4.0)
         self.assertEqual(found["all"]["a"]["1.5"]["stoi"]["count"], 1)
@@ -39,24 +39,24 @@ class MeansTest(parameterized.TestCase):
 
     def test_interval(self):
         values = np.random.default_rng(1).normal(3, 2, 40)
-        found = summaries.interval(values)
+        found = results.interval(values)
         expected = stats.bootstrap(
             (values,), np.mean, method="percentile", n_resamples=20000, rng=2
         ).confidence_interval
         self.assertAlmostEqual(found["mean"], values.mean())
         np.testing.assert_allclose((found["low"], found["high"]), expected, atol=0.05)
-        self.assertEqual(summaries.interval(values), found)
+        self.assertEqual(results.interval(values), found)
         one = {"mean": 2.0, "low": 2.0, "high": 2.0, "count": 1}
-        self.assertEqual(summaries.interval([2.0]), one)
+        self.assertEqual(results.interval([2.0]), one)
 
     def test_files(self):
         folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-        summaries.write_rows(folder / "a.csv", [row("a, b", "", 1.5, si_snr=1 / 3)])
+        results.write_rows(folder / "a.csv", [row("a, b", "", 1.5, si_snr=1 / 3)])
         with (folder / "a.csv").open() as file:
             (read,) = csv.DictReader(file)
         self.assertEqual((read["file"], read["pesq"]), ("a, b", ""))
         self.assertAlmostEqual(float(read["si_snr"]), 1 / 3)
-        summaries.write_summary(folder / "a.json", {"failed": {}})
+        results.write_summary(folder / "a.json", {"failed": {}})
         self.assertEqual(json.loads((folder / "a.json").read_text()), {"failed": {}})
 
     def test_table(self):
@@ -65,7 +65,7 @@ class MeansTest(parameterized.TestCase):
         parity = {"equal": 0.5, "codes": 10, "difference": 1e-6, "peak": 0.25}
         text = score_table.render(
             {
-                "means": summaries.means(rows),
+                "means": results.means(rows),
                 "codebooks": {"a": {"1.5": [codebook]}},
                 "parity": {"a": parity},
             }
@@ -77,16 +77,16 @@ class MeansTest(parameterized.TestCase):
         self.assertIn("50.000% of 10 codes equal", text)
 
 
-class SourcesTest(parameterized.TestCase):
+class SelectionTest(parameterized.TestCase):
     def test_names_groups_and_speech(self):
         root = pathlib.Path("some/clips")
         names = ("a.wav", "speech_b.wav", "My Speeches/c.wav", "x/y/d.wav", "x/e.wav")
         found = selection.name_all([root / name for name in names], root, ["*/y/*", "e.wav"])
-        self.assertEqual([source.file for source in found], list(names))
+        self.assertEqual([file.name for file in found], list(names))
         self.assertEqual(
-            [source.group for source in found], ["clips", "clips", "My Speeches", "x/y", "x"]
+            [file.group for file in found], ["clips", "clips", "My Speeches", "x/y", "x"]
         )
-        self.assertEqual([source.is_speech for source in found], [False, True, True, True, True])
+        self.assertEqual([file.is_speech for file in found], [False, True, True, True, True])
         (inside,) = selection.name_all([pathlib.Path("speech/a.wav")], pathlib.Path("speech"))
         self.assertTrue(inside.is_speech)
 
@@ -94,7 +94,7 @@ class SourcesTest(parameterized.TestCase):
         root = pathlib.Path("r")
         names = ("a/1", "a/2", "a/3", "b/1", "c/1", "c/2")
         found = selection.name_all([root / name for name in names], root)
-        chosen = [source.file for source in excerpts.choose(found, 5)]
+        chosen = [file.name for file in excerpts.choose(found, 5)]
         self.assertEqual(chosen, ["a/1", "b/1", "c/1", "a/2", "c/2"])
         self.assertLen(excerpts.choose(found, 100), 6)
         self.assertEmpty(excerpts.choose(found, 0))
@@ -116,7 +116,7 @@ class JournalTest(parameterized.TestCase):
         self.addCleanup(found.close)
         return found
 
-    def test_what_was_written_is_there(self):
+    def test_entries_are_kept(self):
         first = self.open()
         first.add("a", {"value": 1})
         first.add("b", {"value": 2})

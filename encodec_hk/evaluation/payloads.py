@@ -1,26 +1,57 @@
-"""Where the payload is in the files of other codecs: packets of Ogg, frames of MP3."""
+"""Bytes of payload in coded files: codes of .ecdc, packets of Ogg Opus, frames of MP3."""
 
 from __future__ import annotations
 
+import io
 import struct
 
-_PAGE = struct.Struct("<4sBBqIIIB")  # of Ogg, RFC 3533, Section 6
+from encodec_hk import bitstream
+from encodec_hk.bitstream import version1_layout
 
-# Kbps by the four bits of a frame's header, layer III: of MPEG-1, and of MPEG-2 and 2.5.
+_PAGE = struct.Struct("<4sBBqIIIB")  # head of an Ogg page, RFC 3533, Section 6
+
+# Kbps by the four bits of a layer III frame's header; first MPEG-1, then MPEG-2 and 2.5.
 MP3_KBPS = (
     (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 )
-# Hz by two bits, of the three versions by their bits.
+# Hz by two bits of the header, for each version's bits.
 _MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 MP3_SAMPLE_RATES = tuple(sorted(rate for rates in _MP3_RATES.values() for rate in rates))
 
 
-def ogg_packets(data: bytes) -> list[int]:
-    """Bytes of each packet of an Ogg file with one stream, its header packets among them.
+def kbps(num_bytes: int, seconds: float) -> float:
+    """Return the kilobits per second of some bytes."""
+    return 8 * num_bytes / seconds / 1000
+
+
+def ecdc_payload(data: bytes) -> int:
+    """Return the bytes of packed codes and scales in an .ecdc file.
+
+    The rest is the header and, in version 1, the heads of blocks and the end with its index.
 
     Raises:
-      ValueError: it is none, or is cut off.
+      ValueError: if it is not an .ecdc file.
+    """
+    header = bitstream.open_reader(io.BytesIO(data)).header
+    at = version1_layout.PRELUDE.size + version1_layout.PRELUDE.unpack_from(data)[2]
+    if header.version == 0:
+        return len(data) - at
+    payload = 0
+    while at < len(data):
+        head = version1_layout.read_head(data[at : at + version1_layout.HEAD_SIZE])
+        if head is None:
+            raise ValueError(f"no block at byte {at}")
+        payload += 0 if head.is_end else head.length
+        at += version1_layout.HEAD_SIZE + head.length
+    return payload
+
+
+def ogg_packets(data: bytes) -> list[int]:
+    """Return the bytes of each packet of an Ogg file with one stream, headers included.
+
+    Raises:
+      ValueError: if it is not an Ogg file, or is cut off.
     """
     packets, size, at = [], 0, 0
     while at < len(data):
@@ -34,25 +65,24 @@ def ogg_packets(data: bytes) -> list[int]:
             raise ValueError("Ogg: the last page is cut off")
         for segment in lacing:
             size += segment
-            if segment < 255:  # else the packet goes on, on the next page too
+            if segment < 255:  # else the packet continues, even on the next page
                 packets.append(size)
                 size = 0
     return packets
 
 
 def opus_payload(data: bytes) -> int:
-    """Bytes of the packets of sound of an Ogg Opus file: all but its two headers (RFC 7845)."""
+    """Return the bytes of an Ogg Opus file's packets without its two headers (RFC 7845)."""
     return sum(ogg_packets(data)[2:])
 
 
 def mp3_payload(data: bytes) -> int:
-    """Bytes of the frames of an MP3 file, with their headers.
+    """Return the bytes of an MP3 file's frames, with their headers.
 
-    Not counted are tags, and the first frame where it holds no sound but what a player should know
-    (Xing's and LAME's).
+    Tags do not count, nor does a first frame with Xing's or LAME's information for players.
 
     Raises:
-      ValueError: what should be a frame is none.
+      ValueError: if there is no frame where one must start.
     """
     at = 0
     if data[:3] == b"ID3":
@@ -62,7 +92,7 @@ def mp3_payload(data: bytes) -> int:
     total, is_first = 0, True
     while at < end:
         size = _mp3_frame(data[at : at + 4], at)
-        # Behind the header and the side information, whose size is one of these.
+        # The offset depends on the size of the side information.
         starts = [data[at + offset : at + offset + 4] for offset in (13, 21, 36)]
         if not is_first or not {b"Xing", b"Info"} & set(starts):
             total += min(size, end - at)
@@ -72,7 +102,7 @@ def mp3_payload(data: bytes) -> int:
 
 
 def _mp3_frame(header: bytes, at: int) -> int:
-    """Bytes of a frame."""
+    """Return the bytes of a frame with a header of 4 bytes; `at` is for the error."""
     if len(header) == 4 and header[0] == 0xFF and header[1] & 0xE6 == 0xE2:  # layer III
         version, bitrate, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
         if version != 1 and 0 < bitrate < 15 and rate < 3:
