@@ -1,7 +1,7 @@
-"""Validation of configurations, and the values that follow from their fields.
+"""Validate configurations, compare them, and derive values from their fields.
 
-`config` is a whole configuration as `configs/` makes it, `model` its part `config.model`: what a
-checkpoint stores. The fields and their sources are commented in `configs/base.py`.
+`variant` is a whole configuration, as `configs/` makes it. `model_config` is its section
+`config.model`, which a checkpoint stores. `configs/base.py` documents the fields.
 """
 
 from __future__ import annotations
@@ -67,28 +67,28 @@ _CONFIG_RULES: dict[str, rules.Rule] = {
 }
 
 
-def validate(config: ml_collections.ConfigDict) -> None:
-    """Checks a whole configuration; sections other than `model` and `inference` are left alone.
+def validate(variant: ml_collections.ConfigDict) -> None:
+    """Check a configuration; sections other than `model` and `inference` are not checked.
 
     Raises:
-      ValueError: one line that names the field, the value it has and what is allowed.
+      ValueError: if a field is wrong; one line names it, its value and what is allowed.
     """
-    rules.check_names("config", config.keys(), _CONFIG_RULES, others_allowed=True)
-    rules.check_values("config", config, _CONFIG_RULES)
-    model, inference = config.model, config.inference
-    validate_model(model)
+    rules.check_names("config", variant.keys(), _CONFIG_RULES, others_allowed=True)
+    rules.check_values("config", variant, _CONFIG_RULES)
+    validate_model(variant.model)
+    validate_inference(variant.inference)
+    num_codebooks_for(
+        variant.model, variant.inference.bandwidth, field="config.inference.bandwidth"
+    )
 
-    validate_inference(inference)
-    num_codebooks_for(model, inference.bandwidth, field="config.inference.bandwidth")
 
-
-def validate_model(model: ml_collections.ConfigDict) -> None:
-    """Checks a model configuration.
+def validate_model(model_config: ml_collections.ConfigDict) -> None:
+    """Check a model configuration.
 
     Raises:
-      ValueError: one line that names the field, the value it has and what is allowed.
+      ValueError: if a field is wrong; one line names it, its value and what is allowed.
     """
-    path = "config.model"
+    path, model = "config.model", model_config
     rules.check_names(path, model.keys(), _MODEL_RULES)
     rules.check_values(path, model, _MODEL_RULES)
     if model.num_filters % model.compress:
@@ -97,7 +97,7 @@ def validate_model(model: ml_collections.ConfigDict) -> None:
         )
     for bandwidth in model.bandwidths:
         num_codebooks_for(model, bandwidth, field=f"{path}.bandwidths")
-    # Each of these looks at a whole segment before its first output.
+    # Each of these needs a whole segment before its first output.
     if model.causal and model.norm == "time_group_norm":
         raise rules.error(f"{path}.norm", model.norm, "weight_norm or none where causal is True")
     if model.causal and model.normalize:
@@ -115,20 +115,20 @@ def validate_model(model: ml_collections.ConfigDict) -> None:
 
 
 def validate_inference(inference: Mapping[str, Any], path: str = "config.inference") -> None:
-    """Checks the settings of inference, all but that the model has the bandwidth.
+    """Check the settings of inference, except that the model offers the bandwidth.
 
     Raises:
-      ValueError: one line that names the field, the value it has and what is allowed.
+      ValueError: if a field is wrong; one line names it, its value and what is allowed.
     """
     rules.check_names(path, inference.keys(), _INFERENCE_RULES)
     rules.check_values(path, inference, _INFERENCE_RULES)
 
 
 def validate_bench(bench: Mapping[str, Any]) -> None:
-    """Checks the settings of `run.py bench`.
+    """Check the settings of `run.py bench`.
 
     Raises:
-      ValueError: one line that names the field, the value it has and what is allowed.
+      ValueError: if a field is wrong; one line names it, its value and what is allowed.
     """
     rules.check_names("config.bench", bench.keys(), _BENCH_RULES)
     rules.check_values("config.bench", bench, _BENCH_RULES)
@@ -173,161 +173,169 @@ def differences(
 
 
 def _is_floor(value: Any) -> bool:
-    """Whether a value is a ratio that a benchmark must reach."""
+    """Return whether a value is (reference, direction, seconds, batch, ratio)."""
     if not (isinstance(value, tuple) and len(value) == 5):
         return False
     names, numbers = value[:2], value[2:]
     return all(isinstance(name, str) for name in names) and all(map(rules.is_number, numbers))
 
 
-def hop_length(model: ml_collections.ConfigDict) -> int:
-    """Audio samples per latent frame."""
-    return math.prod(model.ratios)
+def hop_length(model_config: ml_collections.ConfigDict) -> int:
+    """Return the audio samples of a latent frame."""
+    return math.prod(model_config.ratios)
 
 
-def frame_rate(model: ml_collections.ConfigDict) -> int:
-    """Latent frames per second, rounded up as the reference does."""
-    return -(-model.sample_rate // hop_length(model))
+def frame_rate(model_config: ml_collections.ConfigDict) -> int:
+    """Return latent frames per second, rounded up as in the reference."""
+    return -(-model_config.sample_rate // hop_length(model_config))
 
 
-def bits_per_codebook(model: ml_collections.ConfigDict) -> int:
-    """Bits of one code."""
-    return int(model.codebook_size).bit_length() - 1
+def bits_per_codebook(model_config: ml_collections.ConfigDict) -> int:
+    """Return the bits of one code."""
+    return int(model_config.codebook_size).bit_length() - 1
 
 
-def bandwidth_for(model: ml_collections.ConfigDict, num_codebooks: int) -> float:
-    """Kbps of codes from the first `num_codebooks` codebooks; ValueError outside 1 to all."""
+def bandwidth_for(model_config: ml_collections.ConfigDict, num_codebooks: int) -> float:
+    """Return the kbps of codes from the first `num_codebooks` codebooks.
+
+    Raises:
+      ValueError: if the model does not have as many codebooks, or the count is below 1.
+    """
     if isinstance(num_codebooks, np.integer):
         num_codebooks = int(num_codebooks)
-    if not rules.is_int(num_codebooks, 1) or num_codebooks > model.num_codebooks:
+    if not rules.is_int(num_codebooks, 1) or num_codebooks > model_config.num_codebooks:
         raise rules.error(
-            "num_codebooks", num_codebooks, f"a whole number, 1 to {model.num_codebooks}"
+            "num_codebooks", num_codebooks, f"a whole number, 1 to {model_config.num_codebooks}"
         )
-    return num_codebooks * (bits_per_codebook(model) * frame_rate(model)) / 1000
+    return num_codebooks * (bits_per_codebook(model_config) * frame_rate(model_config)) / 1000
 
 
 def num_codebooks_for(
-    model: ml_collections.ConfigDict, bandwidth: float, *, field: str = "bandwidth"
+    model_config: ml_collections.ConfigDict, bandwidth: float, *, field: str = "bandwidth"
 ) -> int:
-    """Codebooks that a bandwidth in kbps pays for.
+    """Return the number of codebooks whose codes make a bandwidth in kbps.
 
-    The reference rounds down, `max(1, floor(1000 * kbps / (bits * frame_rate)))`; here a bandwidth
-    that is not exactly what its codes cost is an error, so that the number asked for is the truth.
+    The reference rounds down, `max(1, floor(1000 * kbps / (bits * frame_rate)))`. Here a bandwidth
+    that no number of codebooks makes exactly is an error: a caller gets the bandwidth asked for.
 
     Args:
-      model: a model configuration.
+      model_config: a model configuration.
       bandwidth: kbps.
       field: how an error names the bandwidth.
 
     Raises:
-      ValueError: not a whole number of codebooks, to within 1e-6, or not in 1 to all of them.
+      ValueError: if it is not that of 1 to all codebooks, to within 1e-6 of a codebook.
     """
     if isinstance(bandwidth, np.number):
         bandwidth = bandwidth.item()
     if not rules.is_number(bandwidth):
         raise rules.error(field, bandwidth, "a number (kbps)")
-    exact = 1000 * bandwidth / (bits_per_codebook(model) * frame_rate(model))
-    nearest = min(max(round(exact), 1), model.num_codebooks)
+    exact = 1000 * bandwidth / (bits_per_codebook(model_config) * frame_rate(model_config))
+    nearest = min(max(round(exact), 1), model_config.num_codebooks)
     if abs(exact - nearest) > 1e-6:
         raise rules.error(
             field,
             bandwidth,
-            f"a whole number of codebooks of {bandwidth_for(model, 1):g} kbps, 1 to "
-            f"{model.num_codebooks}; nearest is {bandwidth_for(model, nearest):g}",
+            f"a whole number of codebooks of {bandwidth_for(model_config, 1):g} kbps, 1 to "
+            f"{model_config.num_codebooks}; nearest is {bandwidth_for(model_config, nearest):g}",
         )
     return nearest
 
 
-def segment_length(model: ml_collections.ConfigDict) -> int | None:
-    """Samples of a segment; None: the whole signal is one."""
-    if model.segment_seconds is None:
+def segment_length(model_config: ml_collections.ConfigDict) -> int | None:
+    """Return the samples of a segment; None if the signal is not cut into segments."""
+    if model_config.segment_seconds is None:
         return None
-    return int(model.segment_seconds * model.sample_rate)
+    return int(model_config.segment_seconds * model_config.sample_rate)
 
 
-def segment_stride(model: ml_collections.ConfigDict) -> int | None:
-    """Samples from the start of a segment to the start of the next; None: there is no next."""
-    length = segment_length(model)
+def segment_stride(model_config: ml_collections.ConfigDict) -> int | None:
+    """Return the samples from one segment's start to the next's; None without segments."""
+    length = segment_length(model_config)
     if length is None:
         return None
-    return max(1, int((1 - model.overlap) * length))
+    return max(1, int((1 - model_config.overlap) * length))
 
 
-def receptive_field(model: ml_collections.ConfigDict) -> tuple[int, int]:
-    """What one output depends on through the convolutions.
+def receptive_field(model_config: ml_collections.ConfigDict) -> tuple[int, int]:
+    """Return the receptive fields of the convolutions of encoder and decoder.
 
-    The memory of the LSTM is unlimited, and the statistics of time_group_norm and of normalize span
-    the segment: neither is counted.
+    The LSTM, whose memory is unlimited, and time_group_norm and normalize, whose statistics span
+    the segment, are not counted.
 
     Returns:
-      Audio samples behind one latent frame, and the most latent frames behind one audio sample.
+      Audio samples that one latent frame depends on, and latent frames that one audio sample
+      depends on, at most.
     """
-    residual = sum(kernel - 1 for kernel in _residual_kernels(model))
-    samples, hop = model.kernel_size, 1
-    frames = model.last_kernel_size
-    for ratio in reversed(model.ratios):
+    residual = sum(kernel - 1 for kernel in _residual_kernels(model_config))
+    samples, hop = model_config.kernel_size, 1
+    frames = model_config.last_kernel_size
+    for ratio in reversed(model_config.ratios):
         samples += hop * (residual + 2 * ratio - 1)
         hop *= ratio
-        # n samples in a row lie in up to ceil((n - 1) / ratio) + 1 steps of the layer below, and
+        # n consecutive samples lie in up to ceil((n - 1) / ratio) + 1 steps of the layer below;
         # the transposed convolution reads one step more.
         frames = -(-(frames + residual - 1) // ratio) + 2
-    samples += hop * (model.last_kernel_size - 1)
-    frames += model.kernel_size - 1
+    samples += hop * (model_config.last_kernel_size - 1)
+    frames += model_config.kernel_size - 1
     return samples, frames
 
 
-def minimum_first_block(model: ml_collections.ConfigDict) -> int:
-    """Frames (of `hop_length` samples) that an exact start of a causal stream needs.
+def minimum_first_block(model_config: ml_collections.ConfigDict) -> int:
+    """Return the frames that the first block of a causal stream must have to be exact.
 
-    A causal convolution pads its start by the reflection of its first `pad + 1` steps, pad =
-    effective kernel - stride. The first block must hold that many at every layer of encoder and
-    decoder. Both see the same resolutions: `steps` per frame, from the hop down to 1.
+    A causal convolution pads its start by reflecting its first `pad + 1` steps, where pad is the
+    effective kernel less the stride. The first block must hold that many steps at every layer of
+    encoder and decoder. Both have the same resolutions: `steps` per frame, from the hop down to 1.
 
-    Other models, and padding with zeros, need no more than the one frame that a block has anyway.
+    Models that are not causal, or that pad with zeros, need one frame.
     """
-    if not model.causal or model.pad_mode != "reflect":
+    if not model_config.causal or model_config.pad_mode != "reflect":
         return 1
-    steps = hop_length(model)
-    ends = (model.kernel_size, model.last_kernel_size)
+    steps = hop_length(model_config)
+    ends = (model_config.kernel_size, model_config.last_kernel_size)
     pads = [(kernel - 1, at) for kernel in ends for at in (1, steps)]
-    for ratio in reversed(model.ratios):
-        pads += [(kernel - 1, steps) for kernel in _residual_kernels(model)]
+    for ratio in reversed(model_config.ratios):
+        pads += [(kernel - 1, steps) for kernel in _residual_kernels(model_config)]
         pads.append((ratio, steps))  # downsampling: kernel 2 * ratio, stride ratio
         steps //= ratio
     return max(-(-(pad + 1) // steps) for pad, steps in pads)
 
 
-def lags(model: ml_collections.ConfigDict) -> tuple[int, int]:
-    """How far a stream of blocks lags behind, 0 where the model is causal or takes whole rows.
+def lags(model_config: ml_collections.ConfigDict) -> tuple[int, int]:
+    """Return how far a stream of blocks lags behind; 0 if the model is causal or takes whole rows.
 
-    A convolution that looks ahead waits for what it needs; what it waits for at a lower resolution
-    is whole steps there.
+    A convolution that is not causal waits for the steps that it looks ahead; at a lower resolution
+    it waits for whole steps of that resolution.
 
     Returns:
-      Frames by which the encoder's codes lag, and samples by which the decoder's audio does.
+      Frames by which the encoder's codes lag, and samples by which the decoder's audio lags.
     """
-    if model.causal or model.norm == "time_group_norm":
+    if model_config.causal or model_config.norm == "time_group_norm":
         return 0, 0
-    residual = sum((kernel - 1) // 2 for kernel in _residual_kernels(model))
-    encoder = model.kernel_size // 2
-    decoder = model.kernel_size // 2
-    for ratio in reversed(model.ratios):
+    residual = sum((kernel - 1) // 2 for kernel in _residual_kernels(model_config))
+    encoder = model_config.kernel_size // 2
+    decoder = model_config.kernel_size // 2
+    for ratio in reversed(model_config.ratios):
         encoder = -(-(encoder + residual + ratio // 2) // ratio)
-    for ratio in model.ratios:
+    for ratio in model_config.ratios:
         decoder = decoder * ratio + ratio - ratio // 2 + residual
-    return encoder + model.last_kernel_size // 2, decoder + model.last_kernel_size // 2
+    return (
+        encoder + model_config.last_kernel_size // 2,
+        decoder + model_config.last_kernel_size // 2,
+    )
 
 
-def to_json(model: ml_collections.ConfigDict) -> str:
-    """A model configuration as one line of JSON, its fields in alphabetical order."""
-    return json.dumps(model.to_dict(), sort_keys=True)
+def to_json(model_config: ml_collections.ConfigDict) -> str:
+    """Return a model configuration as one line of JSON, with its fields in alphabetical order."""
+    return json.dumps(model_config.to_dict(), sort_keys=True)
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
-    """The locked, valid model configuration that `to_json` wrote; tuples come back as tuples.
+    """Return the locked model configuration that `to_json` wrote; lists become tuples.
 
     Raises:
-      ValueError: no JSON object, unknown or missing fields, or a value that is not allowed.
+      ValueError: if the text is not a JSON object, or not of a valid model configuration.
     """
     try:
         fields = json.loads(text)
@@ -337,16 +345,16 @@ def from_json(text: str) -> ml_collections.ConfigDict:
         raise rules.error("config.model", fields, "a JSON object")
     rules.check_names("config.model", fields, _MODEL_RULES)
     fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-    model = ml_collections.ConfigDict()
-    model.segment_seconds = config_dict.placeholder(object)  # as in configs/base.py
-    model.update(fields)
-    validate_model(model)
-    return model.lock()
+    model_config = ml_collections.ConfigDict()
+    model_config.segment_seconds = config_dict.placeholder(object)  # as in configs/base.py
+    model_config.update(fields)
+    validate_model(model_config)
+    return model_config.lock()
 
 
-def _residual_kernels(model: ml_collections.ConfigDict) -> list[int]:
-    """Effective kernel of each residual layer of a stage, in steps."""
+def _residual_kernels(model_config: ml_collections.ConfigDict) -> list[int]:
+    """Return the effective kernel of each residual layer of a stage, in steps."""
     return [
-        (model.residual_kernel_size - 1) * model.dilation_base**layer + 1
-        for layer in range(model.num_residual_layers)
+        (model_config.residual_kernel_size - 1) * model_config.dilation_base**layer + 1
+        for layer in range(model_config.num_residual_layers)
     ]
