@@ -1,15 +1,20 @@
-"""A checkpoint: one safetensors file that describes itself.
+"""A checkpoint: one safetensors file with the weights and the config of a model.
 
-Tensors are float32 and named `module/path.param`, e.g. `encoder/conv_in.w`. In a file of about half
-the size they are int16, each with a float32 tensor `NAME:scale` beside it: a row, along the last
-axis, is its integers times its scale. A row has its largest value at +-32767, so it is kept to 1 in
-65534 of that, where half precision keeps each value to 1 in 4096 of itself. The encoder's, which
-decide codes, have 24 bits: an int16 and, in a tensor `NAME:low`, a uint8. A row is then
-(256 * integer + low) times its scale, a power of two.
+Tensors are float32 and named `module/path.param`, e.g. `encoder/conv_in.w`. Files saved with
+`int16=True` have about half the size:
 
-The metadata, all strings: `format` ("encodec_hk"), `format_version`, `name` of the variant,
-`config` (the model config as JSON), and where the weights come from: `source`, `source_sha256`,
-`licence`.
+    NAME        int16, same shape
+    NAME:scale  float32, one scale for each row (along the last axis)
+    NAME:low    uint8, same shape; encoder only
+
+    float32 = NAME * NAME:scale                      row's peak is +-32767: 1 in 65534 of the peak
+    float32 = (256 * NAME + NAME:low) * NAME:scale   24 bits; the scale is a power of two
+
+The encoder gets 24 bits because its outputs decide codes. (Half precision would round each value
+to 1 in 4096 of itself.)
+
+The metadata are strings: `format` ("encodec_hk"), `format_version`, `name` of the variant, `config`
+(the model config as JSON), and the origin of the weights: `source`, `source_sha256`, `licence`.
 """
 
 from __future__ import annotations
@@ -26,25 +31,18 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from encodec_hk import config as config_lib
+from encodec_hk import config
 from encodec_hk.networks import model
+from encodec_hk.system import part_file
 
 FORMAT = "encodec_hk"
 FORMAT_VERSION = "1"
 
 _SCALE, _LOW = ":scale", ":low"
-_LARGEST = np.float32(32767)  # integer of a row
-_FINE = "encoder/"  # modules of 24 bits
+_PEAK = np.float32(32767)  # integer of the largest value of a row
+_FINE = "encoder/"  # modules with 24 bits
 
-_METADATA = (
-    "format",
-    "format_version",
-    "name",
-    "config",
-    "source",
-    "source_sha256",
-    "licence",
-)
+_METADATA = ("format", "format_version", "name", "config", "source", "source_sha256", "licence")
 
 Params = model.Params
 
@@ -56,7 +54,7 @@ class Checkpoint:
     Attributes:
       params: Haiku parameters {module: {name: float32 numpy array}}.
       config: the model config (`config.model` of `configs/`), locked.
-      metadata: the file's metadata, as it stands there.
+      metadata: the file's metadata.
     """
 
     params: Params
@@ -65,12 +63,12 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """The variant's name."""
+        """Name of the variant."""
         return self.metadata["name"]
 
     @property
     def source(self) -> str:
-        """What the weights were read from, or how they were trained."""
+        """Where the weights were read from, or how they were trained."""
         return self.metadata["source"]
 
 
@@ -85,29 +83,29 @@ def save(
     licence: str,
     int16: bool = False,
 ) -> None:
-    """Writes a checkpoint beside `path` and renames it, so that no half-written file is left.
+    """Write a checkpoint.
 
     Args:
-      path: the file to write, its folder is made where it is missing.
-      params: Haiku parameters of the config.
+      path: the file; its folder is made if it does not exist.
+      params: Haiku parameters that fit the config.
       model_config: the model config.
-      name: the variant's name.
-      source: what the weights were read from, or how they were trained.
-      source_sha256: hexadecimal SHA-256 of the source's file of weights, "" where there is none.
+      name: name of the variant.
+      source: where the weights were read from, or how they were trained.
+      source_sha256: hexadecimal SHA-256 of the source's weights file, or "".
       licence: the licence of the weights.
-      int16: whether to round the parameters to integers of 16 bits, the encoder's of 24.
+      int16: whether to round the parameters to 16 bits, the encoder's to 24.
 
     Raises:
-      ValueError: the parameters are not those of the config, or not finite.
+      ValueError: if the parameters do not fit the config, or are not finite.
     """
-    config_lib.validate_model(model_config)
+    config.validate_model(model_config)
     check_params(params, expected_params(model_config))
     _check_finite(params)
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "name": name,
-        "config": config_lib.to_json(model_config),
+        "config": config.to_json(model_config),
         "source": source,
         "source_sha256": source_sha256,
         "licence": licence,
@@ -117,21 +115,16 @@ def save(
         tensors = _quantize(tensors)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        # `save_file` would make a file that its owner alone may read.
-        partial.write_bytes(safetensors.numpy.save(tensors, metadata=metadata))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # `safetensors.numpy.save_file` would make a file that only its owner can read.
+    part_file.write(path, safetensors.numpy.save(tensors, metadata=metadata))
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
-    """Reads a checkpoint and checks it whole; its parameters are float32, however it stores them.
+    """Read a checkpoint; its parameters are float32, also if it was saved with `int16`.
 
     Raises:
-      ValueError: the file is missing, damaged, of another format or version, or its tensors are
-        not those of its config (they are listed, - expected and + found).
+      ValueError: if the file is missing, damaged or of another format or version, or if its
+        tensors do not fit its config (then they are listed, - expected, + found).
     """
     metadata = read_metadata(path)
     if metadata.get("format") != FORMAT:
@@ -146,7 +139,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     if absent:
         raise ValueError(f"{path}: its metadata lacks {', '.join(absent)}")
     try:
-        config = config_lib.from_json(metadata["config"])
+        model_config = config.from_json(metadata["config"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     with safetensors.safe_open(path, framework="numpy") as file:
@@ -156,18 +149,18 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         module, _, param = key.rpartition(".")
         params.setdefault(module, {})[param] = tensor
     try:
-        check_params(params, expected_params(config))
+        check_params(params, expected_params(model_config))
         _check_finite(params)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Checkpoint(params=params, config=config, metadata=metadata)
+    return Checkpoint(params=params, config=model_config, metadata=metadata)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The metadata of any safetensors file, {} where it has none.
+    """Return the metadata of any safetensors file, {} if it has none.
 
     Raises:
-      ValueError: the file is missing, damaged or no safetensors file.
+      ValueError: if the file is missing, damaged or not a safetensors file.
     """
     if not os.path.isfile(path):
         is_folder = os.path.isdir(path)
@@ -180,19 +173,19 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def expected_params(model_config: ml_collections.ConfigDict) -> Params:
-    """The shapes and types of a model's parameters, found without making any."""
+    """Return the shapes and types of a model's parameters, without making any."""
     return model.build(model_config).param_shapes()
 
 
 def check_params(params: Params, expected: Params) -> None:
-    """Compares names, shapes and types of parameters.
+    """Check names, shapes and types of parameters.
 
     Args:
       params: arrays.
-      expected: arrays or `jax.ShapeDtypeStruct`s, e.g. of `expected_params`.
+      expected: arrays or `jax.ShapeDtypeStruct`s, e.g. from `expected_params`.
 
     Raises:
-      ValueError: a line, then every parameter that differs: - as expected, + as found.
+      ValueError: if a parameter differs; each is listed, - expected, + found.
     """
     types = [
         {key: f"{value.dtype}{list(value.shape)}" for key, value in _flatten(tree).items()}
@@ -204,13 +197,13 @@ def check_params(params: Params, expected: Params) -> None:
 
 
 def _quantize(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Tensors as integers and the scales of their rows."""
+    """Round tensors to integers with a scale for each row."""
     stored = {}
     for key, value in tensors.items():
         is_fine = key.startswith(_FINE)
-        scale = np.max(np.abs(value), axis=-1, keepdims=True) / _LARGEST
+        scale = np.max(np.abs(value), axis=-1, keepdims=True) / _PEAK
         scale = np.where(scale > 0, scale, np.float32(1))
-        if is_fine:  # exact, so that what is read and written again stays the same
+        if is_fine:  # exact, so that reading and writing again changes nothing
             scale = np.exp2(np.ceil(np.log2(scale)) - 8)
             integers = np.round(value / scale).astype(np.int32)
             stored[key] = (integers >> 8).astype(np.int16)
@@ -222,7 +215,7 @@ def _quantize(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _dequantize(stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Undoes `_quantize`; leaves alone what does not fit together, for the check that follows."""
+    """Undo `_quantize`; tensors that do not fit together are kept, for `check_params` to find."""
     tensors = dict(stored)
     for key, value in stored.items():
         scale, low = stored.get(key + _SCALE), stored.get(key + _LOW)
@@ -245,12 +238,12 @@ def _check_finite(params: Params) -> None:
 
 
 def fingerprint(model_config: ml_collections.ConfigDict, params: Params) -> str:
-    """SHA-256, in hexadecimal digits, of a model: its config and its parameters.
+    """Return the SHA-256 of a model's config and parameters, in hexadecimal digits.
 
-    Of the config's JSON (`config.to_json`) and then, by name in alphabetical order, each
-    parameter's `NAME SHAPE` and little-endian float32 bytes.
+    The bytes are the config's JSON (`config.to_json`), then, for each parameter in alphabetical
+    order, `NAME SHAPE` and its little-endian float32 bytes.
     """
-    digest = hashlib.sha256(config_lib.to_json(model_config).encode())
+    digest = hashlib.sha256(config.to_json(model_config).encode())
     for name, value in sorted(_flatten(params).items()):
         values = np.asarray(value, "<f4")
         digest.update(f"{name} {list(values.shape)}".encode())
@@ -259,7 +252,7 @@ def fingerprint(model_config: ml_collections.ConfigDict, params: Params) -> str:
 
 
 def difference(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """What differs of two tables, "- name value" as expected and "+ name value" as found."""
+    """Return the lines in which two tables differ: "- NAME EXPECTED" and "+ NAME FOUND"."""
     lines = []
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):

@@ -1,4 +1,4 @@
-"""Checkpoint files: what goes in comes out, and what is wrong with a file is said."""
+"""Checkpoint files: round trips, and the errors of damaged and foreign files."""
 
 import hashlib
 import json
@@ -18,6 +18,7 @@ from absl.testing import parameterized
 from configs import encodec_tiny
 from encodec_hk import checkpoint
 from encodec_hk import config
+from encodec_hk.system import part_file
 
 PROVENANCE = {
     "name": "encodec_tiny",
@@ -27,23 +28,23 @@ PROVENANCE = {
 }
 
 
-def model_config():
-    config = encodec_tiny.get_config().model
-    with config.unlocked():
-        config.num_filters = 4
-        config.latent_dim = 8
-        config.codebook_size = 16
-        config.bandwidths = (0.6, 2.4)
-        config.ratios = (3, 2)
-        config.sample_rate = 450
-    return config
+def small_config():
+    model_config = encodec_tiny.get_config().model
+    with model_config.unlocked():
+        model_config.num_filters = 4
+        model_config.latent_dim = 8
+        model_config.codebook_size = 16
+        model_config.bandwidths = (0.6, 2.4)
+        model_config.ratios = (3, 2)
+        model_config.sample_rate = 450
+    return model_config
 
 
-def random_params(model, seed=0):
+def random_params(model_config, seed=0):
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: rng.standard_normal(leaf.shape, np.float32),
-        checkpoint.expected_params(model),
+        checkpoint.expected_params(model_config),
     )
 
 
@@ -52,15 +53,15 @@ class CheckpointTest(parameterized.TestCase):
         super().setUp()
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         self.path = self.folder / "model.safetensors"
-        self.model = model_config()
+        self.model_config = small_config()
 
     def save(self, params=None, path=None, int16=False):
-        params = random_params(self.model) if params is None else params
-        checkpoint.save(path or self.path, params, self.model, int16=int16, **PROVENANCE)
+        params = random_params(self.model_config) if params is None else params
+        checkpoint.save(path or self.path, params, self.model_config, int16=int16, **PROVENANCE)
         return params
 
     def rewrite(self, change):
-        """Passes tensors and metadata of a good file through `change`."""
+        """Save a good file and pass its tensors and metadata through `change`."""
         self.save()
         with safetensors.safe_open(self.path, framework="numpy") as file:
             metadata = dict(file.metadata())
@@ -75,7 +76,7 @@ class CheckpointTest(parameterized.TestCase):
         self.assertStartsWith(message, f"{self.path}: ")
         return message
 
-    def test_readable_by_all_whom_the_umask_lets(self):
+    def test_is_readable_as_the_umask_allows(self):
         self.save()
         umask = os.umask(0)
         os.umask(umask)
@@ -85,7 +86,7 @@ class CheckpointTest(parameterized.TestCase):
         params = self.save()
         loaded = checkpoint.load(self.path)
         jax.tree.map(np.testing.assert_array_equal, dict(loaded.params), dict(params))
-        self.assertEqual(loaded.config, self.model)
+        self.assertEqual(loaded.config, self.model_config)
         self.assertTrue(loaded.config.is_locked)
         self.assertEqual(loaded.name, "encodec_tiny")
         self.assertEqual(
@@ -94,7 +95,7 @@ class CheckpointTest(parameterized.TestCase):
                 **PROVENANCE,
                 "format": "encodec_hk",
                 "format_version": "1",
-                "config": config.to_json(self.model),
+                "config": config.to_json(self.model_config),
             },
         )
 
@@ -105,7 +106,7 @@ class CheckpointTest(parameterized.TestCase):
         self.assertEqual({str(value.dtype) for value in tensors.values()}, {"float32"})
 
     def test_integers_on_disk(self):
-        params = random_params(self.model)
+        params = random_params(self.model_config)
         params["encoder/conv_in"]["w"][0] = 0.0
         params["encoder/conv_in"]["b"] *= 1e-30
         self.save(params, int16=True)
@@ -119,7 +120,7 @@ class CheckpointTest(parameterized.TestCase):
 
         def assert_near(found, value):
             step = np.max(np.abs(value), axis=-1, keepdims=True) / 32767 + 1e-37
-            # Half a step, and what float32 rounds: 32767 steps of 2^-24, twice.
+            # Half a step, and the rounding of float32: 32767 steps of 2^-24, twice.
             np.testing.assert_array_less(np.abs(found - value) / step, 0.504)
 
         jax.tree.map(assert_near, dict(loaded), dict(params))
@@ -128,8 +129,8 @@ class CheckpointTest(parameterized.TestCase):
             loaded["encoder/conv_out"]["w"], params["encoder/conv_out"]["w"], rtol=0, atol=1e-6
         )
 
-        # Rounded once, they stay what they are.
-        checkpoint.save(self.path, loaded, self.model, int16=True, **PROVENANCE)
+        # Rounding again changes nothing.
+        checkpoint.save(self.path, loaded, self.model_config, int16=True, **PROVENANCE)
         again = checkpoint.load(self.path).params
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), dict(again), dict(loaded)
@@ -154,21 +155,21 @@ class CheckpointTest(parameterized.TestCase):
             self.assertIn(message, self.error())
 
     def test_fingerprint(self):
-        """Of the config and the numbers, whatever file they were in."""
+        """It depends on the config and the numbers alone, not on a file."""
         params = self.save()
-        digest = hashlib.sha256(config.to_json(self.model).encode())
+        digest = hashlib.sha256(config.to_json(self.model_config).encode())
         values = {f"{module}.{name}": v for module in params for name, v in params[module].items()}
         for name, value in sorted(values.items()):
             digest.update(f"{name} {list(value.shape)}".encode() + value.astype("<f4").tobytes())
-        found = checkpoint.fingerprint(self.model, params)
+        found = checkpoint.fingerprint(self.model_config, params)
         self.assertEqual(found, digest.hexdigest())
         loaded = checkpoint.load(self.path)
         self.assertEqual(checkpoint.fingerprint(loaded.config, loaded.params), found)
         other = jax.tree.map(np.copy, params)
         other["encoder/conv_in"]["b"][0] += 1e-6
-        self.assertNotEqual(checkpoint.fingerprint(self.model, other), found)
-        self.model.pad_mode = "constant"
-        self.assertNotEqual(checkpoint.fingerprint(self.model, params), found)
+        self.assertNotEqual(checkpoint.fingerprint(self.model_config, other), found)
+        self.model_config.pad_mode = "constant"
+        self.assertNotEqual(checkpoint.fingerprint(self.model_config, params), found)
 
     def test_makes_its_folder(self):
         self.save(path=self.folder / "new" / "folder" / "model.safetensors")
@@ -178,21 +179,21 @@ class CheckpointTest(parameterized.TestCase):
         old = self.save()
 
         def write_half(path, content):
-            with open(path, "wb") as file:
-                file.write(content[:9])
-            raise OSError("disk full")
+            with part_file.PartFile(path) as part:
+                part.file.write(content[:9])
+                raise OSError("disk full")
 
         with (
-            mock.patch.object(pathlib.Path, "write_bytes", write_half),
+            mock.patch.object(part_file, "write", write_half),
             self.assertRaisesRegex(OSError, "disk full"),
         ):
-            self.save(random_params(self.model, seed=1))
+            self.save(random_params(self.model_config, seed=1))
         self.assertEqual(os.listdir(self.folder), ["model.safetensors"])
         loaded = checkpoint.load(self.path)
         jax.tree.map(np.testing.assert_array_equal, dict(loaded.params), dict(old))
 
     def test_save_checks_the_params(self):
-        params = random_params(self.model)
+        params = random_params(self.model_config)
         del params["encoder/conv_in"]["b"]
         with self.assertRaisesRegex(ValueError, r"(?m)^- encoder/conv_in.b float32\[4\]$"):
             self.save(params)
