@@ -1,8 +1,8 @@
-"""Metrics of a signal against its reference: SI-SNR, distances of spectrograms.
+"""Metrics of a signal against its reference: SI-SNR and distances of spectrograms.
 
-Every metric takes float [T, C] or [T] with full scale at 1, reference and estimate of one shape,
-sample by sample aligned, and returns a float. All raise ValueError where the shapes differ, there
-is no sample, or one is NaN or infinite.
+Every metric takes float [T, C] or [T] with full scale at 1, reference and estimate aligned and of
+one shape, and returns a float. All raise ValueError if the shapes differ, there are no samples, or
+a sample is NaN or infinite.
 
 Shapes: T samples, C channels, N frames of a spectrogram, W samples of a window.
 """
@@ -13,36 +13,34 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from encodec_hk.evaluation import signals
 from encodec_hk.sound import mel_scale
 
-SI_SNR_LIMIT = 100.0  # dB, either way; the steps of 16 bit samples are at 98
+SI_SNR_LIMIT = 100.0  # dB, either way; rounding to 16 bits gives 98
 
 MEL_WINDOWS = (64, 128, 256, 512, 1024, 2048)
 MEL_BANDS = 64
-FLOOR = 1e-5  # of magnitudes under the logarithm: about the rounding noise of 16 bit samples
+FLOOR = 1e-5  # least magnitude under a logarithm: about the rounding noise of 16 bits
 
-_BLOCK = 2**20  # samples of frames at once: bounds the memory of long files
+_BLOCK = 2**20  # samples of the frames transformed at once: bounds the memory
 
 
 def si_snr(reference: np.ndarray, estimate: np.ndarray) -> float:
     """Scale-invariant signal-to-noise ratio of the whole file, in dB; higher is better.
 
-    With the mean of every channel taken off both, s the reference and e the estimate:
-    10 log10(|a s|^2 / |e - a s|^2), a = <e, s> / |s|^2, averaged over channels (SI-SDR of arXiv
-    1811.02508, and the SI-SNR of Section 4 of arXiv 2210.13438). Volume, polarity and a constant
-    offset make no difference, a delay of one sample does.
+    For zero-mean reference s and estimate e of a channel: 10 log10(|a s|^2 / |e - a s|^2), a =
+    <e, s> / |s|^2; averaged over channels (SI-SDR of arXiv 1811.02508, SI-SNR of Section 4 of arXiv
+    2210.13438). Volume, polarity and a constant offset do not matter; a delay of one sample does.
 
     Args:
       reference: float [T, C] or [T].
       estimate: the same shape.
 
     Returns:
-      dB from -100 to 100, where it is cut off so that means over files are finite: an equal
-      estimate has 100, a silent one (or any without correlation) -100. NaN where the reference is
-      silent, or constant; of several channels those that are so do not count.
+      dB, clipped to -100 to 100 so that means over files are finite: an equal estimate has 100, a
+      silent or uncorrelated one -100. Channels with a silent or constant reference do not count;
+      NaN if all are.
     """
-    reference, estimate = (_centred(samples) for samples in signals.pair(reference, estimate))
+    reference, estimate = (_centred(samples) for samples in check_pair(reference, estimate))
     energy = np.sum(reference**2, axis=0)
     heard = energy > 0
     if not heard.any():
@@ -61,22 +59,22 @@ def si_snr_windows(
 ) -> float:
     """SI-SNR as audiocraft reports it: the mean over windows that overlap by half, in dB.
 
-    A window starts every half window, as long as there are samples, and the last ones are filled
-    up with zeros: a file of up to half a window is one window, one of up to a window two. The sign
-    is that of `si_snr`, not that of audiocraft's loss.
+    A window starts every half window within the signal; the last ones are padded with zeros. So up
+    to half a window of signal is one window, up to a whole one two. The sign is that of `si_snr`,
+    not of audiocraft's loss.
 
-    As in audiocraft, 1.2e-7 per sample of a window is added to all energies. So values are finite,
-    a window where the estimate is silent has 0 dB, whatever the reference, and one where the
-    reference alone is silent is far below 0: where files hold silence, `si_snr` says more.
+    As in audiocraft, all energies of a window get 1.2e-7 per sample added. So values are finite, a
+    window with a silent estimate has 0 dB, and one where only the reference is silent is far below
+    0. `si_snr` tells more about files with silence.
 
     Args:
       reference: float [T, C] or [T].
       estimate: the same shape.
       sample_rate: Hz.
-      window_seconds: length of a window, at least two samples.
+      window_seconds: length of a window; at least two samples.
     """
-    reference, estimate = signals.pair(reference, estimate)
-    signals.check_rate(sample_rate)
+    reference, estimate = check_pair(reference, estimate)
+    check_rate(sample_rate)
     if not 2 <= window_seconds * sample_rate < float("inf"):
         raise ValueError(
             f"window_seconds: got {window_seconds} at {sample_rate} Hz, must be two samples or more"
@@ -98,24 +96,24 @@ def si_snr_windows(
 def mel_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
     """Distance of mel spectrograms on a logarithmic scale, over six windows; lower is better.
 
-    The mean absolute difference of log10 of 64 mel bands of the magnitudes of a normalised STFT,
-    over bands, frames, channels, and windows of 2^6 to 2^11 samples: the L1 distance that codecs
-    are compared by, on the spectrograms of Section 3.4 of arXiv 2210.13438. Windows are Hann, a
-    quarter apart, and reach beyond both ends, where there is silence, so that every sample is in
-    four. Magnitudes below 1e-5 count as 1e-5, which makes silence as good as any other signal.
-    Bands too narrow to hold a bin of their window are left out.
+    The mean absolute difference of log10 of 64 mel bands of a normalised STFT's magnitudes, over
+    bands, frames, channels, and windows of 2^6 to 2^11 samples: the L1 distance codecs are compared
+    by, on the spectrograms of Section 3.4 of arXiv 2210.13438. Hann windows start every quarter
+    window and extend into silence beyond both ends, so that four cover each sample. Magnitudes
+    below 1e-5 count as 1e-5, so silence is a signal like any other. Bands too narrow to contain a
+    bin are left out.
 
     Args:
       reference: float [T, C] or [T].
       estimate: the same shape.
-      sample_rate: Hz; the bands reach from 0 Hz to half of it, so distances at different rates are
-        not comparable.
+      sample_rate: Hz. The bands reach up to half of it, so distances at different rates are not
+        comparable.
 
     Returns:
-      0 for equal signals, or more; 1 is a factor of 10 (20 dB) in every band.
+      0 or more; 0 for equal signals, 1 for a factor of 10 (20 dB) in every band.
     """
-    reference, estimate = signals.pair(reference, estimate)
-    signals.check_rate(sample_rate)
+    reference, estimate = check_pair(reference, estimate)
+    check_rate(sample_rate)
     distances = [_mel_distance(reference, estimate, sample_rate, w) for w in MEL_WINDOWS]
     return float(np.mean(distances))
 
@@ -123,7 +121,7 @@ def mel_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) 
 def _mel_distance(
     reference: np.ndarray, estimate: np.ndarray, sample_rate: int, window: int
 ) -> float:
-    """The mean over bands, frames and channels, of one window."""
+    """Return the mean over bands, frames and channels for one window length."""
     filters = mel_scale.mel_filters(sample_rate, window, MEL_BANDS)
     filters = filters[:, filters.any(axis=0)]
     total, count = 0.0, 0
@@ -140,26 +138,25 @@ def log_spectral_distance(
 ) -> float:
     """Log-spectral distance, in dB; lower is better.
 
-    For every frame, the root of the mean over the bins of its spectrum of (10 log10 P - 10 log10
-    Q)^2, P and Q the powers of reference and estimate; then the mean over frames and channels (Gray
-    and Markel, Distance Measures for Speech Processing, 1976, whose d_2 on log power spectra it is;
-    with this window and hop as of bandwidth extension, which has log10 for 10 log10 often, a tenth
-    of this). Frames are those of `mel_distance`: Hann windows a quarter apart, normalised, with
-    silence beyond both ends. Every bin counts alike, up to half the sample rate: it tells of bands
-    that a codec leaves empty more than a mel distance does.
+    The root mean square over the bins of a frame of 10 log10 P - 10 log10 Q, P and Q the powers of
+    reference and estimate; averaged over frames and channels. This is d_2 of Gray and Markel,
+    Distance Measures for Speech Processing, 1976. Work on bandwidth extension uses this window and
+    hop, but often log10 in place of 10 log10: a tenth of this. Frames are those of `mel_distance`.
+    All bins up to half the sample rate count alike, so bands that a codec leaves empty weigh more
+    than in a mel distance.
 
     Args:
-      reference: float [T, C] or [T]; a file shorter than a window is filled up with silence.
+      reference: float [T, C] or [T].
       estimate: the same shape.
-      sample_rate: Hz; what is compared at different rates is not comparable.
+      sample_rate: Hz. Distances at different rates are not comparable.
       window: samples.
 
     Returns:
-      0 for equal signals, or more. Magnitudes below 1e-5 count as 1e-5 (-100 dB): frames silent in
-      both have 0, and a silent estimate stays finite.
+      0 or more; 0 for equal signals. Magnitudes below 1e-5 count as 1e-5 (-100 dB), so frames
+      silent in both have 0, and a silent estimate has a finite distance.
     """
-    reference, estimate = signals.pair(reference, estimate)
-    signals.check_rate(sample_rate)
+    reference, estimate = check_pair(reference, estimate)
+    check_rate(sample_rate)
     total, count = 0.0, 0
     for magnitudes in _spectra(reference, estimate, window):
         levels = 20 * np.log10(np.maximum(FLOOR, magnitudes))
@@ -170,15 +167,15 @@ def log_spectral_distance(
 
 
 def _spectra(reference: np.ndarray, estimate: np.ndarray, window: int) -> Iterator[np.ndarray]:
-    """Magnitudes of the normalised STFTs of two signals [T, C], in blocks [2, N, C, W / 2 + 1].
+    """Yield normalised STFT magnitudes of two signals [T, C], in blocks [2, N, C, W / 2 + 1].
 
-    Frames reach beyond both ends, so that every sample is in four.
+    Frames extend beyond both ends, so that four cover each sample.
     """
     hop = window // 4
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
     hann /= np.sqrt(np.sum(hann**2))
     ends = ((window - hop, window - hop + -len(reference) % hop), (0, 0))
-    views = [  # [N, C, W], of samples that are held once
+    views = [  # [N, C, W], without copies
         np.lib.stride_tricks.sliding_window_view(np.pad(samples, ends), window, axis=0)[::hop]
         for samples in (reference, estimate)
     ]
@@ -190,6 +187,32 @@ def _spectra(reference: np.ndarray, estimate: np.ndarray, window: int) -> Iterat
 
 
 def _centred(samples: np.ndarray) -> np.ndarray:
-    """Samples [T, C] less the mean of every channel; exact zeros where a channel is constant."""
+    """Subtract each channel's mean from samples [T, C]; a constant channel becomes exact zeros."""
     samples = samples - samples[:1]
     return samples - np.mean(samples, axis=0)
+
+
+def check_pair(reference: np.ndarray, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both signals as float64 [T, C]; raise ValueError if a metric cannot take them."""
+    shapes = np.shape(reference), np.shape(estimate)
+    if shapes[0] != shapes[1] or len(shapes[0]) not in (1, 2) or 0 in shapes[0]:
+        raise ValueError(
+            f"reference and estimate: got shapes {shapes[0]} and {shapes[1]}, must be equal, [T] "
+            "or [T, C], with at least one sample"
+        )
+    return _check_samples("reference", reference), _check_samples("estimate", estimate)
+
+
+def _check_samples(name: str, samples: np.ndarray) -> np.ndarray:
+    samples = np.asarray(samples)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"{name}: got samples of {samples.dtype}, must be of a float type")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{name}: got samples that are NaN or infinite, all must be finite")
+    return samples.astype(np.float64).reshape(len(samples), -1)
+
+
+def check_rate(sample_rate: int) -> None:
+    """Raise ValueError unless a sample rate is positive."""
+    if sample_rate <= 0:
+        raise ValueError(f"sample_rate: got {sample_rate}, must be above 0")

@@ -1,9 +1,9 @@
 """Predictions of how listeners rate a signal against its reference: ViSQOL, PESQ, STOI.
 
-Every one takes float [T, C] or [T] with full scale at 1, reference and estimate of one shape,
-sample by sample aligned, and returns a float. All raise ValueError where the shapes differ, there
-is no sample, one is NaN or infinite, the signals are too short, or the package that computes it is
-not installed; the message has the command that installs it.
+Every metric takes float [T, C] or [T] with full scale at 1, reference and estimate aligned and of
+one shape, and returns a float. All raise ValueError if the shapes differ, there are no samples, a
+sample is NaN or infinite, the signals are too short, or the package that computes the metric is not
+installed; the message then names the command that installs it.
 
 Shapes: T samples, C channels.
 """
@@ -19,19 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from encodec_hk.evaluation import signals
+from encodec_hk.evaluation import metrics
 from encodec_hk.sound import resampling
 
 VISQOL_RATES = {"audio": 48000, "speech": 16000}  # Hz, by mode
-VISQOL_SHORTEST = {"audio": 0.96, "speech": 0.64}  # seconds: the first patch and what precedes it
+VISQOL_SHORTEST = {"audio": 0.96, "speech": 0.64}  # seconds: one patch and the start that it skips
 _VISQOL_PEAK = 0.99
 
 PESQ_SHORTEST = 0.25  # seconds
-PESQ_LONGEST = 20.0  # seconds of a piece
+PESQ_LONGEST = 20.0  # seconds of a part
 
-STOI_SHORTEST = 0.4096  # seconds: 31 frames of 25.6 ms, half of one apart
+STOI_SHORTEST = 0.4096  # seconds: 31 frames of 25.6 ms that overlap by half
 
-_SPEECH_RATE = 16000  # Hz, of PESQ and STOI
+_SPEECH_RATE = 16000  # Hz, for PESQ and STOI
 
 
 def visqol(
@@ -44,38 +44,38 @@ def visqol(
     """ViSQOL v3, a prediction of how listeners would rate the estimate; higher is better.
 
     MOS-LQO by the package visqol-python, which follows Google's v3.3.3 (arXiv 2004.09584), on
-    signals prepared as audiocraft does: resampled to 48 kHz (mode "audio") or 16 kHz ("speech"),
-    cut off at 0.99, rounded to 16 bits, channels averaged. Resampling is by soxr's HQ filter.
+    signals prepared as in audiocraft: resampled to 48 kHz (mode "audio") or 16 kHz ("speech") by
+    soxr's HQ filter, clipped at 0.99, rounded to 16 bits, channels averaged.
 
-    Half a patch (0.3 s) at the start is not looked at. Google's guidelines ask for silence around
-    (`pad_seconds` of 0.5), but it counts as perfect: it raises audio mode by up to 0.13 on clips of
-    12 to 16 s, and by more on shorter ones. So none is put by default, as in Google's conformance
-    cases and in audiocraft (which takes the codec's output for the reference).
+    ViSQOL ignores half a patch (0.3 s) at the start. Google's guidelines ask for silence around the
+    signal (`pad_seconds` of 0.5), but silence counts as perfect: it raises audio mode by up to 0.13
+    on clips of 12 to 16 s, and by more on shorter ones. So the default is none, as in Google's
+    conformance cases and in audiocraft (which takes the codec's output for the reference).
 
-    ViSQOL brings the estimate to the volume of the reference and aligns both, so that neither
-    volume nor a delay makes a difference. With numba it takes about 0.1 s per second of audio, ten
-    times that without; the first call ever compiles. Calls from several threads wait in turn.
+    ViSQOL matches the estimate's volume to the reference's and aligns both, so volume and delay do
+    not matter. It takes about 0.1 s per second of audio with numba, ten times as long without; the
+    very first call compiles. Calls from several threads wait for each other.
 
     Args:
       reference: float [T, C] or [T].
       estimate: the same shape.
       sample_rate: Hz.
-      mode: "audio" (music and all else; support vector regression) or "speech" (a lattice network
-        on what a voice detector lets through).
-      pad_seconds: silence before and after both.
+      mode: "audio" (any sound; support vector regression) or "speech" (a lattice network on the
+        parts that a voice detector keeps).
+      pad_seconds: silence to add before and after both.
 
     Returns:
-      1 to 5. Equal signals have 4.732 in audio mode; in speech mode 4.3 to 4.6 on speech, by the
-      signal. Below 2, audio mode does not order signals reliably: more noise can score higher.
-      NaN where the reference is silent in 16 bits; 1, the lowest, where only the estimate is
-      (ViSQOL itself divides by zero).
+      1 to 5. Equal signals have 4.732 in audio mode and, if speech, 4.3 to 4.6 in speech mode.
+      Below 2, audio mode does not order signals reliably: more noise can score higher. NaN if the
+      reference is silent in 16 bits; 1, the lowest, if only the estimate is (ViSQOL itself divides
+      by zero).
 
     Raises:
-      ValueError: see the module; with silence the signals are shorter than 0.96 s (audio) or 0.64 s
-        (speech); the packages of the `evaluate` extra are not installed.
+      ValueError: see the module. Silence included, signals must be at least 0.96 s (audio) or
+        0.64 s (speech) long.
     """
-    pair = signals.pair(reference, estimate)
-    signals.check_rate(sample_rate)
+    pair = metrics.check_pair(reference, estimate)
+    metrics.check_rate(sample_rate)
     if mode not in VISQOL_RATES:
         raise ValueError(f"mode: got {mode!r}, must be one of {', '.join(VISQOL_RATES)}")
     if not 0 <= pad_seconds < float("inf"):
@@ -96,17 +96,17 @@ def visqol(
         return float(_visqol_model(mode).measure_from_arrays(*padded, rate).moslqo)
 
 
-# Its filters and numba's thread pool hold state: two calls at once would abort the process.
+# ViSQOL's filters and numba's thread pool hold state: two calls at once abort the process.
 _VISQOL_LOCK = threading.Lock()
 
 
 @functools.cache
 def _visqol_model(mode: str) -> Any:
-    """ViSQOL with the models of one mode loaded."""
+    """Return ViSQOL with the model of a mode loaded."""
     try:
         model = importlib.import_module("visqol").VisqolApi()
-        # Left to itself, speech mode without the lattice falls back to a polynomial that rates bad
-        # speech up to 2 points higher.
+        # Without the lattice, speech mode takes a polynomial that rates bad speech up to 2 points
+        # higher.
         model.create(mode=mode, use_lattice_model=mode == "speech")
     except ImportError as error:
         raise _missing("ViSQOL", error) from error
@@ -118,10 +118,10 @@ def pesq(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
 
     MOS-LQO of ITU-T P.862 with the wide band extension P.862.2, by the package pesq, on signals
     resampled to 16 kHz by soxr's HQ filter, channels averaged, both divided by the larger peak. It
-    looks at 50 to 7000 Hz, brings both to one volume and aligns them. Made for speech of 8 to 12 s:
-    what is longer than 20 s is cut into equal pieces of at most that, and the mean over them is
-    taken, those without speech left out. (The package has room for 50 utterances, which 20 s cannot
-    exceed; past them it writes where it must not.)
+    compares 50 to 7000 Hz, at equal volume and aligned. It is made for speech of 8 to 12 s: longer
+    signals are cut into equal parts of at most 20 s, and the mean is over the parts with speech.
+    (The package has room for 50 utterances, which 20 s cannot exceed; past them it writes out of
+    bounds.)
 
     Args:
       reference: float [T, C] or [T].
@@ -129,11 +129,11 @@ def pesq(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
       sample_rate: Hz.
 
     Returns:
-      1 to 4.644, which equal signals have. NaN where the reference has no utterance, as in silence;
-      1, the lowest, where only the estimate is silent (the package itself fails there).
+      1 to 4.644, which equal signals have. NaN if the reference has no utterance; 1, the lowest, if
+      only the estimate is silent (the package itself fails then).
 
     Raises:
-      ValueError: see the module; the signals are shorter than 0.25 s.
+      ValueError: see the module. Signals must be at least 0.25 s long.
     """
     pair = _speech(reference, estimate, sample_rate, "PESQ", PESQ_SHORTEST)
     package = _package("PESQ", "pesq")
@@ -157,8 +157,8 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
 
     The mean correlation of the envelopes of 15 third-octave bands from 150 Hz, over windows of 384
     ms (Taal et al., IEEE TASLP 19(7), 2011), by the package pystoi, on signals resampled to 16 kHz
-    by soxr's HQ filter (the package goes on to 10 kHz), channels averaged. Frames more than 40 dB
-    below the loudest of the reference are left out. It needs alignment; volume makes no difference.
+    by soxr's HQ filter (and by the package to 10 kHz), channels averaged. Frames more than 40 dB
+    below the reference's loudest are left out. Signals must be aligned; volume does not matter.
 
     Args:
       reference: float [T, C] or [T].
@@ -166,11 +166,11 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
       sample_rate: Hz.
 
     Returns:
-      1 for equal signals, 0 for unrelated ones (a correlation: below 0 is possible), and for a
-      silent estimate. NaN where the reference is silent, or has too little that is not.
+      A correlation: 1 for equal signals, about 0 for unrelated ones, 0 for a silent estimate. NaN
+      if all or nearly all of the reference is silent.
 
     Raises:
-      ValueError: see the module; the signals are shorter than 0.41 s.
+      ValueError: see the module. Signals must be at least 0.41 s long.
     """
     clean, coded = _speech(reference, estimate, sample_rate, "STOI", STOI_SHORTEST)
     package = _package("STOI", "pystoi")
@@ -179,15 +179,15 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         value = float(package.stoi(clean, coded, _SPEECH_RATE))
-    return float("nan") if value == 1e-5 else value  # how the package says: too few frames
+    return float("nan") if value == 1e-5 else value  # the package's value for too few frames
 
 
 def _speech(
     reference: np.ndarray, estimate: np.ndarray, sample_rate: int, name: str, shortest: float
 ) -> list[np.ndarray]:
-    """Both signals at 16 kHz, mono, float64 [T']."""
-    pair = signals.pair(reference, estimate)
-    signals.check_rate(sample_rate)
+    """Return both signals at 16 kHz, mono, float64 [T']."""
+    pair = metrics.check_pair(reference, estimate)
+    metrics.check_rate(sample_rate)
     if len(pair[0]) < shortest * sample_rate:
         raise ValueError(
             f"got {len(pair[0]) / sample_rate:g} s of audio, {name} needs {shortest:g} s"
@@ -201,7 +201,7 @@ def _speech(
 
 
 def _package(name: str, module: str) -> ModuleType:
-    """A package that computes a metric."""
+    """Import the package that computes a metric."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -209,8 +209,8 @@ def _package(name: str, module: str) -> ModuleType:
 
 
 def install_command(name: str) -> str:
-    """The command that installs what a metric of the `evaluate` extra needs."""
-    # pesq is built from source, by a C compiler: so it has an extra of its own.
+    """Return the command that installs the packages of a metric."""
+    # pesq needs a C compiler, so it is an extra of its own.
     return f"pip install '.[{'pesq' if name == 'PESQ' else 'evaluate'}]'"
 
 
@@ -220,7 +220,7 @@ def _missing(name: str, error: ImportError) -> ValueError:
 
 
 def _sixteen_bits(samples: np.ndarray, sample_rate: int, rate: int) -> np.ndarray:
-    """Samples [T, C] as ViSQOL would read them from a 16 bit file at another rate, mono [T']."""
+    """Return samples [T, C] as ViSQOL reads them from a 16 bit file at `rate`, mono [T']."""
     samples = resampling.resample(samples.astype(np.float32), sample_rate, rate)
     samples = np.clip(samples.astype(np.float64), -_VISQOL_PEAK, _VISQOL_PEAK)
     return np.mean(np.rint(samples * 2**15) / 2**15, axis=1)
