@@ -1,4 +1,4 @@
-"""Writes the networks of `references` as the files that their publishers write."""
+"""Writes the networks of `references` in the formats of their publishers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 
 
 def save_official(network: Any, folder: pathlib.Path, stem: str = "encodec_24khz") -> pathlib.Path:
-    """A state dict as Meta publishes them: `STEM-HASH.th`, the hash from the file's SHA-256."""
+    """Write a state dict as Meta does: `STEM-HASH.th`, the hash from the file's SHA-256."""
     path = folder / f"{stem}.th"
     torch.save(network.state_dict(), path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -23,13 +23,13 @@ def save_official(network: Any, folder: pathlib.Path, stem: str = "encodec_24khz
 def save_transformers(
     network: transformers.EncodecModel, folder: pathlib.Path, spelling: str = "safetensors"
 ) -> pathlib.Path:
-    """A transformers folder.
+    """Write a folder of transformers.
 
     Args:
       network: the network.
-      folder: where to make it.
-      spelling: "safetensors"; "bin", the same as a pickle; "weight_g", a pickle with the names of
-        weight norm that files on the hub have.
+      folder: the folder, created if missing.
+      spelling: "safetensors"; "bin" for a pickle; "weight_g" for a pickle with the tensor names of
+        weight norm used on the hub.
     """
     if spelling == "safetensors":
         network.save_pretrained(folder)
@@ -48,16 +48,16 @@ def save_transformers(
 def save_audiocraft(
     network: Any, folder: pathlib.Path, model: ml_collections.ConfigDict, **seanet: Any
 ) -> pathlib.Path:
-    """`compression_state_dict.bin` of audiocraft's export.
+    """Write `compression_state_dict.bin` as audiocraft exports it.
 
     Args:
-      network: of `official_model`, whose names audiocraft shares.
-      folder: where to write it.
-      model: its model config.
-      **seanet: settings of the seanet section to change or add.
+      network: an `official_model`; audiocraft uses the same tensor names.
+      folder: the folder, created if missing.
+      model: the network's model config.
+      **seanet: fields of the seanet section to change or add.
     """
-    # In the order and with the interpolations of audiocraft's own config files; the last section
-    # cannot be resolved outside the machines it was trained on.
+    # In the order and with the interpolations of audiocraft's own config files. The last section
+    # cannot be resolved outside the machines of the training.
     xp_cfg = {
         "sample_rate": model.sample_rate,
         "channels": model.channels,

@@ -2,11 +2,12 @@
 
     network = references.official_model("encodec_24khz")        # Meta's encodec
     network = references.transformers_model("encodec_24khz")    # the same weights
+    codec = references.codec("encodec_24khz")                   # ours, with the same weights
 
-Plain random weights are a poor test: activations vanish or explode, latents hardly move, and every
-frame gets the same code. Here each layer is scaled by what it does to a test signal, biases and
-group norms are not trivial, and the codebooks are drawn, stage by stage, from real residuals.
-Networks are built once per process; do not change them.
+Plain random weights are a poor test: activations vanish or explode, latents hardly vary, and every
+frame has the same code. Here each layer is scaled to keep the variance of a test signal, biases and
+group norms are not trivial, and the codebooks are drawn, stage by stage, from actual residuals.
+Networks are built once per process; do not modify them.
 
 Shapes: T samples, C channels, D latent channels, N frames.
 """
@@ -27,13 +28,16 @@ import numpy as np
 import torch
 import transformers
 
-from encodec_hk import config as config_lib
+import encodec_hk
+from encodec_hk import config
+from encodec_hk.convert import tensor_names
+from encodec_hk.convert import weights
 
-# Threads of torch wait for each other at every small layer: on a machine that does something else
-# besides, JAX in the same process included, two are slower than one by far.
+# Torch's threads synchronise at every small layer: on a busy machine, e.g. with JAX in the same
+# process, two are much slower than one.
 torch.set_num_threads(1)
 
-_SHRINK = 0.3  # of 1024 directions in 128 dimensions, the best explains this much of a vector
+_SHRINK = 0.3  # the best of 1024 directions in 128 dimensions explains this share of a vector
 _JITTER = 0.5
 
 Variant: TypeAlias = str | ml_collections.ConfigDict
@@ -41,9 +45,9 @@ Variant: TypeAlias = str | ml_collections.ConfigDict
 
 
 def audio(seconds: float, sample_rate: int, channels: int = 1, seed: int = 0) -> np.ndarray:
-    """A signal with the traits of speech and music, float32 [T, C], peak 0.5.
+    """Return a signal similar to speech and music, float32 [T, C], peak 0.5.
 
-    Gliding voiced syllables with pauses, chords with decaying partials, bursts of noise.
+    It has gliding voiced syllables with pauses, chords with decaying partials, and noise bursts.
     """
     rng = np.random.default_rng(seed)
     length = round(seconds * sample_rate)
@@ -107,54 +111,63 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "no_lstm": {"num_lstm_layers": 0, "norm": "none"},
 }
-"""What each small model has that the others have not; transformers has no "no_lstm"."""
+"""Fields of each small model that differ from "causal"; transformers does not support "no_lstm"."""
 
 
 def tiny(name: str = "causal") -> ml_collections.ConfigDict:
-    """The model config of one of `TINY`, small enough to convert in a moment."""
+    """Return the model config of one of `TINY`, small enough to convert quickly."""
     fields = model_config("encodec_tiny").to_dict()
     fields |= {"num_filters": 4, "latent_dim": 16, "num_codebooks": 4, "codebook_size": 64}
     fields |= TINY[name]
     rate = -(-fields["sample_rate"] // math.prod(fields["ratios"])) * 6 / 1000  # kbps a codebook
     fields["bandwidths"] = (rate, 4 * rate)
-    return config_lib.from_json(json.dumps(fields))
+    return config.from_json(json.dumps(fields))
 
 
 def model_config(variant: Variant) -> ml_collections.ConfigDict:
-    """The model config of a variant."""
+    """Return the model config of a variant."""
     if isinstance(variant, str):
         return importlib.import_module(f"configs.{variant}").get_config().model
     return variant
 
 
 def official_model(variant: Variant, seed: int = 0) -> Any:
-    """An `encodec.EncodecModel`, in evaluation mode, with all codebooks as its bandwidth."""
-    return _official(config_lib.to_json(model_config(variant)), seed)
+    """Return an `encodec.EncodecModel` in evaluation mode; its bandwidth uses all codebooks."""
+    return _official(config.to_json(model_config(variant)), seed)
 
 
 def transformers_model(variant: Variant, seed: int = 0) -> transformers.EncodecModel:
-    """A `transformers.EncodecModel` with the weights of `official_model`."""
-    return _transformers(config_lib.to_json(model_config(variant)), seed)
+    """Return a `transformers.EncodecModel` with the weights of `official_model`."""
+    return _transformers(config.to_json(model_config(variant)), seed)
+
+
+@functools.cache
+def codec(name: str) -> encodec_hk.Codec:
+    """Return our codec of a file in `configs/`, with the weights of `official_model`."""
+    state = official_model(name).state_dict()
+    tensors = {key: value.numpy() for key, value in state.items()}
+    params = weights.to_haiku(tensors, model_config(name), tensor_names.OFFICIAL)
+    return encodec_hk.Codec(model_config(name), params, name=name)
 
 
 @functools.cache
 def import_encodec() -> types.ModuleType:
-    """Meta's encodec; it imports torchaudio, which a CPU build of torch does not have."""
+    """Return Meta's encodec; it imports torchaudio, which CPU builds of torch lack."""
     stub = "torchaudio" not in sys.modules
     if stub:
         sys.modules["torchaudio"] = types.ModuleType("torchaudio")
     try:
         return importlib.import_module("encodec")
     finally:
-        if stub:  # transformers would take it for the real one
+        if stub:  # transformers would mistake it for the real torchaudio
             del sys.modules["torchaudio"]
 
 
 @functools.cache
-def _official(config: str, seed: int) -> Any:
-    model = config_lib.from_json(config)
+def _official(json_config: str, seed: int) -> Any:
+    model = config.from_json(json_config)
     with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of weight_norm, deprecated in torch
+        warnings.simplefilter("ignore")  # weight_norm is deprecated in torch
         torch.manual_seed(seed)
         network = _build_official(model)
         with torch.inference_mode():
@@ -204,13 +217,13 @@ def _build_official(model: ml_collections.ConfigDict) -> Any:
 
 
 def _condition(network: Any, model: ml_collections.ConfigDict, seed: int) -> None:
-    """Gives a new network weights with which a signal lives through all of its layers."""
+    """Set the weights of a new network so that a signal keeps its variance in all layers."""
     network.eval()
     convolutions = (torch.nn.Conv1d, torch.nn.ConvTranspose1d)
     leaves: list[Any] = [m for m in network.modules() if isinstance(m, convolutions)]
     for leaf in leaves:
         leaf.bias.normal_(0, 0.1)
-        # Of weight norm, g; each output channel (input channel, where transposed) its own.
+        # g of weight norm: one for each output channel, or input channel if transposed.
         gain = getattr(leaf, "weight_g", None)
         gain = leaf.weight if gain is None else gain
         gain.mul_(torch.empty(len(gain), 1, 1).uniform_(0.6, 1.4))
@@ -236,7 +249,7 @@ def _condition(network: Any, model: ml_collections.ConfigDict, seed: int) -> Non
         return (y - bias) * factor + module.bias[:, None]
 
     hooks = [leaf.register_forward_hook(scale) for leaf in leaves]
-    # Rows of 1 s: segments where there are any, and the LSTM runs them side by side.
+    # Rows of 1 s, as segments are; the LSTM runs them side by side.
     rows = 6 if model.num_filters > 32 else 10
     signal = audio(rows, model.sample_rate, model.channels, seed + 1)
     x = torch.from_numpy(signal.reshape(rows, -1, model.channels).swapaxes(1, 2).copy())
@@ -250,11 +263,11 @@ def _condition(network: Any, model: ml_collections.ConfigDict, seed: int) -> Non
 
 
 def _fill_codebooks(network: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Draws each codebook from residuals that reach it; gives back the quantised latents.
+    """Draw each codebook from the residuals of its stage; return the quantised latents.
 
-    Directions come from the first half of the rows, lengths from what the second half, which had
-    no part in it, has left. A stage then takes a few per cent off an unseen residual, as trained
-    ones do, and the last of 32 still has something to work on.
+    Directions come from the first half of the rows, lengths from the second half. A stage then
+    removes a few per cent of an unseen residual, as trained ones do, so that even the last of 32
+    stages has a residual to quantise.
     """
     residual = latents
     drawn = len(latents) // 2
@@ -263,7 +276,7 @@ def _fill_codebooks(network: Any, latents: torch.Tensor) -> torch.Tensor:
         vectors = residual[:drawn].swapaxes(1, 2).reshape(-1, residual.shape[1])
         entries = len(codebook.embed)
         chosen = torch.randperm(len(vectors) * math.ceil(entries / len(vectors)))[:entries]
-        embed = vectors[chosen % len(vectors)]  # again, where there are fewer: jitter parts them
+        embed = vectors[chosen % len(vectors)]  # repeated if too few; jitter makes them differ
         embed = embed / embed.std() + _JITTER * torch.randn_like(embed)
         embed *= _SHRINK * residual[drawn:].std()
         codebook.embed.copy_(embed)
@@ -275,8 +288,8 @@ def _fill_codebooks(network: Any, latents: torch.Tensor) -> torch.Tensor:
 
 
 @functools.cache
-def _transformers(config: str, seed: int) -> transformers.EncodecModel:
-    model = config_lib.from_json(config)
+def _transformers(json_config: str, seed: int) -> transformers.EncodecModel:
+    model = config.from_json(json_config)
     network = transformers.EncodecModel(
         transformers.EncodecConfig(
             target_bandwidths=list(model.bandwidths),
@@ -302,9 +315,9 @@ def _transformers(config: str, seed: int) -> transformers.EncodecModel:
             use_conv_shortcut=model.shortcut == "conv",
         )
     )
-    official = _official(config, seed)
-    # Both keep their tensors in the same order, part by part: no table of names is needed here,
-    # and so the tests of ours do not rest on one.
+    official = _official(json_config, seed)
+    # Both have the same order of tensors within each part, so the reference does not depend on our
+    # table of names.
     state: dict[str, Any] = {}
     for part in ("encoder", "quantizer", "decoder"):
         theirs = getattr(official, part).state_dict()

@@ -1,10 +1,8 @@
 """Full-size networks against Meta's `encodec` and `transformers`: codes, margins, audio.
 
-The items of a case go through ours together in one ragged batch, through the reference one by one.
-Every code that differs must be a near-tie of the reference's own latents.
+Our codec takes the items of a case as one ragged batch, the reference takes them one by one. Every
+differing code must be a near-tie of the reference's own latents.
 """
-
-import functools
 
 import chex
 import numpy as np
@@ -13,15 +11,12 @@ import torch
 import transformers
 from absl.testing import parameterized
 
-import encodec_hk
 from encodec_hk.blocks import segments
-from encodec_hk.convert import tensor_names
-from encodec_hk.convert import weights
 from tests import references
 
 pytestmark = pytest.mark.compiles_normally
 
-# Lengths in samples. 2240 is what an exact start at 24 kHz needs, 53760 is 168 hops.
+# Lengths in samples. An exact start at 24 kHz needs 2240; 53760 is 168 hops.
 SHORT = (1, 31, 319, 320, 321, 700, 2239, 2240, 2241)
 LENGTHS = {
     "encodec_24khz": (*SHORT, 53760, 100_000, 240_000),
@@ -29,33 +24,18 @@ LENGTHS = {
     "encodec_32khz": (*SHORT, 639, 641, 53760),
     "encodec_16khz": (*SHORT, 53760),
 }
-# Where Meta's decoder fails: the last but one segment ends after the last one.
+# Lengths at which Meta's decoder fails: the last segment ends before the one before it.
 CRASHING = (47520 + 161, 47520 + 320, 2 * 47520 + 200)
 
-# A near-tie: the squared distances differ by less than this share of the vector's energy. Latents
-# agree to 4e-6 of their size, and float32 resolves distances to 1e-7 of the energy.
+# In a near-tie the squared distances differ by less than this share of the residual's energy.
+# Latents agree to 4e-6 of their size, and float32 resolves distances to 1e-7 of the energy.
 MARGIN = 2e-5
 EQUAL_CODES = 0.9995
 FULL_SCALE_ERROR = 1e-4
 
 
-@functools.cache
-def codec_of(variant):
-    """Our codec with the reference's weights."""
-    model_config = references.model_config(variant)
-    state = references.official_model(variant).state_dict()
-    tensors = {name: value.numpy() for name, value in state.items()}
-    naming = tensor_names.detect(tensors)
-    params = weights.to_haiku(
-        weights.fold_weight_norm(tensors),
-        tensor_names.table(model_config, naming),
-        tensor_names.ignored(model_config, naming),
-    )
-    return encodec_hk.Codec(model_config, params, name=variant)
-
-
 def draw(variant, lengths):
-    """Items of given lengths, cut from signals that differ."""
+    """Return items of given lengths, cut from a signal at different places."""
     model_config = references.model_config(variant)
     rate, channels = model_config.sample_rate, model_config.channels
     longest = references.audio(max(lengths) / rate + 1, rate, channels, seed=3)
@@ -67,7 +47,7 @@ def to_torch(item):
 
 
 class Reference:
-    """What a reference does with one item."""
+    """Codes, scales and audio of one item from a reference network."""
 
     def __init__(self, network, item, bandwidth):
         x = to_torch(item)
@@ -88,7 +68,7 @@ class Reference:
             self.scales = np.array([[float(scale) for _, scale in self.frames]], np.float32)
 
     def audio(self):
-        """Decoded segments joined as the reference does, without its failure."""
+        """Decode and join the segments as the reference does, without its failure."""
         with torch.inference_mode():
             decoded = [
                 self.network._decode_frame((codes, scale))
@@ -101,7 +81,7 @@ class Reference:
 
 
 def flips(network, item, model_config, found, expected):
-    """The relative margin of the first differing code of every frame that has one."""
+    """Return the relative margin of the first differing code of each frame that has one."""
     different = found != expected
     if not different.any():
         return []
@@ -136,7 +116,7 @@ class ParityTest(chex.TestCase):
         model_config = references.model_config(variant)
         official = references.official_model(variant)
         network = official if kind == "official" else references.transformers_model(variant)
-        codec, items = codec_of(variant), draw(variant, lengths)
+        codec, items = references.codec(variant), draw(variant, lengths)
         encoded = codec.encode(items, bandwidth=bandwidth)
         total = wrong = 0
         largest = 0.0
@@ -174,7 +154,7 @@ class ParityTest(chex.TestCase):
         self.check(variant, "official", lengths, max(bandwidths))
 
     def test_the_references_are_worth_comparing_with(self):
-        """Their codes vary, and a wrong code would not pass for a near-tie."""
+        """Their codes vary, and a wrong code is not mistaken for a near-tie."""
         network = references.official_model("encodec_24khz")
         (item,) = draw("encodec_24khz", [53760])
         codes = Reference(network, item, 24.0).codes
@@ -209,7 +189,7 @@ class ParityTest(chex.TestCase):
     def test_every_bandwidth(self, variant, kind, bandwidth):
         lengths = [*LENGTHS[variant], 10 * references.model_config(variant).sample_rate]
         if (variant, kind) == ("encodec_48khz", "transformers"):
-            # transformers cannot stack segments of which the last but one is short as well.
+            # transformers cannot stack segments if the one before the last is short, too.
             lengths = [length for length in lengths if not 47520 < length <= 47680]
         self.check(variant, kind, lengths, bandwidth)
 
@@ -228,7 +208,7 @@ class BatchInvarianceTest(chex.TestCase):
         self.check("encodec_48khz")
 
     def check(self, variant):
-        codec = codec_of(variant)
+        codec = references.codec(variant)
         items = draw(variant, [700, 30_000, 53_761, 100_001, 64_000])
         together = codec.encode(items, num_codebooks=codec.num_codebooks)
         official = references.official_model(variant)

@@ -1,5 +1,5 @@
-"""How fast the codec is, beside PyTorch's implementations and the machine's limit.
+"""Speed of the codec, beside PyTorch's implementations and the machine's limit.
 
-`whole` times signals, `layers` the layers of a block, `stream` single frames, `start` the command;
-`contenders` are what is timed, `timing` how, `table` shows it.
+`whole` times whole signals, `layers` the layers of a block, `stream` single frames, and `start` the
+`infer` command. `implementations` holds what is timed; `timing` runs it, `timing_tables` prints it.
 """

@@ -1,4 +1,4 @@
-"""The layers of one block, each compiled and timed alone, so that the next slow one shows."""
+"""Times of the layers of one block, each compiled and run alone, to find the slow ones."""
 
 from __future__ import annotations
 
@@ -13,28 +13,22 @@ import encodec_hk
 from encodec_hk.benchmark import timing
 from encodec_hk.networks import quantizer
 
-_SECONDS = 2.0  # for one layer
+_SECONDS = 2.0  # per layer
 
 
 def measure(
-    codec: encodec_hk.Codec,
-    *,
-    batch: int,
-    num_codebooks: int,
-    multiply_adds: Mapping[str, float],
-    check: Callable[[], None],
+    codec: encodec_hk.Codec, *, batch: int, num_codebooks: int, multiply_adds: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Times the layers on a block of `batch` rows, each on what the one before gives for noise.
+    """Time the layers on one block of noise, each on the output of the layer before.
 
-    What is around a layer in the whole block can be fused with it there, and what a layer alone
-    reads and writes once more costs here: the sum is not the time of the block.
+    The sum is not the time of the block: alone, a layer is not fused with its neighbours, and it
+    reads and writes its activations once more.
 
     Args:
-      codec: whose layers.
+      codec: the codec.
       batch: rows of the block.
-      num_codebooks: of the quantiser.
-      multiply_adds: of each layer for one frame, by "encoder/stage_0" and so on.
-      check: called between layers.
+      num_codebooks: codebooks that the quantiser uses.
+      multiply_adds: per frame, by layer name, e.g. "encoder/stage_0".
 
     Returns:
       For each layer its name, batch, seconds (the median) and multiply_adds.
@@ -44,12 +38,11 @@ def measure(
     shape = (batch, frames * codec.hop_length, codec.channels)
     x = jnp.asarray(0.1 * rng.standard_normal(shape), jnp.float32)
     start = jnp.zeros((batch,), jnp.int32)
-    if codec.model.encoder_state(1) is not None:  # rows are in the middle
-        start -= 1000 * shape[1]
+    if codec.model.encoder_state(1) is not None:
+        start -= 1000 * shape[1]  # the block is not the first of its rows
     found = []
 
     def add(name: str, function: Callable[..., jax.Array], *args: Any) -> jax.Array:
-        check()
         compiled = jax.jit(function).lower(*args).compile()
         y: jax.Array = jax.block_until_ready(compiled(*args))
         runs = timing.in_turns(

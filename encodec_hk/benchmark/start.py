@@ -1,4 +1,4 @@
-"""How long `run.py infer` takes on a short file, from the start of the process to its end."""
+"""Time of `run.py infer` on a short file, from the start of the process to its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -16,26 +15,23 @@ import soundfile
 
 import encodec_hk
 from encodec_hk import checkpoint
+from encodec_hk.system import interruption
 
 _LATER = 3  # starts after the first
 
 
-def measure(
-    codec: encodec_hk.Codec, run_py: pathlib.Path, check: Callable[[], None]
-) -> dict[str, float]:
-    """Starts the command on 2 s of noise.
+def measure(codec: encodec_hk.Codec, run_py: pathlib.Path) -> dict[str, float]:
+    """Time the command on 2 s of noise.
 
     Args:
-      codec: whose checkpoint the command reads.
-      run_py: the command.
-      check: called between starts.
+      codec: the codec whose weights the command loads.
+      run_py: path of the command.
 
     Returns:
-      first: seconds with an empty cache of compiled programs; second: the median of three starts
-      after it.
+      first: seconds with an empty compilation cache; second: the median of three later starts.
 
     Raises:
-      ValueError: the command failed.
+      ValueError: if the command fails.
     """
     with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
         folder = pathlib.Path(name)
@@ -49,16 +45,15 @@ def measure(
             source_sha256="",
             licence="",
         )
-        noise = 0.1 * np.random.default_rng(0).standard_normal(
-            (2 * codec.sample_rate, codec.channels)
-        )
+        shape = (2 * codec.sample_rate, codec.channels)
+        noise = 0.1 * np.random.default_rng(0).standard_normal(shape)
         soundfile.write(folder / "noise.wav", noise, codec.sample_rate)
         command = [sys.executable, str(run_py), "infer", "noise.wav", "out.wav", "--force"]
         command.append(f"--checkpoint={weights}")
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
         times = []
         for _ in range(1 + _LATER):
-            check()
+            interruption.check()
             start = time.perf_counter()
             done = subprocess.run(
                 command, cwd=folder, env=environment, capture_output=True, text=True

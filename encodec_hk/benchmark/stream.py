@@ -1,34 +1,31 @@
-"""Single frames of a stream, or single segments of a variant that is cut into segments."""
+"""Times of single frames of a stream, or of single segments for variants with segments."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import encodec_hk
 from encodec_hk import config
+from encodec_hk.system import interruption
 
 _WARM_UP = 20  # pushes that are not counted
 
 
-def measure(
-    codec: encodec_hk.Codec, bandwidth: float, *, frames: int, check: Callable[[], None]
-) -> dict[str, Any]:
-    """Times the pushes of a stream encoder and a stream decoder, in turns.
+def measure(codec: encodec_hk.Codec, bandwidth: float, *, frames: int) -> dict[str, Any]:
+    """Time the pushes of a stream encoder and of a stream decoder, in turns.
 
-    Each is timed on its own, from samples in numpy to codes in numpy and back.
+    Both are timed from numpy to numpy.
 
     Args:
-      codec: whose streams.
+      codec: the codec.
       bandwidth: kbps.
-      frames: pushes to time, each way.
-      check: called between pushes.
+      frames: pushes to time in each direction.
 
     Returns:
-      ms_of_a_push, pushes, compile_seconds; of encode and decode median_ms and p99_ms.
+      ms_of_a_push, pushes, compile_seconds; for encode and decode, median_ms and p99_ms.
     """
     encoder = codec.stream_encoder(bandwidth)
     decoder = codec.stream_decoder(bandwidth, hold_back=False)
@@ -37,21 +34,19 @@ def measure(
     decoder.warm_up()
     compile_seconds = time.perf_counter() - start
     size = codec.framing.stride if codec.has_segments else codec.hop_length
-    rng = np.random.default_rng(0)
     first = config.minimum_first_block(codec.model_config) * codec.hop_length
-    sound = 0.1 * rng.standard_normal((first + (frames + _WARM_UP) * size, codec.channels))
-    sound = sound.astype(np.float32)
-    at, times = first, []
-    codes = encoder.push(sound[:first])
+    shape = (first + (frames + _WARM_UP) * size, codec.channels)
+    noise = (0.1 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+    codes = encoder.push(noise[:first])
     decoder.push(codes, encoder.scales)
-    for _ in range(frames + _WARM_UP):
-        check()
+    times = []
+    for at in range(first, len(noise), size):
+        interruption.check()
         started = time.perf_counter()
-        codes = encoder.push(sound[at : at + size])
+        codes = encoder.push(noise[at : at + size])
         between = time.perf_counter()
         decoder.push(codes, encoder.scales if codec.model_config.normalize else None)
         times.append((between - started, time.perf_counter() - between))
-        at += size
     counted = 1000 * np.array(times[_WARM_UP:])
     found: dict[str, Any] = {
         "ms_of_a_push": 1000 * size / codec.sample_rate,

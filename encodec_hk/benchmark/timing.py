@@ -1,4 +1,4 @@
-"""Runs of several contenders in turns, and what a machine could do at most."""
+"""Timed runs of several functions in turns, and the peak speed of the machine."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_PEAK_SIZE = 2048  # of the square matrices whose product is the limit: the fastest of 512 to 2048
+from encodec_hk.system import interruption
+
+_PEAK_SIZE = 2048  # rows of the square matrices that are multiplied: the fastest of 512 to 2048
 _PEAK_RUNS = 9
 
 
 class TimedRun(NamedTuple):
-    """What one run took.
+    """Time and memory of one run.
 
     Attributes:
-      seconds: on the wall's clock.
-      memory: bytes by which the process grew at most while it ran; None where it was not measured,
-        or the system does not tell.
+      seconds: wall-clock time.
+      memory: peak growth of the process in bytes; None if not measured or not known.
     """
 
     seconds: float
@@ -37,16 +38,14 @@ def in_turns(
     max_runs: int,
     seconds: float,
     with_memory: bool = True,
-    check: Callable[[], None] = lambda: None,
 ) -> dict[str, list[TimedRun]]:
-    """Runs every call once, then every call again, and so on, so that all see the same machine.
+    """Run the calls in rounds, so that changes of the machine's speed affect all of them alike.
 
     Args:
-      calls: by name; all that they compile is compiled already.
-      max_runs: runs of each at most.
-      seconds: no further round begins after so long; 3 rounds are run anyhow, or max_runs.
-      with_memory: whether the first round measures memory, too.
-      check: called between runs.
+      calls: functions by name, already compiled.
+      max_runs: maximum number of rounds.
+      seconds: time after which no round starts; at least 3 rounds are run, or max_runs.
+      with_memory: whether to measure memory in the first round.
     """
     runs: dict[str, list[TimedRun]] = {name: [] for name in calls}
     start = time.perf_counter()
@@ -54,15 +53,15 @@ def in_turns(
         if index >= 3 and time.perf_counter() - start > seconds:
             break
         for name, call in calls.items():
-            check()
+            interruption.check()
             runs[name].append(measure(call, with_memory=with_memory and not index))
     return runs
 
 
 def measure(call: Callable[[], object], with_memory: bool = False) -> TimedRun:
-    """Runs a call; what it needs at most is the growth of the process's resident pages."""
+    """Run a call; its memory is the growth of the process's resident pages."""
     before = None
-    if with_memory and _give_back() and _reset_peak():
+    if with_memory and _trim_heap() and _reset_peak():
         before = _resident("VmRSS")
     start = time.perf_counter()
     result = call()
@@ -74,17 +73,17 @@ def measure(call: Callable[[], object], with_memory: bool = False) -> TimedRun:
 
 
 def median(runs: list[TimedRun]) -> float:
-    """The median of the seconds."""
+    """Return the median of the seconds."""
     return float(np.median([run.seconds for run in runs]))
 
 
 def memory(runs: list[TimedRun]) -> int | None:
-    """The most bytes that were seen; None where the system does not tell."""
+    """Return the largest memory of the runs in bytes, None if not known."""
     return max((run.memory for run in runs if run.memory is not None), default=None)
 
 
 def matrix_peak() -> float:
-    """Multiply-adds a second of a float32 product of large matrices, the median of several."""
+    """Return the multiply-adds per second of a product of large float32 matrices (median)."""
     rng = np.random.default_rng(0)
     a, b = (
         jnp.asarray(rng.standard_normal((_PEAK_SIZE, _PEAK_SIZE), np.float32)) for _ in range(2)
@@ -99,17 +98,17 @@ def matrix_peak() -> float:
     return float(_PEAK_SIZE**3 / median(runs))
 
 
-def _give_back() -> bool:
-    """Gives free pages of the heap back to the system, else their use shows no growth."""
+def _trim_heap() -> bool:
+    """Return free heap pages to the system: reusing them would show no growth."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
         return True
     return False
 
 
 def _reset_peak() -> bool:
-    """Makes the peak of the resident pages begin anew; whether the system can."""
+    """Reset the peak of the resident pages; return whether the system supports it."""
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")
         return True
@@ -117,7 +116,7 @@ def _reset_peak() -> bool:
 
 
 def _resident(field: str) -> int | None:
-    """Bytes in a field of /proc/self/status."""
+    """Return a field of /proc/self/status in bytes."""
     with contextlib.suppress(OSError, StopIteration, ValueError):
         lines = pathlib.Path("/proc/self/status").read_text().splitlines()
         line = next(line for line in lines if line.startswith(f"{field}:"))

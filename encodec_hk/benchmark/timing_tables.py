@@ -1,4 +1,4 @@
-"""The figures of a benchmark as text for a terminal, or as Markdown for a page."""
+"""Benchmark figures as text for a terminal, or as Markdown."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Rows = list[tuple[str, ...]]
 
 
 def text(figures: Mapping[str, Any]) -> str:
-    """All that was measured, as aligned columns."""
+    """Return all figures as aligned columns."""
     return "\n\n".join(_paragraphs(figures, columns.aligned))
 
 
 def markdown(figures: Mapping[str, Any]) -> str:
-    """All that was measured, as Markdown."""
+    """Return all figures as Markdown."""
     return "\n\n".join(_paragraphs(figures, _piped)) + "\n"
 
 
@@ -38,7 +38,7 @@ def _paragraphs(figures: Mapping[str, Any], form: Any) -> Iterator[str]:
 
 
 def heading(figures: Mapping[str, Any]) -> str:
-    """What was measured, and where."""
+    """Return a line that names the variant, its settings, the machine and the versions."""
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
     line = (
         f"{figures['name']}, {figures['kbps']:g} kbps, {figures['weights']} weights; "
@@ -100,7 +100,7 @@ def _stream(stream: Mapping[str, Any]) -> Rows:
 
 
 def _time(seconds: float) -> str:
-    """Three digits."""
+    """Format a time with three digits."""
     if seconds >= 1:
         return f"{seconds:.{2 if seconds < 10 else 1 if seconds < 100 else 0}f} s"
     ms = 1000 * seconds

@@ -1,11 +1,11 @@
-"""Whole signals, of several lengths and in batches: encode and decode, of all contenders in turns.
+"""Times to encode and decode whole signals of several lengths and batch sizes.
 
 Shapes: B items, T samples, C channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import numpy as np
 import encodec_hk
 from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import timing
+from encodec_hk.system import interruption
 
-_ROUND_SECONDS = 20.0  # no further round of a case begins after so long
+_CASE_SECONDS = 20.0  # time after which no further round of a case starts
 
 
 def measure(
@@ -25,32 +26,31 @@ def measure(
     batches: tuple[int, ...],
     max_runs: int,
     multiply_adds: Mapping[str, float],
-    check: Callable[[], None],
 ) -> Iterator[dict[str, Any]]:
-    """Times every length and batch.
+    """Time the contenders in turns on every length and batch size.
 
     Args:
-      codec: ours.
-      contenders: all that is timed, ours first, under `contenders.OURS`.
+      codec: our codec.
+      contenders: the implementations to time by name, ours as `implementations.OURS`.
       lengths: seconds of audio.
-      batches: items.
-      max_runs: rounds at most; 3 at least where a case takes long.
-      multiply_adds: of "encode" and "decode", for one frame.
-      check: called between runs.
+      batches: numbers of items.
+      max_runs: maximum number of rounds; slow cases get at least 3.
+      multiply_adds: per frame, by direction ("encode", "decode").
 
     Yields:
-      For each case and direction: direction, seconds, batch; runs, their seconds by contender;
-      median of them; ratio, how many times longer each reference took than ours; real_time, how
-      many times faster than the sound ours was; memory in bytes by contender; multiply_adds.
+      For each case: direction, seconds, batch; runs (seconds of each, by contender); median (by
+      contender); ratio (time of each reference relative to ours); real_time (seconds of audio per
+      second of our codec); memory (bytes, by contender); multiply_adds.
     """
     rng = np.random.default_rng(0)
     for batch in batches:
         for seconds in sorted(lengths):
-            audio = _sound(rng, codec, batch, seconds)
+            shape = (batch, round(seconds * codec.sample_rate), codec.channels)
+            audio = (0.1 * rng.standard_normal(shape)).astype(np.float32)
             rounds = {name: _Round(contender, audio) for name, contender in contenders.items()}
             for name, contender in contenders.items():
                 if contender.compiles_lengths or seconds == min(lengths):
-                    check()
+                    interruption.check()
                     rounds[name].encode()
                     rounds[name].decode()
             calls: dict[str, dict[str, Callable[[], object]]] = {
@@ -59,25 +59,22 @@ def measure(
             }
             frames = sum(codec.framing.frames(audio.shape[1]))
             for direction, by_name in calls.items():
-                runs = timing.in_turns(
-                    by_name, max_runs=max_runs, seconds=_ROUND_SECONDS, check=check
-                )
+                runs = timing.in_turns(by_name, max_runs=max_runs, seconds=_CASE_SECONDS)
                 yield _case(direction, seconds, batch, runs) | {
                     "multiply_adds": multiply_adds[direction] * frames * batch
                 }
 
 
 class _Round:
-    """A contender on one signal: what it has encoded is what it decodes."""
+    """A contender on one signal: it decodes what it has encoded."""
 
     def __init__(self, contender: implementations.Contender, audio: np.ndarray):
         self._contender = contender
         self._audio = audio
         self._encoded: Any = None
 
-    def encode(self) -> object:
+    def encode(self) -> None:
         self._encoded = self._contender.encode(self._audio)
-        return None
 
     def decode(self) -> object:
         return self._contender.decode(self._encoded)
@@ -100,32 +97,24 @@ def _case(
     }
 
 
-def _sound(
-    rng: np.random.Generator, codec: encodec_hk.Codec, batch: int, seconds: float
-) -> np.ndarray:
-    """Noise, float32 [B, T, C]."""
-    shape = (batch, round(seconds * codec.sample_rate), codec.channels)
-    return (0.1 * rng.standard_normal(shape)).astype(np.float32)
-
-
 def shortfalls(
-    cases: list[dict[str, Any]], floors: tuple[tuple[str, str, float, int, float], ...]
+    cases: Sequence[Mapping[str, Any]], min_ratios: Sequence[tuple[str, str, float, int, float]]
 ) -> list[str]:
-    """A line for each case whose ratio is below its floor.
+    """Return a line for each case whose ratio is below its minimum.
 
     Args:
-      cases: of `measure`.
-      floors: (reference, direction, seconds, batch, least ratio); those of what was not measured
-        say nothing.
+      cases: yielded by `measure`.
+      min_ratios: (reference, direction, seconds, batch, minimum ratio); ignored where no case
+        matches.
     """
     lines = []
-    for kind, direction, seconds, batch, least in floors:
+    for kind, direction, seconds, batch, minimum in min_ratios:
         for case in cases:
             here = (case["direction"], case["seconds"], case["batch"])
             found = case["ratio"].get(kind)
-            if here == (direction, seconds, batch) and found is not None and found < least:
+            if here == (direction, seconds, batch) and found is not None and found < minimum:
                 lines.append(
                     f"{direction} {seconds:g} s x {batch}: {found:.2f} times as fast as {kind}, "
-                    f"must be at least {least:g}"
+                    f"must be at least {minimum:g}"
                 )
     return lines

@@ -1,6 +1,7 @@
 """PyTorch checkpoints in and out: Meta's encodec, audiocraft, transformers.
 
-`sources` reads files, `settings` translates configs, `names` is the table of tensors, `weights`
-what happens to each, `pytorch` the transformers model, `export` and `verify` its uses. torch and
-transformers are imported nowhere else in the package.
+`conversion` converts any checkpoint to ours: `pytorch_files` reads its file, `source_config`
+translates its config, `tensor_names` maps its tensors and `weights` converts them. The other way
+are `transformers_network` and `transformers_folder`. `verify` and `pytorch_codecs` run networks.
+No other room imports torch, transformers or encodec.
 """

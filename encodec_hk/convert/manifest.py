@@ -1,4 +1,4 @@
-"""The published checkpoints that this project knows: `checkpoints/manifest.json`."""
+"""The published checkpoints, from `checkpoints/manifest.json`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Known:
     """A published checkpoint.
 
     Attributes:
-      source: its file name, or its name on the hub.
-      config: the name of its file in `configs/`.
-      sha256: how the SHA-256 of its file of weights begins, "" where it is not known.
-      licence: of the weights, as their publisher's repository states it.
+      source: file name or hub name.
+      config: name of the variant's file in `configs/`.
+      sha256: first digits of the SHA-256 of the weights file, "" if not known.
+      licence: licence of the weights, as stated in the publisher's repository.
     """
 
     source: str
@@ -27,7 +27,7 @@ class Known:
 
 
 def find(name: str, file: str, sha256: str) -> Known | None:
-    """The entry of a source, by its hub name, its file's name, or its file's SHA-256."""
+    """Return the entry of a source by its hub name, file name or SHA-256; None if unknown."""
     for entry in read():
         if entry.source in (name, file) or (entry.sha256 and sha256.startswith(entry.sha256)):
             return entry
@@ -35,7 +35,7 @@ def find(name: str, file: str, sha256: str) -> Known | None:
 
 
 def read() -> list[Known]:
-    """All entries; none where the package is installed without the repository around it."""
+    """Return all entries; none if the package is installed without its repository."""
     if not PATH.is_file():
         return []
     return [Known(**entry) for entry in json.loads(PATH.read_text())["checkpoints"]]

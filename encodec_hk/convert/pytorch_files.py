@@ -1,13 +1,13 @@
-"""Reads the PyTorch checkpoints: files, folders, and names on the Hugging Face hub.
+"""Reads PyTorch checkpoints: files, folders, and names on the Hugging Face hub.
 
-| source                                                | has its own config      |
-|-------------------------------------------------------|-------------------------|
-| Meta's `.th`, a state dict                            | no                      |
-| a folder or hub name of transformers, or its weights  | yes, `config.json`      |
-| audiocraft's `compression_state_dict.bin`             | yes, `xp.cfg` inside it |
+| source                                                  | config                  |
+|---------------------------------------------------------|-------------------------|
+| Meta's `.th`, a state dict                              | none                    |
+| transformers: a folder, hub name or file of weights     | `config.json` beside it |
+| audiocraft: `compression_state_dict.bin`, folder or hub | `xp.cfg` inside it      |
 
-No code of a source is ever run: pickles are read by `torch.load(weights_only=True)`, in one
-place.
+No code of a checkpoint is run: only one function reads pickles, with
+`torch.load(weights_only=True)`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pathlib
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,15 +35,15 @@ AUDIOCRAFT_WEIGHTS = "compression_state_dict.bin"
 
 @dataclasses.dataclass(frozen=True)
 class PyTorchCheckpoint:
-    """A checkpoint as it was read.
+    """A PyTorch checkpoint in memory.
 
     Attributes:
-      name: the hub name, or the name of the file or folder, without where it lay.
-      file: the name of the file of weights.
-      sha256: of that file, hexadecimal.
-      naming: whose names the tensors have.
-      tensors: numpy arrays, float32 where they are of any float type.
-      settings: what the source says of itself, None where it is a bare state dict.
+      name: hub name, or name of the file or folder, without its parent folders.
+      file: name of the weights file.
+      sha256: hexadecimal SHA-256 of the weights file.
+      naming: naming of the tensors.
+      tensors: numpy arrays; all float types become float32.
+      settings: config of the source; None for a bare state dict.
     """
 
     name: str
@@ -55,11 +55,11 @@ class PyTorchCheckpoint:
 
 
 def read(source: str) -> PyTorchCheckpoint:
-    """Reads a file, a folder or the checkpoint of a hub name such as facebook/encodec_24khz.
+    """Read a file, a folder or a checkpoint on the hub, e.g. facebook/encodec_24khz.
 
     Raises:
-      ValueError: one line: there is no such source, it is damaged, unknown or unsafe, its SHA-256
-        is not the one in its name, or the networks here have no such setting.
+      ValueError: if the source does not exist, is damaged, unknown or unsafe, its SHA-256 is not
+        the one in its name, or its config is not supported here. The message is one line.
     """
     path = pathlib.Path(source)
     if path.is_file():
@@ -90,7 +90,7 @@ def _is_hub_name(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name)) and not is_file_name
 
 
-def _read_hub(name: str, refers_to: bool = True) -> PyTorchCheckpoint:
+def _read_hub(name: str, may_refer: bool = True) -> PyTorchCheckpoint:
     hub = extras.require("huggingface_hub")
     reachable = True
 
@@ -104,28 +104,36 @@ def _read_hub(name: str, refers_to: bool = True) -> PyTorchCheckpoint:
             pass
         except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
             raise ValueError(
-                f"{name}: the hub refuses it ({source_config.first_line(error)})"
+                f"{name}: the hub refuses access ({source_config.first_line(error)})"
             ) from error
         else:
             return pathlib.Path(path)
         return None
 
-    # Repositories of MusicGen hold a config.json of the language model, and gigabytes of weights.
-    config = download(CONFIG)
-    is_encodec = config is not None and _read_config(config).get("model_type") == "encodec"
+    # MusicGen's repositories hold the config.json of a language model, and gigabytes of weights.
+    config_json = download(CONFIG)
+    is_encodec = (
+        config_json is not None and _read_config(config_json).get("model_type") == "encodec"
+    )
     for file in TRANSFORMERS_WEIGHTS if is_encodec else (AUDIOCRAFT_WEIGHTS,):
         path = download(file)
         if path is not None:
-            return _read_file(name, path, refers_to)
+            return _read_file(name, path, may_refer)
     if not reachable:
         raise ValueError(
-            f"{name}: no such file or folder; the hub cannot be reached, nor has its cache the name"
+            f"{name}: no such file or folder; not in the hub's cache, and the hub cannot be reached"
         )
-    raise ValueError(f"{name}: on the hub, but it holds no EnCodec checkpoint")
+    raise ValueError(f"{name}: this hub repository holds no EnCodec checkpoint")
 
 
-def _read_file(name: str, path: pathlib.Path, refers_to: bool = True) -> PyTorchCheckpoint:
-    """Reads weights; `refers_to`: or what audiocraft writes to say that another is meant."""
+def _read_file(name: str, path: pathlib.Path, may_refer: bool = True) -> PyTorchCheckpoint:
+    """Read a weights file, or the hub checkpoint that it names (audiocraft's `pretrained`).
+
+    Args:
+      name: name of the checkpoint.
+      path: the file.
+      may_refer: whether the file may name another checkpoint.
+    """
     try:
         sha256 = _sha256(path)
     except OSError as error:
@@ -134,28 +142,29 @@ def _read_file(name: str, path: pathlib.Path, refers_to: bool = True) -> PyTorch
     if named and not sha256.startswith(named[1]):
         raise ValueError(
             f"{path}: its SHA-256 begins with {sha256[: len(named[1])]}, its name says {named[1]}: "
-            "the file is damaged or not the one it is named after"
+            "the file is damaged or misnamed"
         )
     load = _load_safetensors if path.suffix == ".safetensors" else _load_pickle
     package = load(path)
     settings = None
     if isinstance(package, Mapping) and isinstance(package.get("pretrained"), str):
         other = package["pretrained"]
-        if not refers_to or not _is_hub_name(other):
-            raise ValueError(f"{path}: refers to {other!r}, which is no EnCodec on the hub")
-        return _read_hub(other, refers_to=False)
+        if not may_refer or not _is_hub_name(other):
+            raise ValueError(f"{path}: refers to {other!r}, which is not an EnCodec on the hub")
+        return _read_hub(other, may_refer=False)
     if isinstance(package, Mapping) and "best_state" in package:
         if not isinstance(package.get("xp.cfg"), str):
-            raise ValueError(f"{path}: its xp.cfg is no text; is it of audiocraft's export?")
+            raise ValueError(f"{path}: its xp.cfg is not text; use a file that audiocraft exported")
         settings = _within(path, source_config.from_audiocraft, package["xp.cfg"])
         package = package["best_state"]
     tensors = _to_numpy(package)
     naming = tensor_names.detect(tensors)
     if naming is None:
         raise ValueError(f"{path}: holds no EnCodec (no tensors named encoder.model.0 or the like)")
-    config = path.with_name(CONFIG)
-    if naming is tensor_names.TRANSFORMERS and config.is_file():
-        settings = _within(config, source_config.from_transformers, _read_config(config))
+    config_json = path.with_name(CONFIG)
+    if naming is tensor_names.TRANSFORMERS and config_json.is_file():
+        fields = _read_config(config_json)
+        settings = _within(config_json, source_config.from_transformers, fields)
     return PyTorchCheckpoint(
         name=name,
         file=path.name,
@@ -172,29 +181,29 @@ def _load_safetensors(path: pathlib.Path) -> dict[str, Any]:
         return safetensors_torch.load_file(path)
     except Exception as error:
         raise ValueError(
-            f"{path}: no whole safetensors file ({source_config.first_line(error)})"
+            f"{path}: not a complete safetensors file ({source_config.first_line(error)})"
         ) from error
 
 
 def _load_pickle(path: pathlib.Path) -> Any:
-    """The only reader of pickles: with weights_only, anything but tensors in containers fails."""
+    """Read a pickle; with weights_only, anything but tensors in containers is an error."""
     torch = extras.require("torch")
     try:
-        with warnings.catch_warnings():  # of pickle protocols
+        with warnings.catch_warnings():  # about pickle protocols
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL [\w.]+", str(error))
         detail = f" ({found[0]})" if found else ""
-        raise ValueError(f"{path}: refused, it is no pickle of tensors alone{detail}") from error
+        raise ValueError(f"{path}: refused: not a pickle of tensors only{detail}") from error
     except Exception as error:  # a damaged file may raise anything
         raise ValueError(
-            f"{path}: no whole PyTorch checkpoint ({source_config.first_line(error)})"
+            f"{path}: not a complete PyTorch checkpoint ({source_config.first_line(error)})"
         ) from error
 
 
 def _to_numpy(package: Any) -> dict[str, np.ndarray]:
-    """The tensors of a state dict; {} where it is something else."""
+    """Return the tensors of a state dict; {} for any other object."""
     torch = extras.require("torch")
     if not isinstance(package, Mapping):
         return {}
@@ -210,20 +219,23 @@ def _to_numpy(package: Any) -> dict[str, np.ndarray]:
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        fields = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
-    return config if isinstance(config, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
-def _within(path: pathlib.Path, translate: Any, config: Any) -> source_config.Settings:
+def _within(
+    path: pathlib.Path, translate: Callable[[Any], source_config.Settings], fields: Any
+) -> source_config.Settings:
+    """Translate a config; errors name its file."""
     try:
-        return translate(config)
+        return translate(fields)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    except (TypeError, LookupError, ArithmeticError) as error:  # a field of another type
+    except (TypeError, LookupError, ArithmeticError) as error:  # a field of a wrong type
         raise ValueError(
-            f"{path}: a field has no sensible value ({source_config.first_line(error)})"
+            f"{path}: a field has no valid value ({source_config.first_line(error)})"
         ) from error
 
 

@@ -1,8 +1,4 @@
-"""Configs of transformers and audiocraft, translated to and from ours.
-
-What a source says about itself comes in two parts: `stated`, which a config given by the user must
-agree with, and `implied`, what follows where no config is given.
-"""
+"""Translates the configs of transformers and audiocraft to and from our model configs."""
 
 from __future__ import annotations
 
@@ -14,13 +10,18 @@ from typing import Any
 
 import ml_collections
 
-from encodec_hk import config as config_lib
+from encodec_hk import config
 from encodec_hk.system import extras
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Fields of our model config, as a source has them."""
+    """Fields of our model config, from the config of a source.
+
+    Attributes:
+      stated: fields that the source specifies; a user's config must agree.
+      implied: defaults for the other fields, used without a user's config.
+    """
 
     stated: Mapping[str, Any]
     implied: Mapping[str, Any]
@@ -47,7 +48,7 @@ _TRANSFORMERS = {
     "normalize": "normalize",
     "segment_seconds": "chunk_length_s",
 }
-"""Fields that mean the same in both; shortcut, num_codebooks and overlap do not."""
+"""Fields with the same meaning in both; shortcut, num_codebooks and overlap differ."""
 
 _AUDIOCRAFT_SEANET = {
     "channels": "channels",
@@ -89,79 +90,80 @@ _AUDIOCRAFT_DEFAULTS: dict[str, Any] = {
     "trim_right_ratio": 1.0,
     "final_activation": None,
 }
-"""What audiocraft's SEANet takes where its config has nothing."""
+"""Defaults of audiocraft's SEANet."""
 
 _DEFAULT_OVERLAP = 0.01
 
 
-def from_transformers(config: Mapping[str, Any]) -> Settings:
-    """Settings of a transformers `config.json`.
+def from_transformers(fields: Mapping[str, Any]) -> Settings:
+    """Translate a transformers `config.json`.
 
     Raises:
-      ValueError: it is no EnCodec's, or asks for what the networks here do not have.
+      ValueError: if it is not an EnCodec's, or a value is not supported here.
     """
-    _require("model_type", config.get("model_type"), "encodec")
+    _require("model_type", fields.get("model_type"), "encodec")
     defaults = extras.require("transformers").EncodecConfig().to_dict()
-    config = {**defaults, **config}
-    _require("trim_right_ratio", config["trim_right_ratio"], 1.0)
-    dim = config["hidden_size"]
-    if config["codebook_dim"] is not None:
-        _require("codebook_dim", config["codebook_dim"], dim, why="the hidden_size")
-    stated = {ours: _plain(config[theirs]) for ours, theirs in _TRANSFORMERS.items()}
-    stated["shortcut"] = "conv" if config["use_conv_shortcut"] else "identity"
+    fields = {**defaults, **fields}
+    _require("trim_right_ratio", fields["trim_right_ratio"], 1.0)
+    dim = fields["hidden_size"]
+    if fields["codebook_dim"] is not None:
+        _require("codebook_dim", fields["codebook_dim"], dim, why="the hidden_size")
+    stated = {ours: _plain(fields[theirs]) for ours, theirs in _TRANSFORMERS.items()}
+    stated["shortcut"] = "conv" if fields["use_conv_shortcut"] else "identity"
     stated["bandwidths"] = tuple(float(kbps) for kbps in stated["bandwidths"])
     if stated["segment_seconds"] is not None:
         stated["segment_seconds"] = float(stated["segment_seconds"])
-        if config["overlap"] is None:
+        if fields["overlap"] is None:
             raise ValueError("overlap: got None beside chunk_length_s, must be a number in [0, 1)")
-        stated["overlap"] = float(config["overlap"])
+        stated["overlap"] = float(fields["overlap"])
     stated["num_codebooks"] = _transformers_codebooks(stated, stated["bandwidths"][-1])
     return Settings(stated=stated, implied={"overlap": _DEFAULT_OVERLAP})
 
 
-def to_transformers(model: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Keyword arguments of `transformers.EncodecConfig` for a model config.
+def to_transformers(model_config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Return the keyword arguments of `transformers.EncodecConfig` for a model config.
 
     Raises:
-      ValueError: transformers has no such network.
+      ValueError: if transformers has no such network.
     """
-    if not model.num_lstm_layers:
-        raise ValueError("num_lstm_layers: got 0, transformers' EnCodec must have at least 1")
-    config = {theirs: model[ours] for ours, theirs in _TRANSFORMERS.items()}
-    if model.norm == "none":  # weight norm with the weights' own norms is the same network
-        config["norm_type"] = "weight_norm"
-    config["use_conv_shortcut"] = model.shortcut == "conv"
-    config["codebook_dim"] = model.latent_dim
-    config["overlap"] = None if model.segment_seconds is None else model.overlap
+    if not model_config.num_lstm_layers:
+        raise ValueError("num_lstm_layers: got 0, must be at least 1 in transformers' EnCodec")
+    fields = {theirs: model_config[ours] for ours, theirs in _TRANSFORMERS.items()}
+    if model_config.norm == "none":  # weight norm with g = |v| is the same network
+        fields["norm_type"] = "weight_norm"
+    fields["use_conv_shortcut"] = model_config.shortcut == "conv"
+    fields["codebook_dim"] = model_config.latent_dim
+    fields["overlap"] = None if model_config.segment_seconds is None else model_config.overlap
     # transformers derives the number of codebooks from the last bandwidth, rounded down.
-    bandwidths = sorted(model.bandwidths)
-    highest = config_lib.bandwidth_for(model, model.num_codebooks)
-    while _transformers_codebooks(model, highest) < model.num_codebooks:
+    count = model_config.num_codebooks
+    highest = config.bandwidth_for(model_config, count)
+    while _transformers_codebooks(model_config, highest) < count:
         highest = math.nextafter(highest, math.inf)
-    if _transformers_codebooks(model, bandwidths[-1]) < model.num_codebooks:
+    bandwidths = sorted(model_config.bandwidths)
+    if _transformers_codebooks(model_config, bandwidths[-1]) < count:
         bandwidths.append(highest)
-    config["target_bandwidths"] = bandwidths
-    config["upsampling_ratios"] = list(model.ratios)
-    return config
+    fields["target_bandwidths"] = bandwidths
+    fields["upsampling_ratios"] = list(model_config.ratios)
+    return fields
 
 
 def from_audiocraft(text: str) -> Settings:
-    """Settings of audiocraft's `xp.cfg`, a YAML text whose values may refer to each other.
+    """Translate audiocraft's `xp.cfg`, a YAML text whose values may refer to each other.
 
     Raises:
-      ValueError: it is no EnCodec's, or asks for what the networks here do not have.
+      ValueError: if it is not an EnCodec's, or a value is not supported here.
     """
     omegaconf = extras.require("omegaconf")
     try:
-        config = omegaconf.OmegaConf.create(text)
-        # Only these sections are resolved: others refer to the environment of their training.
+        xp_cfg = omegaconf.OmegaConf.create(text)
+        # Other sections cannot be resolved: they refer to the environment of their training.
         sections = {
-            name: omegaconf.OmegaConf.to_container(config[name], resolve=True)
+            name: omegaconf.OmegaConf.to_container(xp_cfg[name], resolve=True)
             for name in ("encodec", "seanet", "rvq")
-            if config.get(name) is not None
+            if xp_cfg.get(name) is not None
         }
-        kind = config.get("compression_model")
-    except Exception as error:  # the YAML parser and the resolver have no class in common
+        kind = xp_cfg.get("compression_model")
+    except Exception as error:  # the YAML parser and the resolver share no exception class
         raise ValueError(f"xp.cfg: cannot be read ({first_line(error)})") from error
     _require("compression_model", kind, "encodec")
     absent = {"encodec", "seanet", "rvq"} - sections.keys()
@@ -182,105 +184,90 @@ def from_audiocraft(text: str) -> Settings:
     stated["segment_seconds"] = None
     stated["num_codebooks"] = rvq.get("n_q", 8)
     stated["codebook_size"] = rvq.get("bins", 1024)
-    frame_rate = -(-stated["sample_rate"] // math.prod(stated["ratios"]))
     bits = int(stated["codebook_size"]).bit_length() - 1
-    highest = stated["num_codebooks"] * bits * frame_rate / 1000
+    highest = stated["num_codebooks"] * bits * _frame_rate(stated) / 1000
     return Settings(stated=stated, implied={"bandwidths": (highest,), "overlap": _DEFAULT_OVERLAP})
 
 
 def to_model(settings: Settings) -> ml_collections.ConfigDict:
-    """The model config that a source itself describes."""
-    return config_lib.from_json(json.dumps({**settings.implied, **settings.stated}))
+    """Return the model config that a source describes.
+
+    Raises:
+      ValueError: if a field is not valid.
+    """
+    return config.from_json(json.dumps({**settings.implied, **settings.stated}))
 
 
 def reconcile(
-    model: ml_collections.ConfigDict, settings: Settings
+    model_config: ml_collections.ConfigDict, settings: Settings
 ) -> tuple[ml_collections.ConfigDict, list[str]]:
-    """A user's model config with the source's pad mode, once all else is found to agree.
+    """Compare a user's model config with the source, which decides the pad mode.
 
     Returns:
-      The model config, and a line for each field that the source changed.
+      The model config with the source's pad mode, and a line for each field that changed.
 
     Raises:
-      ValueError: a line, then every field that differs: - as the config has it, + as the source.
+      ValueError: if another field differs; lists the fields (- config, + source).
     """
-    fields = model.to_dict()
-    differing = {
-        field: value
-        for field, value in settings.stated.items()
-        if _canonical(fields[field]) != _canonical(value)
-    }
-    lines = []
-    if "pad_mode" in differing:
-        # The weights were trained with one pad mode and their shapes do not show which.
-        fields["pad_mode"] = differing.pop("pad_mode")
-        lines.append(
-            f"pad_mode: {fields['pad_mode']}, as the source states (config: {model.pad_mode})"
-        )
-    if differing:
-        words = ["the source's own config differs from --config (- config, + source):"]
-        for field, value in sorted(differing.items()):
-            words += [f"- {field} {fields[field]!r}", f"+ {field} {value!r}"]
-        raise ValueError("\n".join(words))
-    return config_lib.from_json(json.dumps(fields)), lines
+    fields = model_config.to_dict()
+    stated = {field: fields[field] for field in settings.stated}
+    message, lines = [], []
+    for field, value, expected in config.differences(stated, settings.stated, folded=True):
+        # The weights were trained with one pad mode, and their shapes do not show which.
+        if field == "pad_mode":
+            fields[field] = expected
+            lines.append(f"pad_mode: {expected}, as the source states (config: {value})")
+        else:
+            message += [f"- {field} {value!r}", f"+ {field} {expected!r}"]
+    if message:
+        first = "the source's own config differs from --config (- config, + source):"
+        raise ValueError("\n".join([first, *message]))
+    return config.from_json(json.dumps(fields)), lines
 
 
 def _seanet(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Audiocraft's SEANet arguments, checked to be the same for encoder and decoder."""
+    """Return audiocraft's SEANet arguments, which must be the same for encoder and decoder."""
     section = dict(section)
     merged = dict(_AUDIOCRAFT_DEFAULTS)
     parts = {network: section.pop(network, None) or {} for network in ("encoder", "decoder")}
     merged.update(section)
     for network, part in parts.items():
         for field, value in part.items():
-            if field in (
-                "trim_right_ratio",
-                "final_activation",
-                "final_activation_params",
-            ):
+            if field in ("trim_right_ratio", "final_activation", "final_activation_params"):
                 merged[field] = value
             elif field not in merged or value != merged[field]:
-                _require(
-                    f"seanet.{network}.{field}",
-                    value,
-                    merged.get(field),
-                    why="as outside it",
-                )
+                outside = merged.get(field)
+                _require(f"seanet.{network}.{field}", value, outside, why=f"seanet.{field}")
     merged.pop("final_activation_params", None)
     unknown = sorted(merged.keys() - _AUDIOCRAFT_DEFAULTS.keys())
     if unknown:
         raise ValueError(f"seanet: unknown settings {', '.join(unknown)}")
     _require("seanet.activation", merged["activation"], "ELU")
-    _require(
-        "seanet.activation_params",
-        merged["activation_params"] or {"alpha": 1},
-        {"alpha": 1},
-    )
+    parameters = merged["activation_params"] or {"alpha": 1}
+    _require("seanet.activation_params", parameters, {"alpha": 1})
     _require("seanet.final_activation", merged["final_activation"], None)
     _require("seanet.trim_right_ratio", merged["trim_right_ratio"], 1.0)
     _require("seanet.norm_params", merged["norm_params"] or {}, {})
-    if merged["norm"] == "time_group_norm":  # a weight norm left out is only a spelling
+    if merged["norm"] == "time_group_norm":  # a missing weight norm makes no other network
         outer = merged["disable_norm_outer_blocks"]
         _require("seanet.disable_norm_outer_blocks", outer, 0, why="beside time_group_norm")
     return merged
 
 
-def _transformers_codebooks(model: Mapping[str, Any], kbps: float) -> int:
-    """Codebooks that transformers makes of a bandwidth."""
-    frame_rate = -(-model["sample_rate"] // math.prod(model["ratios"]))
-    bits = math.ceil(math.log2(model["codebook_size"]))
-    return int(1000 * kbps // (frame_rate * bits))
+def _frame_rate(fields: Mapping[str, Any]) -> int:
+    return -(-fields["sample_rate"] // math.prod(fields["ratios"]))
+
+
+def _transformers_codebooks(fields: Mapping[str, Any], kbps: float) -> int:
+    """Return the number of codebooks that transformers derives from a bandwidth."""
+    bits = math.ceil(math.log2(fields["codebook_size"]))
+    return int(1000 * kbps // (_frame_rate(fields) * bits))
 
 
 def _require(field: str, value: Any, allowed: Any, why: str = "") -> None:
     if value != allowed:
         note = f" ({why})" if why else ""
-        raise ValueError(f"{field}: got {value!r}, only {allowed!r}{note} is supported")
-
-
-def _canonical(value: Any) -> Any:
-    # Folded weight norm and no norm are one network.
-    return "none" if value == "weight_norm" else value
+        raise ValueError(f"{field}: got {value!r}, must be {allowed!r}{note}")
 
 
 def _plain(value: Any) -> Any:
@@ -288,5 +275,5 @@ def _plain(value: Any) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in a line of at most 200 characters; its type where it says nothing."""
+    """Return the first 200 characters of a message's first line, or the type if it is empty."""
     return (str(error).strip() or type(error).__name__).split("\n")[0][:200]

@@ -1,4 +1,4 @@
-"""Runs a PyTorch network beside ours on a signal.
+"""Compares a PyTorch network with ours on a signal.
 
 Shapes: T samples, C channels, K codebooks, F frames, S segments.
 """
@@ -15,7 +15,6 @@ import numpy as np
 
 import encodec_hk
 from encodec_hk.convert import transformers_folder
-from encodec_hk.convert import transformers_network
 from encodec_hk.system import extras
 
 if TYPE_CHECKING:
@@ -28,14 +27,14 @@ _MAX_DIFFERENCE = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How far ours and the PyTorch network agree.
+    """Agreement of our network and a PyTorch network.
 
     Attributes:
-      equal: [K], for each codebook the share of equal codes, 0 to 1.
-      frames: frames compared.
-      difference: the largest difference of a sample between the audio that both decode from the
-        PyTorch network's codes; full scale is 1.
-      peak: the largest sample of that audio.
+      equal: share of equal codes of each codebook [K], 0 to 1.
+      frames: number of frames compared.
+      difference: largest difference of a sample between the audio that both decode from the PyTorch
+        network's codes; full scale is 1.
+      peak: largest sample of that audio.
     """
 
     equal: np.ndarray
@@ -45,16 +44,16 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether no more than rounding lies between the two.
+        """Whether the two differ only by rounding.
 
-        A near-tie that falls the other way changes all later codes of its frame, so the first
-        codebook is what tells.
+        A near-tie decided the other way changes all later codes of its frame, so only the first
+        codebook is tested.
         """
         close = self.difference <= _MAX_DIFFERENCE * max(1.0, self.peak)
         return bool(self.equal[0] >= _MIN_EQUAL and close)
 
     def report(self) -> list[str]:
-        """Lines to print."""
+        """Return lines to print."""
         lines = [f"codebook {k:2d}: {share:8.3%} equal" for k, share in enumerate(self.equal)]
         lines.append(f"codes:       {self.equal.mean():8.3%} equal, of {self.frames} frames")
         lines.append(
@@ -66,11 +65,11 @@ class Comparison:
 def compare(
     codec: encodec_hk.Codec, network: transformers.EncodecModel, audio: np.ndarray | None = None
 ) -> Comparison:
-    """Encodes a signal with both, then decodes the network's codes with both.
+    """Encode a signal with both, then decode the PyTorch network's codes with both.
 
     Args:
-      codec: ours.
-      network: the PyTorch network; the highest of its bandwidths has all codebooks.
+      codec: our codec.
+      network: the PyTorch network; its highest bandwidth uses all codebooks.
       audio: float32 [T, C]; None for the test signal.
     """
     torch = extras.require("torch")
@@ -85,7 +84,7 @@ def compare(
             encoded.audio_scales,
             last_frame_pad_length=encoded.last_frame_pad_length,
         )
-    segments = encoded.audio_codes[:, 0].numpy()  # [S, K, F], the last padded to the first's F
+    segments = encoded.audio_codes[:, 0].numpy()  # [S, K, F], the last segment padded
     joined = np.concatenate(list(segments), axis=1)
     codes = joined[None, :, : joined.shape[1] - encoded.last_frame_pad_length]
     scales = None
@@ -103,24 +102,21 @@ def compare(
 
 
 def exported(codec: encodec_hk.Codec) -> transformers.EncodecModel:
-    """What transformers makes of a codec's parameters, through the folder that `export` writes.
+    """Return the network that transformers loads from the exported folder of a codec.
 
     Raises:
-      ValueError: torch or transformers is not installed, or has no such network.
+      ValueError: if torch or transformers is not installed, or transformers has no such network.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="encodec_hk-") as name,
-        transformers_network.no_progress_bars(),
-    ):
-        params = jax.tree.map(np.array, codec.params)  # copies: torch asks for what it may change
+    with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
+        params = jax.tree.map(np.array, codec.params)  # copies: torch wants writable arrays
         transformers_folder.write_folder(pathlib.Path(name), params, codec.model_config)
-        return extras.require("transformers").EncodecModel.from_pretrained(name).eval()
+        return transformers_folder.load(pathlib.Path(name))
 
 
 def signal(sample_rate: int, channels: int) -> np.ndarray:
-    """The test signal, float32 [T, C]: gliding harmonics with noise, the same at every call.
+    """Return the test signal, float32 [T, C]: gliding harmonics with noise.
 
-    Its length is no multiple of a hop.
+    It is the same at every call, and its length is not a multiple of a hop.
     """
     time = np.arange(int(_SECONDS * sample_rate) + 137) / sample_rate
     noise = np.random.default_rng(0).standard_normal((channels, len(time)))

@@ -1,14 +1,15 @@
-"""What happens to a tensor between the PyTorch implementations and ours.
+"""Converts tensors of the PyTorch implementations to our parameters, and back.
 
-tensors = weights.fold_weight_norm(tensors)
-params = weights.to_haiku(tensors, names.table(model, naming), names.ignored(model, naming))
+params = weights.to_haiku(tensors, model_config, naming)
+tensors = weights.to_torch(params, model_config, naming)
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import ml_collections
 import numpy as np
 
 from encodec_hk import checkpoint
@@ -16,7 +17,7 @@ from encodec_hk.convert import tensor_names
 
 Params = dict[str, dict[str, np.ndarray]]
 
-# Of weight norm, g is a weight's norm over all axes but the first, v its direction.
+# Weight norm: g is the norm of a weight over all axes but the first, v its direction.
 _SPELLINGS = {
     ".parametrizations.weight.original0": "g",
     ".parametrizations.weight.original1": "v",
@@ -27,11 +28,11 @@ _SPELLINGS = {
 
 
 def parse(key: str) -> tuple[str, str]:
-    """A tensor's name without weight norm, and which part of it the tensor is.
+    """Split the name of a tensor into the name of its weight and its part in weight norm.
 
     Returns:
       E.g. ("encoder.model.0.conv.conv.weight", "g" | "v" | "weight"), or (key, "") for a tensor
-      that is no weight.
+      that is not a weight.
     """
     for suffix, part in _SPELLINGS.items():
         if key.endswith(suffix):
@@ -40,10 +41,10 @@ def parse(key: str) -> tuple[str, str]:
 
 
 def fold_weight_norm(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Replaces each g and v by the weight g * v / |v|, computed in float64.
+    """Replace each g and v by the weight g * v / |v|, computed in float64.
 
-    Takes the spellings `weight_g` / `weight_v` and `parametrizations.weight.original0` /
-    `original1`. A g or v that has no fitting partner is left as it is, for the table to report.
+    Both spellings are accepted: `weight_g` / `weight_v` and `parametrizations.weight.original0` /
+    `original1`. A g or v without a matching partner stays, so that `check` reports it.
     """
     keys = {parse(key): key for key in tensors}
     folded = dict(tensors)
@@ -61,13 +62,17 @@ def fold_weight_norm(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def check(
-    tensors: Mapping[str, np.ndarray], rows: Iterable[tensor_names.Row], ignored: Mapping[str, str]
+    tensors: Mapping[str, np.ndarray],
+    model_config: ml_collections.ConfigDict,
+    naming: tensor_names.Naming,
 ) -> None:
-    """Compares tensors whose weight norm is folded with the table.
+    """Compare tensors, their weight norm folded, with the table of a model config.
 
     Raises:
-      ValueError: a line, then the missing (-), unknown (+) and misshaped (- and +) tensors.
+      ValueError: if they differ; lists missing (-), unknown (+) and misshaped (- and +) tensors.
     """
+    rows = tensor_names.table(model_config, naming)
+    ignored = tensor_names.ignored(model_config, naming)
     expected = {source: str(list(row.shape)) for row in rows for source in row.sources}
     found = {key: str(list(value.shape)) for key, value in tensors.items() if key not in ignored}
     lines = checkpoint.difference(expected, found)
@@ -75,32 +80,39 @@ def check(
         raise ValueError("\n".join(["the tensors are not those of the config:", *lines]))
     others = [key for key in found if not np.issubdtype(tensors[key].dtype, np.floating)]
     if others:
-        raise ValueError(f"tensors must be float, these are not: {', '.join(others)}")
+        raise ValueError(f"tensors must have a float type, these have not: {', '.join(others)}")
 
 
 def to_haiku(
-    tensors: Mapping[str, np.ndarray], rows: Sequence[tensor_names.Row], ignored: Mapping[str, str]
+    tensors: Mapping[str, np.ndarray],
+    model_config: ml_collections.ConfigDict,
+    naming: tensor_names.Naming,
 ) -> Params:
-    """Our parameters, float32, from tensors whose weight norm is folded.
+    """Convert the tensors of a PyTorch checkpoint to float32 parameters.
 
-    Every tensor is used once or is one of `ignored`, every row of the table is filled.
+    Each tensor is used once unless `tensor_names.ignored` lists it, and each parameter is set.
 
     Raises:
-      ValueError: as `check`.
+      ValueError: see `check`.
     """
-    check(tensors, rows, ignored)
+    tensors = fold_weight_norm(tensors)
+    check(tensors, model_config, naming)
     params: Params = {}
-    for row in rows:
+    for row in tensor_names.table(model_config, naming):
         value = TRANSFORMS[row.transform].to_haiku([tensors[source] for source in row.sources])
         module, _, param = row.target.rpartition(".")
         params.setdefault(module, {})[param] = np.ascontiguousarray(value, np.float32)
     return params
 
 
-def to_torch(params: checkpoint.Params, rows: Iterable[tensor_names.Row]) -> dict[str, np.ndarray]:
-    """The tensors of the table from our parameters; the inverse of `to_haiku`."""
+def to_torch(
+    params: checkpoint.Params,
+    model_config: ml_collections.ConfigDict,
+    naming: tensor_names.Naming,
+) -> dict[str, np.ndarray]:
+    """Convert parameters to tensors without weight norm; the inverse of `to_haiku`."""
     tensors = {}
-    for row in rows:
+    for row in tensor_names.table(model_config, naming):
         module, _, param = row.target.rpartition(".")
         values = TRANSFORMS[row.transform].to_torch(np.asarray(params[module][param]), row)
         for source, value in zip(row.sources, values, strict=True):
@@ -110,7 +122,12 @@ def to_torch(params: checkpoint.Params, rows: Iterable[tensor_names.Row]) -> dic
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """A change of layout, both ways: tensors of a row -> parameter, (parameter, row) -> tensors."""
+    """A change of layout.
+
+    Attributes:
+      to_haiku: (tensors of a row) -> parameter.
+      to_torch: (parameter, row) -> tensors.
+    """
 
     to_haiku: Callable[[Sequence[np.ndarray]], np.ndarray]
     to_torch: Callable[[np.ndarray, tensor_names.Row], Sequence[np.ndarray]]
@@ -119,7 +136,7 @@ class Transform:
 def _to_polyphase(sources: Sequence[np.ndarray]) -> np.ndarray:
     """[in, out, 2 * stride] -> [2, in, stride * out].
 
-    A frame's second half of taps falls on the outputs of the frame after it:
+    The second half of a frame's taps contributes to the outputs of the next frame:
 
         outputs of frame j     =  taps 0 ... stride - 1 of frame j          w[1], the current
                                 + taps stride ... 2 * stride - 1 of j - 1   w[0], the previous
@@ -146,7 +163,7 @@ TRANSFORMS = {
     # [out, in, kernel] and [kernel, in, out]
     "conv": Transform(lambda sources: sources[0].T, lambda value, row: [value.T]),
     "polyphase": Transform(_to_polyphase, _from_polyphase),
-    # PyTorch's LSTM adds two biases, so any split of ours will do.
+    # PyTorch's LSTM adds two biases, so any split of ours is correct.
     "sum": Transform(_sum, lambda value, row: [value, *[0 * value] * (len(row.sources) - 1)]),
     "stack": Transform(lambda sources: np.stack(sources), lambda value, row: list(value)),
 }

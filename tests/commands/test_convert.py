@@ -1,4 +1,4 @@
-"""The convert command: all directions, checked against the networks that the weights came from."""
+"""`run.py convert`: all directions, checked against the networks of the sources."""
 
 import contextlib
 import importlib
@@ -23,17 +23,18 @@ from encodec_hk import checkpoint
 from encodec_hk.commands import convert
 from encodec_hk.convert import manifest
 from encodec_hk.convert import verify
+from encodec_hk.convert import weights
 from tests import reference_files
 from tests import references
 
 
-def whole_config(model):
-    """A whole config around a model config."""
-    config = importlib.import_module("configs.encodec_tiny").get_config()
-    with config.unlocked():
-        config.model = ml_collections.ConfigDict(model.to_dict())
-        config.inference.bandwidth = model.bandwidths[-1]
-    return config
+def variant_of(model):
+    """Return a whole configuration with a model config."""
+    variant = importlib.import_module("configs.encodec_tiny").get_config()
+    with variant.unlocked():
+        variant.model = ml_collections.ConfigDict(model.to_dict())
+        variant.inference.bandwidth = model.bandwidths[-1]
+    return variant
 
 
 def random_params(model, seed=0):
@@ -43,7 +44,7 @@ def random_params(model, seed=0):
 
 
 def encode_torch(network, audio):
-    """Codes [K, F] of audio [T, C] by either reference, with what its decoder needs."""
+    """Return codes [K, F], scales and decoded audio of audio [T, C] from either reference."""
     x = torch.from_numpy(audio.T[None].copy())
     with torch.inference_mode():
         if isinstance(network, transformers.EncodecModel):
@@ -71,12 +72,12 @@ class ConvertTestCase(parameterized.TestCase):
         self.output = self.folder / "out" / "model.safetensors"
         self.model = references.tiny()
 
-    def convert(self, source, output=None, config=None, **settings):
-        """Runs the command, with --config where one is given, and gives back what it printed."""
+    def convert(self, source, output=None, variant=None, **settings):
+        """Run the command, with --config if given, and return what it prints."""
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             status = convert.run(
-                config, source=str(source), output=str(output or self.output), **settings
+                variant, source=str(source), output=str(output or self.output), **settings
             )
         self.assertEqual(status, 0)
         return printed.getvalue()
@@ -95,9 +96,9 @@ class ConvertTestCase(parameterized.TestCase):
         return reference_files.save_transformers(network, self.folder / name)
 
     def ours(self, model=None):
-        """A checkpoint of ours with the weights of the references."""
+        """Return a checkpoint of ours with the weights of the references."""
         self.model = model or self.model
-        self.convert(self.official(), config=whole_config(self.model), licence="CC0-1.0")
+        self.convert(self.official(), variant=variant_of(self.model), licence="CC0-1.0")
         return self.output
 
     def assert_same_codec(self, codec, network):
@@ -124,12 +125,12 @@ class InTest(ConvertTestCase):
         network = references.official_model(self.model)
         audiocraft = reference_files.save_audiocraft(network, self.folder / "ac", self.model)
         for source in (self.transformers(), audiocraft, audiocraft.parent):
-            for config in (None, whole_config(self.model)):
-                self.convert(source, config=config)
+            for variant in (None, variant_of(self.model)):
+                self.convert(source, variant=variant)
                 loaded = checkpoint.load(self.output)
                 chex.assert_trees_all_equal(loaded.params, expected)
                 same = self.model.to_dict()
-                if config is None and source != self.folder / "facebook_tiny":
+                if variant is None and source != self.folder / "facebook_tiny":
                     same["bandwidths"] = self.model.bandwidths[-1:]
                 self.assertEqual(loaded.config.to_dict(), same)
 
@@ -144,24 +145,24 @@ class InTest(ConvertTestCase):
         self.assertEndsWith(printed, f"wrote {self.output}\n")
         self.assertEqual(os.listdir(self.output.parent), ["model.safetensors"])
 
-    def test_the_source_has_the_pad_mode(self):
-        config = whole_config(self.model)
-        config.model.pad_mode = "constant"
-        printed = self.convert(self.transformers(), config=config)
+    def test_the_source_decides_the_pad_mode(self):
+        variant = variant_of(self.model)
+        variant.model.pad_mode = "constant"
+        printed = self.convert(self.transformers(), variant=variant)
         self.assertIn("pad_mode: reflect, as the source states (config: constant)\n", printed)
         self.assertEqual(checkpoint.load(self.output).config.pad_mode, "reflect")
 
     def test_config_and_source_differ(self):
-        config = whole_config(self.model)
-        config.model.num_filters = 8
-        message = self.error(self.transformers(), config=config)
+        variant = variant_of(self.model)
+        variant.model.num_filters = 8
+        message = self.error(self.transformers(), variant=variant)
         self.assertEqual(message.split("\n")[1:], ["- num_filters 8", "+ num_filters 4"])
         self.assertFalse(self.output.parent.exists())
 
     def test_tensors_and_config_differ(self):
-        config = whole_config(self.model)
-        config.model.num_residual_layers = 0
-        message = self.error(self.official(), config=config)
+        variant = variant_of(self.model)
+        variant.model.num_residual_layers = 0
+        message = self.error(self.official(), variant=variant)
         self.assertIn("\n- encoder.model.2.conv.conv.weight [8, 4, 4]\n", message)
         self.assertIn("\n+ encoder.model.1.block.1.conv.conv.bias [2]\n", message)
         self.assertFalse(self.output.parent.exists())
@@ -181,7 +182,7 @@ class InTest(ConvertTestCase):
         known = manifest.Known(source.name, "encodec_tiny", "", "CC-BY-4.0")
         with mock.patch.object(manifest, "read", return_value=[known]):
             self.assertIn("its tensors are not those of encodec_tiny", self.error(source))
-            self.convert(source, config=whole_config(self.model))
+            self.convert(source, variant=variant_of(self.model))
         self.assertEqual(checkpoint.load(self.output).metadata["licence"], "CC-BY-4.0")
 
     def test_unknown_state_dict(self):
@@ -213,7 +214,7 @@ class OutTest(ConvertTestCase):
         ours = self.ours(references.tiny(name))
         exported = self.folder / "exported"
         self.convert(ours, output=exported, to="transformers")
-        # PyTorch beside PyTorch: InTest holds ours to the reference, VerifyTest to the exported.
+        # Compares PyTorch with PyTorch: InTest and VerifyTest compare with ours.
         network = transformers.EncodecModel.from_pretrained(exported).eval()
         audio = references.audio(2, self.model.sample_rate, self.model.channels, seed=3)
         codes, _, decoded = encode_torch(network, audio)
@@ -222,7 +223,7 @@ class OutTest(ConvertTestCase):
         if np.array_equal(codes, expected_codes):
             np.testing.assert_allclose(decoded, expected, atol=1e-5)
         again = self.folder / "again.safetensors"
-        self.convert(exported, output=again, config=whole_config(self.model))
+        self.convert(exported, output=again, variant=variant_of(self.model))
         back, first = checkpoint.load(again), checkpoint.load(ours)
         self.assertEqual(back.config, first.config)
         # g * (v / |v|) for v = w and g = |w|.
@@ -246,10 +247,10 @@ class OutTest(ConvertTestCase):
         self.assertEqual(processor.feature_size, self.model.channels)
         self.assertEqual(processor.chunk_length_s, self.model.segment_seconds)
 
-    def test_from_a_source_of_others(self):
+    def test_from_a_pytorch_source(self):
         exported = self.folder / "exported"
         self.convert(
-            self.official(), output=exported, to="transformers", config=whole_config(self.model)
+            self.official(), output=exported, to="transformers", variant=variant_of(self.model)
         )
         network = transformers.EncodecModel.from_pretrained(exported).eval()
         expected = references.official_model(self.model)
@@ -264,7 +265,7 @@ class OutTest(ConvertTestCase):
         self.convert(self.ours(), output=exported, to="transformers")
         self.assertIn("config.json", os.listdir(exported))
         message = self.error(self.output, output=exported, to="transformers")
-        self.assertIn("is there already", message)
+        self.assertIn("already exists", message)
 
     def test_no_such_network_in_transformers(self):
         ours = self.ours(references.tiny("no_lstm"))
@@ -292,7 +293,7 @@ class VerifyTest(ConvertTestCase):
         self.assertEqual(printed.count("codebook  3: 100.000% equal"), 2)
 
     def test_failure_leaves_nothing(self):
-        with mock.patch.object(convert.weights, "to_haiku", return_value=random_params(self.model)):
+        with mock.patch.object(weights, "to_haiku", return_value=random_params(self.model)):
             message = self.error(self.transformers(), verify=True)
         self.assertIn("does not compute what the source's does", message)
         self.assertEmpty(os.listdir(self.output.parent))

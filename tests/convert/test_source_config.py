@@ -1,4 +1,4 @@
-"""Configs of transformers and audiocraft, to ours and back."""
+"""Configs of transformers and audiocraft, translated to ours and back."""
 
 import json
 
@@ -6,11 +6,11 @@ import yaml
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from encodec_hk import config as config_lib
+from encodec_hk import config
 from encodec_hk.convert import source_config
 from tests import references
 
-# As the hub has it, from before `use_conv_shortcut` was added.
+# The hub's config.json, older than the field `use_conv_shortcut`.
 HUB_24KHZ = {
     "architectures": ["EncodecModel"],
     "audio_channels": 1,
@@ -40,7 +40,7 @@ HUB_24KHZ = {
     "use_causal_conv": True,
 }
 
-# audiocraft's default.yaml with encodec_large_nq4_s640.yaml over it, MusicGen's.
+# MusicGen's: audiocraft's default.yaml, overridden by encodec_large_nq4_s640.yaml.
 AUDIOCRAFT_32KHZ = """
 sample_rate: 32000
 channels: 1
@@ -96,8 +96,8 @@ class TransformersTest(parameterized.TestCase):
     )
     def test_round_trip(self, name):
         model = references.tiny(name) if name in references.TINY else references.model_config(name)
-        config = {"model_type": "encodec", **source_config.to_transformers(model)}
-        self.assertEqual(source_config.to_model(source_config.from_transformers(config)), model)
+        fields = {"model_type": "encodec", **source_config.to_transformers(model)}
+        self.assertEqual(source_config.to_model(source_config.from_transformers(fields)), model)
 
     def test_segments(self):
         found = source_config.from_transformers(
@@ -108,8 +108,8 @@ class TransformersTest(parameterized.TestCase):
 
     @parameterized.parameters(
         ({"model_type": "musicgen"}, "^model_type: got 'musicgen'"),
-        ({"trim_right_ratio": 0.5}, "^trim_right_ratio: got 0.5, only 1.0 is supported$"),
-        ({"codebook_dim": 64}, r"^codebook_dim: got 64, only 128 \(the hidden_size\)"),
+        ({"trim_right_ratio": 0.5}, "^trim_right_ratio: got 0.5, must be 1.0$"),
+        ({"codebook_dim": 64}, r"^codebook_dim: got 64, must be 128 \(the hidden_size\)"),
         ({"chunk_length_s": 1.0}, "^overlap: got None beside chunk_length_s"),
     )
     def test_unsupported(self, change, message):
@@ -131,24 +131,24 @@ class TransformersTest(parameterized.TestCase):
             source_config.to_transformers(references.tiny("no_lstm"))
 
     def test_bandwidths_reach_all_codebooks(self):
-        # 1000 * 1.001 is just below 1001: transformers would round the codebooks down.
+        # 1000 * 1.001 is just below 1001, so transformers would lose a codebook in rounding down.
         fields = references.tiny().to_dict()
         fields |= {"codebook_size": 2, "num_codebooks": 13, "sample_rate": 77 * 320}
         fields |= {"bandwidths": (0.077,)}
-        model = config_lib.from_json(json.dumps(fields))
-        self.assertLess(1000 * config_lib.bandwidth_for(model, 13), 1001)
-        config = source_config.to_transformers(model)
-        self.assertLen(config["target_bandwidths"], 2)
-        found = source_config.from_transformers({"model_type": "encodec", **config})
+        model = config.from_json(json.dumps(fields))
+        self.assertLess(1000 * config.bandwidth_for(model, 13), 1001)
+        theirs = source_config.to_transformers(model)
+        self.assertLen(theirs["target_bandwidths"], 2)
+        found = source_config.from_transformers({"model_type": "encodec", **theirs})
         self.assertEqual(found.stated["num_codebooks"], 13)
         self.assertEqual(source_config.to_model(found).num_codebooks, 13)
 
 
 class AudiocraftTest(parameterized.TestCase):
     def changed(self, section, **change):
-        config = yaml.safe_load(AUDIOCRAFT_32KHZ)
-        (config[section] if section else config).update(change)
-        return source_config.from_audiocraft(yaml.safe_dump(config))
+        xp_cfg = yaml.safe_load(AUDIOCRAFT_32KHZ)
+        (xp_cfg[section] if section else xp_cfg).update(change)
+        return source_config.from_audiocraft(yaml.safe_dump(xp_cfg))
 
     def test_32khz(self):
         found = source_config.from_audiocraft(AUDIOCRAFT_32KHZ)
@@ -159,11 +159,11 @@ class AudiocraftTest(parameterized.TestCase):
         found = self.changed("seanet", kernel_size=5, last_kernel_size="${.kernel_size}")
         self.assertEqual(found.stated["last_kernel_size"], 5)
 
-    def test_what_is_left_out_has_audiocrafts_default(self):
-        config = yaml.safe_load(AUDIOCRAFT_32KHZ)
+    def test_audiocrafts_defaults(self):
+        xp_cfg = yaml.safe_load(AUDIOCRAFT_32KHZ)
         for field in ("n_residual_layers", "lstm", "true_skip", "disable_norm_outer_blocks"):
-            del config["seanet"][field]
-        stated = source_config.from_audiocraft(yaml.safe_dump(config)).stated
+            del xp_cfg["seanet"][field]
+        stated = source_config.from_audiocraft(yaml.safe_dump(xp_cfg)).stated
         self.assertEqual(stated["num_residual_layers"], 3)
         self.assertEqual(stated["num_lstm_layers"], 0)
         self.assertEqual(stated["shortcut"], "identity")
@@ -179,19 +179,19 @@ class AudiocraftTest(parameterized.TestCase):
         ("", {"rvq": None}, "lacks rvq"),
         ("encodec", {"quantizer": "no_quant"}, "encodec.quantizer: got 'no_quant'"),
         ("encodec", {"autoencoder": "other"}, "encodec.autoencoder: got 'other'"),
-        ("encodec", {"channels": 2}, r"encodec.channels: got 2, only 1 \(seanet.channels\)"),
-        ("seanet", {"activation": "ReLU"}, "seanet.activation: got 'ReLU', only 'ELU'"),
+        ("encodec", {"channels": 2}, r"encodec.channels: got 2, must be 1 \(seanet.channels\)"),
+        ("seanet", {"activation": "ReLU"}, "seanet.activation: got 'ReLU', must be 'ELU'"),
         ("seanet", {"activation_params": {"alpha": 0.5}}, "seanet.activation_params: got"),
         ("seanet", {"norm_params": {"eps": 0.1}}, "seanet.norm_params: got {'eps': 0.1}"),
         ("seanet", {"decoder": {"trim_right_ratio": 0.5}}, "seanet.trim_right_ratio: got 0.5"),
         ("seanet", {"decoder": {"final_activation": "Tanh"}}, "seanet.final_activation: got 'Ta"),
-        ("seanet", {"decoder": {"n_filters": 32}}, "seanet.decoder.n_filters: got 32, only 64"),
-        ("seanet", {"encoder": {"lstm": 1}}, "seanet.encoder.lstm: got 1, only 2"),
+        ("seanet", {"decoder": {"n_filters": 32}}, "seanet.decoder.n_filters: got 32, must be 64"),
+        ("seanet", {"encoder": {"lstm": 1}}, "seanet.encoder.lstm: got 1, must be 2"),
         ("seanet", {"attention": True}, "seanet: unknown settings attention"),
         (
             "seanet",
             {"norm": "time_group_norm", "disable_norm_outer_blocks": 1},
-            "seanet.disable_norm_outer_blocks: got 1, only 0",
+            "seanet.disable_norm_outer_blocks: got 1, must be 0",
         ),
         ("seanet", {"dimension": "${no.such.key}"}, "xp.cfg: cannot be read"),
     )
@@ -206,16 +206,16 @@ class AudiocraftTest(parameterized.TestCase):
 
 
 class ReconcileTest(parameterized.TestCase):
-    def reconcile(self, config, **change):
+    def reconcile(self, name, **change):
         found = source_config.from_transformers(HUB_24KHZ | change)
-        return source_config.reconcile(references.model_config(config), found)
+        return source_config.reconcile(references.model_config(name), found)
 
     def test_agreement(self):
         model, lines = self.reconcile("encodec_24khz")
         self.assertEqual(model, references.model_config("encodec_24khz"))
         self.assertEmpty(lines)
 
-    def test_the_source_has_the_pad_mode(self):
+    def test_the_source_decides_the_pad_mode(self):
         model, lines = self.reconcile("encodec_24khz", pad_mode="constant")
         self.assertEqual(model.pad_mode, "constant")
         self.assertEqual(lines, ["pad_mode: constant, as the source states (config: reflect)"])

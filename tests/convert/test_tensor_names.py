@@ -1,4 +1,4 @@
-"""The table of tensor names, and what is done to each tensor."""
+"""The table of tensor names, and the conversion of tensors."""
 
 import itertools
 
@@ -61,8 +61,8 @@ class NamesTest(parameterized.TestCase):
     def test_names_all_of_transformers(self, name, count):
         model = references.model_config(name)
         with torch.device("meta"):
-            config = transformers.EncodecConfig(**source_config.to_transformers(model))
-            state = transformers.EncodecModel(config).state_dict()
+            theirs = transformers.EncodecConfig(**source_config.to_transformers(model))
+            state = transformers.EncodecModel(theirs).state_dict()
         self.assertEqual(len(state), count)
         rows = tensor_names.table(model, tensor_names.TRANSFORMERS)
         ignored = tensor_names.ignored(model, tensor_names.TRANSFORMERS)
@@ -82,9 +82,8 @@ class WeightsTest(parameterized.TestCase):
     @parameterized.product(name=tuple(references.TINY), naming=NAMINGS)
     def test_round_trip(self, name, naming):
         model = references.tiny(name)
-        rows = tensor_names.table(model, naming)
         params = random_params(model)
-        back = weights.to_haiku(weights.to_torch(params, rows), rows, {})
+        back = weights.to_haiku(weights.to_torch(params, model, naming), model, naming)
         chex.assert_trees_all_equal(back, dict(params))
 
     @parameterized.product(stride=(1, 2, 3, 8), inputs=(1, 3))
@@ -147,12 +146,12 @@ class WeightsTest(parameterized.TestCase):
     @parameterized.parameters(*NAMINGS)
     def test_lists_what_differs(self, naming):
         model = references.tiny()
-        rows = tensor_names.table(model, naming)
-        tensors = weights.to_torch(random_params(model), rows)
+        tensors = weights.to_torch(random_params(model), model, naming)
         ignored = tensor_names.ignored(model, naming)
         tensors |= dict.fromkeys(ignored, np.zeros(1, np.float32))
-        weights.to_haiku(tensors, rows, ignored)
-        first, second, third = itertools.islice(sorted(sources_of(rows)), 3)
+        weights.to_haiku(tensors, model, naming)
+        sources = sources_of(tensor_names.table(model, naming))
+        first, second, third = itertools.islice(sorted(sources), 3)
         expected = [
             f"- {first} {list(tensors.pop(first).shape)}",
             f"- {second} {list(tensors[second].shape)}",
@@ -162,7 +161,7 @@ class WeightsTest(parameterized.TestCase):
         tensors[second] = np.zeros((1, 2), np.float32)
         tensors[f"{third}_extra"] = np.zeros(3, np.float32)
         with self.assertRaises(ValueError) as context:
-            weights.to_haiku(tensors, rows, ignored)
+            weights.to_haiku(tensors, model, naming)
         self.assertEqual(str(context.exception).split("\n")[1:], expected)
 
 

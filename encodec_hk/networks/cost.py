@@ -1,0 +1,146 @@
+"""Module calls of a network: shapes, parameters and multiply-adds.
+
+The calls are recorded by `hk.intercept_methods` while JAX evaluates shapes: no weight is created.
+
+Shapes: T time steps of one second of audio at a layer's resolution, C channels, K codebooks,
+F frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from encodec_hk import config
+from encodec_hk.networks import model
+
+
+class Call(NamedTuple):
+    """One call of one module, for one row and one second of audio in whole frames.
+
+    Attributes:
+      path: the module's Haiku path.
+      method: the method's name, "__call__" except for the quantiser's.
+      output: shape without the batch axis: [T, C], for codes [K, F].
+      parameters: shapes of the module's own parameters by name, its submodules' excluded.
+      multiply_adds: by the module itself: size of its weight matrices times their uses.
+    """
+
+    path: str
+    method: str
+    output: tuple[int, ...]
+    parameters: dict[str, tuple[int, ...]]
+    multiply_adds: int
+
+    @property
+    def num_parameters(self) -> int:
+        """Count the numbers in the module's own parameters."""
+        return sum(map(math.prod, self.parameters.values()))
+
+
+def trace(model_config: ml_collections.ConfigDict) -> list[Call]:
+    """Return the calls of encoding with all codebooks and of decoding, callers before callees."""
+    networks = model.build(model_config)
+    params = networks.param_shapes()
+    calls: list[Call | None] = []
+
+    def record(
+        next_f: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: hk.MethodContext,
+    ) -> Any:
+        if context.method_name not in ("__call__", "encode", "decode"):
+            return next_f(*args, **kwargs)
+        index = len(calls)
+        calls.append(None)
+        result = next_f(*args, **kwargs)
+        output = jax.tree.leaves(result)[0]  # layers return (output, state)
+        path = context.module.module_name
+        shapes = {name: value.shape for name, value in params.get(path, {}).items()}
+        own = dict(sorted(shapes.items(), key=lambda item: -len(item[1])))  # weights first
+        calls[index] = Call(
+            path=path,
+            method=context.method_name,
+            output=output.shape[1:],
+            parameters=own,
+            multiply_adds=_multiply_adds(context.method_name, own, args[0].shape, output.shape),
+        )
+        return result
+
+    frames = config.frame_rate(model_config)
+    samples = frames * config.hop_length(model_config)
+    audio = jnp.zeros((1, samples, model_config.channels))
+    codes = jnp.zeros((1, model_config.num_codebooks, frames), jnp.int32)
+    one = jnp.ones((1,), jnp.int32)
+
+    def codec(params: model.Params) -> None:
+        networks.encode_block(
+            params, None, audio, one * samples, one > 0, num_codebooks=model_config.num_codebooks
+        )
+        networks.decode_block(params, None, codes, one * frames, one > 0)
+
+    with hk.intercept_methods(record):
+        jax.eval_shape(codec, params)
+    return [call for call in calls if call is not None]
+
+
+def multiply_adds_per_frame(
+    model_config: ml_collections.ConfigDict, num_codebooks: int
+) -> dict[str, float]:
+    """Return the multiply-adds per frame of "encode", of "decode", and of each layer."""
+    total = {"encode": 0.0, "decode": 0.0}
+    for call in trace(model_config):
+        network, _, rest = call.path.partition("/")
+        if not call.multiply_adds:
+            continue
+        count = call.multiply_adds / config.frame_rate(model_config)
+        if rest:
+            name = f"{network}/{rest.split('/')[0]}"
+        else:
+            name = f"{network}.{call.method}"  # the quantiser, traced with all codebooks
+            count *= num_codebooks / model_config.num_codebooks
+        total[name] = total.get(name, 0.0) + count
+        total["decode" if network == "decoder" else "encode"] += count
+    return total
+
+
+def reference_surplus(
+    model_config: ml_collections.ConfigDict, calls: Sequence[Call]
+) -> dict[str, int]:
+    """Return, by reason, how many more numbers PyTorch checkpoints hold outside the codebooks."""
+    # A transposed convolution has a magnitude for each of its input channels.
+    magnitudes = sum(
+        call.parameters["w"][1 if call.path.endswith("/upsample") else 2]
+        for call in calls
+        if "w" in call.parameters
+    )
+    biases = sum(call.parameters["b"][0] for call in calls if "w_h" in call.parameters)
+    return {
+        "second bias vectors of the LSTM, added into one here": biases,
+        "magnitudes of weight_norm, folded into the weights here": (
+            magnitudes if model_config.norm == "weight_norm" else 0
+        ),
+    }
+
+
+def _multiply_adds(
+    method: str,
+    parameters: dict[str, tuple[int, ...]],
+    inputs: tuple[int, ...],
+    output: tuple[int, ...],
+) -> int:
+    if method == "decode":
+        return 0  # codebook entries are looked up and added
+    if method == "encode":
+        return inputs[1] * math.prod(parameters["codebooks"])
+    # A strided convolution uses its weights once per output step, a transposed one once per input
+    # step: always at the lower of the two resolutions.
+    steps = min(inputs[1], output[1])
+    return steps * sum(math.prod(shape) for shape in parameters.values() if len(shape) > 1)
