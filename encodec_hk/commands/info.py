@@ -1,6 +1,6 @@
-"""`run.py info`: all that an .ecdc file says of itself, and what state it is in.
+"""`run.py info`: what an .ecdc file contains, and whether it is complete.
 
-The file is read through, block by block, and nothing is decoded: no checkpoint is needed.
+All blocks are read, and none is decoded: no checkpoint is needed.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from encodec_hk import bitstream
+from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 
 
-class Counts(NamedTuple):
-    """What is in a file.
+class _Counts(NamedTuple):
+    """Contents of a file.
 
     Attributes:
-      blocks: of codes; segments, where the signal is cut into them.
-      frames: of all blocks, damaged ones too.
-      damaged: frames of damaged blocks.
-      seconds: at which the last block ends.
+      blocks: number of blocks; of segments, if the variant has segments.
+      frames: frames in all blocks.
+      damaged: frames in damaged blocks.
+      seconds: time at which the last block ends.
     """
 
     blocks: int
@@ -29,36 +30,31 @@ class Counts(NamedTuple):
     seconds: float
 
 
-def run(config: Any, path: str, out: TextIO | None = None) -> int:
-    """Prints what an .ecdc file says of itself, and what is wrong with it.
+def run(variant: Any, path: str, out: TextIO | None = None) -> int:
+    """Print the header of an .ecdc file, its contents and its damage.
 
     Args:
-      config: not used; every command is given one.
-      path: of the file.
-      out: where to print, standard output by default.
+      variant: not used.
+      path: an .ecdc file.
+      out: where to print; None for stdout.
 
     Returns:
-      0, of a damaged file too.
+      The exit status: 0, even if the file is damaged.
 
     Raises:
-      ValueError: the file cannot be read, or is none that this program knows.
+      ValueError: if the file cannot be read, or is not an .ecdc file of a known version.
     """
-    del config
-    try:
-        with open(path, "rb") as file:
-            reader = bitstream.open_reader(file)
-            counts = _count(reader)
-            lines = list(_lines(reader, counts, _size(file)))
-    except OSError as error:
-        raise ValueError(f"{file_paths.shown(path)}: {error.strerror or error}") from error
-    except bitstream.EcdcError as error:
-        raise ValueError(f"{file_paths.shown(path)}: {error}") from error
+    del variant
+    with file_errors.as_value_error(path, bitstream.EcdcError), open(path, "rb") as file:
+        reader = bitstream.open_reader(file)
+        counts = _count(reader)
+        lines = list(_lines(reader, counts, _size(file)))
     for line in [f"{file_paths.shown(path)}:", *lines]:
         print(line, file=sys.stdout if out is None else out)
     return 0
 
 
-def _count(reader: bitstream.EcdcReader) -> Counts:
+def _count(reader: bitstream.EcdcReader) -> _Counts:
     header = reader.header
     blocks = frames = damaged = 0
     seconds = 0.0
@@ -71,44 +67,48 @@ def _count(reader: bitstream.EcdcReader) -> Counts:
         seconds = max(seconds, header.seconds(block.start_frame) + length)
     if reader.num_samples is not None:
         seconds = min(seconds, reader.num_samples / header.sample_rate)
-    return Counts(blocks, frames, damaged, seconds)
+    return _Counts(blocks, frames, damaged, seconds)
 
 
 def _size(file: BinaryIO) -> int | None:
     return file.seek(0, 2) if file.seekable() else None
 
 
-def _lines(reader: bitstream.EcdcReader, counts: Counts, size: int | None) -> Iterator[str]:
+def _lines(reader: bitstream.EcdcReader, counts: _Counts, size: int | None) -> Iterator[str]:
     header = reader.header
+    file = f".ecdc version {header.version}"
+    if size is not None:
+        file += f", {size:,} bytes"
+    yield _line("format", file)
+    yield _line("model", header.name)
+    yield _line("checkpoint", header.fingerprint or "not stored: any of that model")
     channels = {1: "mono", 2: "stereo"}.get(header.channels, f"{header.channels} channels")
-    yield f"format       .ecdc version {header.version}" + (
-        "" if size is None else f", {size:,} bytes"
+    length = "length unknown"
+    if reader.num_samples is not None:
+        seconds = reader.num_samples / header.sample_rate
+        length = f"{reader.num_samples:,} samples ({seconds:.2f} s)"
+    yield _line("signal", f"{header.sample_rate} Hz, {channels}, {length}")
+    yield _line(
+        "codes",
+        f"{header.num_codebooks} codebooks of {header.bits} bits, a frame every "
+        f"{header.hop_length} samples",
     )
-    yield f"model        {header.name}"
-    yield f"checkpoint   {header.fingerprint or 'any of that model: the file names none'}"
-    signal = f"{header.sample_rate} Hz, {channels}"
-    if reader.num_samples is None:
-        yield f"signal       {signal}, length not known"
-    else:
-        length = reader.num_samples / header.sample_rate
-        yield f"signal       {signal}, {reader.num_samples:,} samples ({length:.2f} s)"
-    yield (
-        f"codes        {header.num_codebooks} codebooks of {header.bits} bits, a frame every "
-        f"{header.hop_length} samples"
-    )
-    content = f"content      {counts.frames:,} frames in {counts.blocks:,} "
-    if header.segment_length is None:
-        content += "blocks"
-    else:
-        content += f"segments of {header.segment_length} samples, one every {header.segment_stride}"
-    yield content + (", each with a scale" if header.normalize else "")
-    rate = f"bandwidth    {header.kbps:g} kbps"
+    units = "blocks"
+    if header.segment_length is not None:
+        units = f"segments of {header.segment_length} samples, one every {header.segment_stride}"
+    scales = ", each with a scale" if header.normalize else ""
+    yield _line("content", f"{counts.frames:,} frames in {counts.blocks:,} {units}{scales}")
+    rate = f"{header.kbps:g} kbps"
     if size is not None and counts.seconds:
         rate += f"; {size * 8 / 1000 / counts.seconds:.4g} kbps as a file"
-    yield rate
-    warnings = reader.warnings
-    yield f"state        {warnings[0] if warnings else 'whole'}"
-    for warning in warnings[1:]:
-        yield f"             {warning}"
+    yield _line("bandwidth", rate)
+    state, *more = list(reader.warnings) or ["complete"]
     if counts.damaged:
-        yield f"             {counts.damaged:,} of {counts.frames:,} frames are damaged"
+        more.append(f"{counts.damaged:,} of {counts.frames:,} frames are damaged")
+    yield _line("state", state)
+    for text in more:
+        yield _line("", text)
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:13}{text}"

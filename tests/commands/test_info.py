@@ -1,4 +1,4 @@
-"""`run.py info`: what it prints of good files, and of bad ones."""
+"""`run.py info`: what it prints about good files and bad ones."""
 
 import io
 import os
@@ -44,7 +44,7 @@ class InfoTest(parameterized.TestCase):
                 "codes        8 codebooks of 10 bits, a frame every 320 samples",
                 "content      750 frames in 10 blocks",
                 f"bandwidth    6 kbps; {len(data) * 8 / 9995.833:.4g} kbps as a file",
-                "state        whole",
+                "state        complete",
             ],
         )
 
@@ -55,13 +55,13 @@ class InfoTest(parameterized.TestCase):
             [
                 f"format       .ecdc version 0, {len(data):,} bytes",
                 "model        encodec_48khz",
-                "checkpoint   any of that model: the file names none",
+                "checkpoint   not stored: any of that model",
                 "signal       48000 Hz, stereo, 95,040 samples (1.98 s)",
                 "codes        4 codebooks of 10 bits, a frame every 320 samples",
                 "content      299 frames in 2 segments of 48000 samples, one every 47520, "
                 "each with a scale",
                 f"bandwidth    6 kbps; {len(data) * 8 / 1980:.4g} kbps as a file",
-                "state        whole",
+                "state        complete",
             ],
         )
 
@@ -69,7 +69,7 @@ class InfoTest(parameterized.TestCase):
         like = files.header()
         data = files.write(like, files.random_codes(like, 750))
         lines = self.lines(data[:4000])
-        self.assertIn("signal       24000 Hz, mono, length not known", lines)
+        self.assertIn("signal       24000 Hz, mono, length unknown", lines)
         self.assertIn("content      375 frames in 5 blocks", lines)
         self.assertIn("bandwidth    6 kbps; 6.4 kbps as a file", lines)
         self.assertEqual(lines[-1], "state        cut off after 5.00 s: the end is missing")
