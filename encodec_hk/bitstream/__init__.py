@@ -1,4 +1,4 @@
-"""Codes in files: .ecdc, read and written block by block.
+"""Codes in .ecdc files, read and written block by block.
 
     with open(path, "wb") as file:
         writer = bitstream.open_writer(file, header)
@@ -8,10 +8,14 @@
     with open(path, "rb") as file:
         for block in bitstream.open_reader(file).blocks(): ...
 
-`header` is what a file says of its codes, `interface` what readers and writers do, `opening` picks
-one. `version0` is Meta's format; of ours, `layout` has the bytes, `blocks` writes and `recovery`
-reads. `packing` packs codes into bits, and `transport` is the way to a file or a pipe. Any JAX
-or audio is the caller's.
+Modules:
+  versions: opens a file of any version.
+  interface: what readers and writers of all versions have in common.
+  headers: what a file states about its codes.
+  version0: Meta's format.
+  version1_layout, version1_writer, version1_reader: the format of this project.
+  packing: codes as bits.
+  transport: bytes of a file or a pipe.
 """
 
 from encodec_hk.bitstream.headers import META_MODELS

@@ -1,4 +1,4 @@
-"""What a file says of its codes, and the models that version 0 knows by their names.
+"""What a file states about its codes, and the models of version 0.
 
 Shapes: K codebooks, F frames.
 """
@@ -14,17 +14,17 @@ from encodec_hk.bitstream import packing
 
 VERSIONS = (0, 1)
 MAX_SAMPLES = 2**48 - 1  # of a signal
-MAX_BLOCK_CODES = 2**21  # of a block, or of a segment: what a reader may have to hold at once
+MAX_BLOCK_CODES = 2**21  # of a block or segment: bounds the memory of readers
 
 
 class EcdcError(ValueError):
-    """What is wrong with the content of a file, in one line; the caller knows the file's name."""
+    """The content of a file is wrong: one line, without the name of the file."""
 
 
 class MetaModel(NamedTuple):
-    """A model that version 0 is for: there, its name stands for all of this.
+    """A model that version 0 identifies by name.
 
-    Attributes: as those of `Header`; `num_codebooks` is the most that a file can have.
+    Attributes: see `Header`; `num_codebooks` is the maximum.
     """
 
     sample_rate: int
@@ -46,21 +46,21 @@ META_MODELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a file says of its codes.
+    """What a file states about its codes.
 
     Attributes:
       version: 0 (Meta's) or 1.
-      name: of the variant, such as "encodec_24khz".
+      name: name of the variant, such as "encodec_24khz".
       sample_rate: Hz.
-      channels: of the audio.
+      channels: audio channels.
       hop_length: samples of a frame.
-      num_codebooks: in the file, of each frame.
-      bits: of a code.
-      segment_length: samples of a segment; None where the signal is not cut into segments.
-      segment_stride: samples from the start of a segment to the next; None likewise.
+      num_codebooks: codes of a frame.
+      bits: bits of a code.
+      segment_length: samples of a segment; None if the signal is not cut into segments.
+      segment_stride: samples from one segment's start to the next's; None without segments.
       normalize: whether each segment has a scale.
-      num_samples: of the signal; None: not known (yet).
-      fingerprint: of the checkpoint, its SHA-256 as 64 hexadecimal digits; None: not known.
+      num_samples: samples of the signal; None if unknown (yet).
+      fingerprint: SHA-256 of the checkpoint, 64 hexadecimal digits; None if unknown.
     """
 
     version: int
@@ -78,41 +78,41 @@ class Header:
 
     @property
     def frame_rate(self) -> int:
-        """Frames per second, rounded up as the reference does."""
+        """Return frames per second, rounded up as in the reference."""
         return -(-self.sample_rate // self.hop_length)
 
     @property
     def kbps(self) -> float:
-        """Bandwidth of the codes alone, as the variants' bandwidths are counted."""
+        """Return the bandwidth of the codes, without headers, as configurations count it."""
         return self.num_codebooks * self.bits * self.frame_rate / 1000
 
     @property
     def duration(self) -> float | None:
-        """Seconds of the signal, None where they are not known."""
+        """Return the seconds of the signal; None if unknown."""
         return None if self.num_samples is None else self.num_samples / self.sample_rate
 
     @property
     def segment_frames(self) -> int | None:
-        """Frames of a whole segment, None where there are no segments."""
+        """Return the frames of a full segment; None without segments."""
         return None if self.segment_length is None else -(-self.segment_length // self.hop_length)
 
     @property
     def num_segments(self) -> int | None:
-        """Segments of the signal, None where there are none or its length is not known."""
+        """Return the segments of the signal; None without segments or if its length is unknown."""
         if self.num_samples is None or self.segment_stride is None:
             return None
         return -(-self.num_samples // self.segment_stride)
 
     @property
     def whole_segments(self) -> int:
-        """Segments of full length; only the last ones are shorter."""
+        """Return the number of full segments; only the last ones may be shorter."""
         length, stride = self._length_and_stride()
         assert self.num_samples is not None
         return max(0, (self.num_samples - length) // stride + 1)
 
     @property
     def num_frames(self) -> int | None:
-        """Frames of the signal, None where its length is not known."""
+        """Return the frames of the signal; None if its length is unknown."""
         if self.num_segments is None or self.segment_frames is None:
             return self.end_frame
         whole = self.whole_segments
@@ -120,7 +120,7 @@ class Header:
         return whole * self.segment_frames + short
 
     def frames_of(self, segment: int) -> int:
-        """Frames of a segment, as `segments.Framing`; a whole one's where no length is known."""
+        """Return the frames of a segment; of a full one if the signal's length is unknown."""
         length, stride = self._length_and_stride()
         if self.num_samples is not None:
             length = min(length, self.num_samples - segment * stride)
@@ -133,7 +133,7 @@ class Header:
 
     @property
     def end_frame(self) -> int | None:
-        """The place after the last frame, of places as `Block.start_frame` counts them."""
+        """Return the position after the last frame, see `Block.start_frame`; None if unknown."""
         if self.num_samples is None:
             return None
         if self.segment_frames is None:
@@ -141,17 +141,17 @@ class Header:
         return (self.num_segments or 0) * self.segment_frames
 
     def seconds(self, frame: int) -> float:
-        """The time at which a frame starts; where there are segments, at which its segment does."""
+        """Return the time at which a frame, or with segments its segment, starts."""
         if self.segment_frames is None or self.segment_stride is None:
             return frame * self.hop_length / self.sample_rate
         return frame // self.segment_frames * self.segment_stride / self.sample_rate
 
 
 def meta_header(name: str, num_codebooks: int, num_samples: int) -> Header:
-    """The header of a file of version 0.
+    """Return the header of a file of version 0.
 
     Raises:
-      ValueError: version 0 has no such model, or the model not as many codebooks.
+      ValueError: if version 0 has no such model, or the model has fewer codebooks.
     """
     if name not in META_MODELS:
         raise ValueError(f"name: got {shown(name)}, version 0 is for {' and '.join(META_MODELS)}")
@@ -163,10 +163,10 @@ def meta_header(name: str, num_codebooks: int, num_samples: int) -> Header:
 
 
 def check(header: Header) -> None:
-    """Checks that a file can have this header.
+    """Check a header.
 
     Raises:
-      ValueError: one line that names the field, the value it has and what is allowed.
+      ValueError: if a field is wrong; one line names it, its value and what is allowed.
     """
     if header.version not in VERSIONS:
         raise _error("version", header.version, "0 or 1")
@@ -206,10 +206,10 @@ def check(header: Header) -> None:
 
 def _check_meta(header: Header) -> None:
     if header.num_samples is None:
-        raise _error("num_samples", None, "a number: version 0 says the length at its start")
+        raise _error("num_samples", None, "a number: version 0 stores the length at its start")
     check_count("num_samples", header.num_samples, 1, MAX_SAMPLES)
     if header.fingerprint is not None:
-        raise _error("fingerprint", header.fingerprint, "None: version 0 has no place for it")
+        raise _error("fingerprint", header.fingerprint, "None: version 0 does not store it")
     model = META_MODELS.get(header.name)
     if model is None:
         raise _error("name", header.name, f"{' or '.join(META_MODELS)} in version 0")
@@ -220,14 +220,14 @@ def _check_meta(header: Header) -> None:
 
 
 def check_count(field: str, value: Any, least: int, most: int) -> None:
-    """Raises ValueError where a value is no whole number from `least` to `most`."""
+    """Raise ValueError unless a value is a whole number from `least` to `most`."""
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_whole or not least <= value <= most:
         raise _error(field, value, f"a whole number, {least} to {most}")
 
 
 def shown(value: Any) -> str:
-    """A value for messages, at most 60 characters of it."""
+    """Return a value as text for messages, of at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

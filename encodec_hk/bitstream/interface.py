@@ -1,4 +1,4 @@
-"""What readers and writers of all versions do.
+"""The interface of readers and writers of all versions.
 
 Shapes: K codebooks, F frames. Codes are integers, 0 to 2**bits - 1.
 """
@@ -16,14 +16,14 @@ from encodec_hk.bitstream import transport
 
 
 class Block(NamedTuple):
-    """Some frames in a row: one segment of a file that is cut into segments.
+    """Consecutive frames; with segments, one segment.
 
     Attributes:
       codes: int32 [K, F].
-      scale: of the segment; None where the file stores none, and of a damaged block.
-      start_frame: place of the first frame. In a file that is cut into segments, each segment
-        before counts as a whole one: the place is its number times `Header.segment_frames`.
-      is_damaged: whether the codes are lost; they are zeros then.
+      scale: scale of the segment; None if the file stores none or the block is damaged.
+      start_frame: position of the first frame. With segments, every segment counts as a full one:
+        the position is the segment's index times `Header.segment_frames`.
+      is_damaged: whether the codes are lost and replaced by zeros.
     """
 
     codes: np.ndarray
@@ -33,29 +33,28 @@ class Block(NamedTuple):
 
 
 class EcdcWriter(abc.ABC):
-    """Writes codes as they come; never seeks. `finish` ends the file and leaves it open.
+    """Writes codes without seeking. `finish` completes the file and leaves it open.
 
     Attributes:
-      header: as it was written.
+      header: the header in the file.
     """
 
     def __init__(self, file: BinaryIO, header: headers.Header):
         headers.check(header)
         self.header = header
         self._file = file
-        self._frames = 0  # place after the last frame that was taken
+        self._frames = 0  # position after the last frame written
         self._is_finished = False
 
     def write(self, codes: np.ndarray, scales: np.ndarray | None = None) -> None:
-        """Takes codes.
+        """Write codes.
 
         Args:
-          codes: integers [K, F]: one whole segment, or where there are none any count of frames.
-          scales: float32 [1] where the header says `normalize`, else None.
+          codes: integers [K, F]: one segment, or without segments any number of frames.
+          scales: float32 [1] if the header has `normalize`, else None.
 
         Raises:
-          ValueError: the shape, a value or the scale is not what the header says, or the file is
-            finished.
+          ValueError: if the codes or the scale do not fit the header, or the file is finished.
         """
         if self._is_finished:
             raise ValueError("write: the file is finished")
@@ -66,20 +65,20 @@ class EcdcWriter(abc.ABC):
 
     @abc.abstractmethod
     def _write(self, codes: np.ndarray, scale: float | None) -> None:
-        """Takes codes that are right, int32, F >= 1."""
+        """Write valid codes, int32 with F >= 1."""
 
     @abc.abstractmethod
     def flush(self) -> None:
-        """Hands all that can be read back so far to the file, and the file's buffer on."""
+        """Write all frames that a reader can decode by now, and flush the file."""
 
     def finish(self, num_samples: int | None = None) -> None:
-        """Ends the file; the second time, does nothing.
+        """Complete the file; a second call does nothing.
 
         Args:
-          num_samples: of the signal; None: as the header says, if it does.
+          num_samples: samples of the signal; None to take them from the header, if it has them.
 
         Raises:
-          ValueError: the frames are not those of a signal of this length.
+          ValueError: if a signal of this length has another number of frames.
         """
         if self._is_finished:
             return
@@ -92,7 +91,7 @@ class EcdcWriter(abc.ABC):
 
     @abc.abstractmethod
     def _finish(self, num_samples: int | None) -> None:
-        """Ends the file."""
+        """Complete the file."""
 
     def _put(self, data: bytes) -> None:
         transport.write(self._file, data)
@@ -132,50 +131,49 @@ class EcdcWriter(abc.ABC):
 
 
 class EcdcReader(abc.ABC):
-    """Reads codes block by block, forwards.
+    """Reads codes block by block.
 
     Attributes:
-      header: of the file; its `num_samples` is that of the end of the file where it has one and
-        can be sought in.
+      header: the header of the file. If the file is seekable and complete, its `num_samples` comes
+        from the end of the file.
     """
 
     def __init__(self, source: transport.ByteSource, header: headers.Header):
         self.header = header
         self._notes: list[str] = []
-        self._num_kept = 0  # notes of opening the file
+        self._num_kept = 0  # warnings from opening the file
         self._source = source
-        self._start = source.position  # of the first block
+        self._start = source.position  # offset of the first block
         self._has_read = False
 
     @property
     def warnings(self) -> list[str]:
-        """What was found wrong so far and does not keep the rest from being read, a line each."""
+        """Return the problems found so far that did not stop reading, a line each."""
         return list(self._notes)
 
     @property
     def num_samples(self) -> int | None:
-        """Samples of the signal as far as the file says so; after `blocks`, with its end too.
+        """Return the samples of the signal; None if unknown, from a pipe perhaps until its end.
 
-        A file that was cut off may say more than its frames hold.
+        It may be more than the frames of a file that was cut off.
         """
         return self.header.num_samples
 
     def blocks(self, start_frame: int = 0, recover: bool = False) -> Iterator[Block]:
-        """Reads blocks of about a second, or of a segment each.
+        """Read blocks of about a second, or of one segment.
 
         Args:
-          start_frame: where to start, of places as `Block.start_frame` counts them; a segment
-            comes whole. What is before it is passed over, where the file can seek without being
-            read.
-          recover: whether to go on after damage, with blocks of zeros in its place.
+          start_frame: where to start, as `Block.start_frame` counts; segments are read whole. In
+            seekable files, earlier blocks are skipped without reading them.
+          recover: whether to replace damaged blocks by zeros and go on.
 
         Raises:
-          EcdcError: damage, with its time; with `recover` a warning instead.
-          ValueError: a pipe, for the second time.
+          EcdcError: if a block is damaged; with `recover`, a warning instead.
+          ValueError: if a pipe is read a second time.
         """
         headers.check_count("start_frame", start_frame, 0, headers.MAX_SAMPLES)
         if self._has_read and not self._source.is_seekable:
-            raise ValueError("blocks: what cannot be sought in is read once")
+            raise ValueError("blocks: a pipe can be read only once")
         if self._has_read:
             self._source.seek(self._start)
             del self._notes[self._num_kept :]
@@ -184,12 +182,12 @@ class EcdcReader(abc.ABC):
 
     @abc.abstractmethod
     def _blocks(self, start_frame: int, recover: bool) -> Iterator[Block]:
-        """Reads blocks, from the first one's place on."""
+        """Read blocks, from the one that holds `start_frame` on."""
 
     def _time(self, frame: int) -> str:
         return f"{self.header.seconds(frame):.2f} s"
 
 
 def is_scale(scale: float) -> bool:
-    """Whether a segment can have been divided by this."""
+    """Return whether a number can be the scale of a segment."""
     return 0 < scale < float("inf")

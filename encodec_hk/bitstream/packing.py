@@ -1,6 +1,6 @@
-"""Codes to bytes and back: `bits` bits each, one after another, least significant bit first.
+"""Codes to bytes and back: `bits` bits each, consecutive, least significant bit first.
 
-As the bit packer of Meta's `encodec.binary` does it code by code; here numpy does whole blocks.
+The format is that of the bit packer of Meta's `encodec.binary`.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import math
 
 import numpy as np
 
-MAX_BITS = 24  # of a code: a window of 32 bits holds it from any bit of a byte on
+MAX_BITS = 24  # of a code: 32 bits hold it, whatever bit of a byte it starts at
 
-_STEP = 2**15  # codes at a time, whole bytes of any width; bounds the memory in between
+_STEP = 2**15  # codes at a time, whole bytes at any width; bounds the memory
 _WINDOW = np.dtype("<u4")
 
 
 def num_bytes(count: int, bits: int) -> int:
-    """Bytes of `count` codes, the last one filled with zeros."""
+    """Return the bytes of `count` codes; zeros fill up the last one."""
     return -(-count * bits // 8)
 
 
 def whole_bytes(bits: int) -> int:
-    """The least count of codes that fills bytes with nothing left over."""
+    """Return the smallest number of codes that fill whole bytes."""
     return 8 // math.gcd(8, bits)
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Packs rows of codes, each row from a byte of its own on.
+    """Pack rows of codes; each row starts at a new byte.
 
     Args:
       codes: integers [N, n], 0 to 2**bits - 1.
@@ -61,30 +61,30 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack(data: bytes, bits: int, count: int) -> np.ndarray:
-    """The first `count` codes of `data`, int32 [count].
+    """Return the first `count` codes of `data`, int32 [count].
 
     Args:
       data: at least num_bytes(count, bits) bytes.
       bits: bits of a code, 1 to MAX_BITS.
-      count: how many codes.
+      count: number of codes.
     """
-    # The 32 bits that start at each byte.
+    # 32 bits from each byte on.
     windows = np.ndarray((len(data) + 1,), _WINDOW, data + b"\0\0\0\0", strides=(1,))
     codes = np.empty(count, np.uint32)
     mask = np.uint32(2**bits - 1)
     for start in range(0, count, _STEP):
         part = codes[start : start + _STEP]
-        places, shifts = _places(bits, len(part))
+        starts, shifts = _starts(bits, len(part))
         first = start * bits // 8
-        # No place is outside; only in this mode there is no copy of the result in between.
-        windows[first : first + len(part) * bits // 8 + 1].take(places, out=part, mode="clip")
+        # No start is out of bounds; mode="clip" avoids a copy of the result.
+        windows[first : first + len(part) * bits // 8 + 1].take(starts, out=part, mode="clip")
         np.right_shift(part, shifts, part)
         np.bitwise_and(part, mask, part)
     return codes.view(np.int32)
 
 
 @functools.lru_cache(maxsize=4)
-def _places(bits: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The byte in which each code starts, and the bit of it."""
+def _starts(bits: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the byte in which each code starts, and its bit there."""
     starts = np.arange(count) * bits
     return starts // 8, (starts % 8).astype(np.uint32)

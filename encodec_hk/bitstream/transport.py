@@ -1,21 +1,19 @@
-"""Bytes in and out of a file that may be a pipe."""
+"""Read and write bytes of a file or a pipe."""
 
 from __future__ import annotations
 
 from typing import BinaryIO
 
-_CHUNK = 2**16  # bytes to ask a file for at once: so no length in a file makes a large buffer
+_CHUNK = 2**16  # bytes of a read: bounds the memory, whatever length a file claims
 
 
 class ByteSource:
-    """A file read forwards; where it can seek, at any place too.
-
-    Places are counted from where the file stood when the source was made.
+    """Reads a file or a pipe, from its current position on.
 
     Attributes:
-      is_seekable: whether `seek` works; it does not on a pipe.
-      size: bytes from the start to the end of the file, as it was then; None on a pipe.
-      position: bytes from the start to what is read next.
+      is_seekable: whether `seek` works; False for a pipe.
+      size: bytes from the start to the end of the file; None for a pipe.
+      position: bytes from the start to the next byte to read.
     """
 
     def __init__(self, file: BinaryIO):
@@ -31,12 +29,12 @@ class ByteSource:
             file.seek(self._start)
 
     def read(self, count: int) -> bytes:
-        """The next `count` bytes, fewer only where the file ends."""
+        """Return the next `count` bytes, fewer only at the end of the file."""
         data, self._back = self._back[:count], self._back[count:]
         if len(data) < count:
             chunks = [data]
             missing = count - len(data)
-            # A pipe may give fewer bytes than it is asked for.
+            # A pipe may return fewer bytes than asked for.
             while missing and (chunk := self._file.read(min(missing, _CHUNK))):
                 chunks.append(chunk)
                 missing -= len(chunk)
@@ -45,18 +43,18 @@ class ByteSource:
         return data
 
     def unread(self, data: bytes) -> None:
-        """Puts bytes back, to be read again."""
+        """Put bytes back, to be read again."""
         self._back = data + self._back
         self.position -= len(data)
 
     def seek(self, position: int) -> None:
-        """Goes to a place."""
+        """Move to a position."""
         self._back = b""
         self._file.seek(self._start + position)
         self.position = position
 
     def skip(self, count: int) -> int:
-        """Passes over bytes; returns how many there were."""
+        """Skip bytes; return how many there were."""
         skipped = 0
         while skipped < count and (data := self.read(min(count - skipped, _CHUNK))):
             skipped += len(data)
@@ -64,10 +62,10 @@ class ByteSource:
 
 
 def write(file: BinaryIO, data: bytes) -> None:
-    """Writes all bytes; a file without a buffer may take fewer at a time."""
+    """Write all bytes; an unbuffered file may take them in several calls."""
     rest = memoryview(data)
     while rest:
         taken = file.write(rest)
         if taken is None:
-            raise BlockingIOError("the output does not wait: it takes no bytes now")
+            raise BlockingIOError("the output is non-blocking and takes no bytes now")
         rest = rest[taken:]

@@ -1,8 +1,8 @@
 """Version 0: the files of Meta's `encodec` (`encodec.binary`, `encodec.compress`), byte for byte.
 
-Codes of a signal, or of each of its segments, are one row of bits: frame after frame, the codebooks
-of a frame in their order. A segment has its scale before it. There is no check of anything, so
-what is wrong with a file shows only where it ends too early.
+The codes of a signal, or of each segment, are consecutive bits: frame after frame, in a frame
+codebook after codebook. The scale of a segment comes before its codes. The format has no
+checksums: of damage, only a file that ends too early shows.
 
 Shapes: K codebooks, F frames.
 """
@@ -49,7 +49,7 @@ class Version0Writer(interface.EcdcWriter):
         text = json.dumps(fields).encode()
         self._put(b"ECDC" + struct.pack("!BI", 0, len(text)) + text)
         self._segment = 0
-        self._rest = np.zeros(0, np.int32)  # codes that do not fill bytes yet
+        self._rest = np.zeros(0, np.int32)  # codes that do not fill whole bytes yet
 
     def _write(self, codes: np.ndarray, scale: float | None) -> None:
         header = self.header
@@ -62,7 +62,7 @@ class Version0Writer(interface.EcdcWriter):
             return
         frames, total = self._frames + codes.shape[1], header.num_frames
         if total is not None and frames > total:
-            raise ValueError(f"codes: got {frames} frames, the header's length has {total}")
+            raise ValueError(f"codes: got {frames} frames, must be at most {total}")
         self._frames = frames
         codes = np.concatenate([self._rest, codes.T.reshape(-1)])
         whole = len(codes) - len(codes) % packing.whole_bytes(header.bits)
@@ -71,23 +71,22 @@ class Version0Writer(interface.EcdcWriter):
 
     def _check_segment(self, frames: int) -> None:
         if self._segment >= (self.header.num_segments or 0):
-            raise ValueError(f"codes: got more than {self._segment} segments, the header's length")
+            raise ValueError(f"codes: got more segments than the {self._segment} of the header")
         expected = self.header.frames_of(self._segment)
         if frames != expected:
             raise ValueError(
-                f"codes: got {frames} frames, segment {self._segment} of the header's length has "
-                f"{expected}"
+                f"codes: got {frames} frames, segment {self._segment} must have {expected}"
             )
 
     def flush(self) -> None:
-        """Hands on what was written; a few codes wait until they fill bytes."""
+        """Flush the file; codes that do not fill whole bytes wait."""
         self._file.flush()
 
     def _finish(self, num_samples: int | None) -> None:
         header = self.header
         if num_samples != header.num_samples:
             raise ValueError(
-                f"num_samples: got {num_samples}, the header says {header.num_samples}"
+                f"num_samples: got {num_samples}, must be {header.num_samples} as in the header"
             )
         if header.segment_frames is None:
             got, total, unit = self._frames, header.num_frames, "frames"
@@ -106,7 +105,7 @@ class Version0Reader(interface.EcdcReader):
         super().__init__(source, header)
         self._total = header.num_frames or 0
         self._num_segments = header.num_segments
-        self._whole = header.segment_frames or 0  # frames of a whole segment
+        self._whole = header.segment_frames or 0  # frames of a full segment
         if source.size is not None:
             surplus = source.size - self._start - self._size()
             if surplus > 0:
@@ -116,7 +115,7 @@ class Version0Reader(interface.EcdcReader):
         return packing.num_bytes(frames * self.header.num_codebooks, self.header.bits)
 
     def _offset(self, segment: int) -> int:
-        """Bytes from the first segment to this one; only the last ones are no whole segments."""
+        """Return the bytes from the first segment to this one; only the last ones are shorter."""
         header = self.header
         whole = min(segment, header.whole_segments)
         scale = _SCALE.size if header.normalize else 0
@@ -126,7 +125,7 @@ class Version0Reader(interface.EcdcReader):
         return size
 
     def _size(self) -> int:
-        """Bytes of all codes and scales."""
+        """Return the bytes of all codes and scales."""
         if self._num_segments is not None:
             return self._offset(self._num_segments)
         return self._bytes_of(self._total)
@@ -144,7 +143,7 @@ class Version0Reader(interface.EcdcReader):
         header, total = self.header, self._total
         if start_frame >= total:
             return
-        # Eight frames fill bytes at any width.
+        # Eight frames fill whole bytes at any width.
         frame = start_frame // 8 * 8
         step = -(-header.frame_rate // 8) * 8
         self._pass_over(self._bytes_of(frame))
@@ -167,7 +166,7 @@ class Version0Reader(interface.EcdcReader):
             return
         self._pass_over(self._offset(start))
         for index in range(start, stop):
-            place, frames = index * self._whole, header.frames_of(index)
+            position, frames = index * self._whole, header.frames_of(index)
             scale = None
             if header.normalize:
                 data = self._source.read(_SCALE.size)
@@ -176,16 +175,16 @@ class Version0Reader(interface.EcdcReader):
             whole = min(frames, len(data) * 8 // (header.num_codebooks * header.bits))
             if scale is None or interface.is_scale(scale):
                 if whole:
-                    yield interface.Block(self._unpack(data, whole), scale, place, False)
+                    yield interface.Block(self._unpack(data, whole), scale, position, False)
             else:
-                problem = f"damaged segment at {self._time(place)}: its scale is {scale:g}"
+                problem = f"damaged segment at {self._time(position)}: its scale is {scale:g}"
                 if not recover:
                     raise headers.EcdcError(f"{problem}; --recover replaces it by silence")
                 self._notes.append(problem)
                 zeros = np.zeros((header.num_codebooks, whole), np.int32)
-                yield interface.Block(zeros, None, place, True)
+                yield interface.Block(zeros, None, position, True)
             if whole < frames:
-                self._cut(place + whole, recover)
+                self._cut(position + whole, recover)
                 return
 
     def _unpack(self, data: bytes, frames: int) -> np.ndarray:
@@ -200,11 +199,10 @@ class Version0Reader(interface.EcdcReader):
             self._source.skip(count)
 
     def _frame_at(self, size: int) -> int:
-        """The place after the last whole frame in the first `size` bytes."""
+        """Return the position after the last whole frame in the first `size` bytes."""
         frame_bits = self.header.num_codebooks * self.header.bits
         if self._num_segments is None:
             return size * 8 // frame_bits
-        # Offsets rise with the number of the segment.
         segment = bisect.bisect_right(range(1, self._num_segments), size, key=self._offset)
         rest = size - self._offset(segment) - (_SCALE.size if self.header.normalize else 0)
         return segment * self._whole + max(0, rest) * 8 // frame_bits
@@ -221,13 +219,13 @@ class Version0Reader(interface.EcdcReader):
 
 
 def read_header(data: bytes) -> headers.Header:
-    """What the JSON header says.
+    """Read the JSON header.
 
     Raises:
-      EcdcError: it is no JSON header, or says what this program cannot read.
+      EcdcError: if it is not a valid header, or of a file that this program does not read.
     """
     try:
-        # Deep nesting is a RecursionError, a number of thousands of digits a ValueError.
+        # Deep nesting raises RecursionError; thousands of digits raise ValueError.
         fields = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         if isinstance(error, headers.EcdcError):
@@ -241,7 +239,7 @@ def read_header(data: bytes) -> headers.Header:
             f"header: missing {', '.join(missing)}; must have {', '.join(_FIELDS)}"
         )
     for name, (kind, allowed) in _FIELDS.items():
-        if type(fields[name]) is not kind:  # a bool is an int to isinstance
+        if type(fields[name]) is not kind:  # isinstance takes a bool for an int
             raise headers.EcdcError(
                 f"header: {name}: got {headers.shown(fields[name])}, must be {allowed}"
             )
@@ -251,8 +249,7 @@ def read_header(data: bytes) -> headers.Header:
         raise headers.EcdcError(f"header: {error}") from error
     if fields["lm"]:
         raise headers.EcdcError(
-            "written with the language model (lm: true), which this program does not read yet; "
-            "only files without it"
+            "written with the language model (lm: true); this program reads only files without it"
         )
     return header
 
@@ -262,9 +259,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         counts = collections.Counter(name for name, _ in pairs)
         twice = counts.most_common(1)[0][0]
-        raise headers.EcdcError(f"header: {headers.shown(twice)} is there twice")
+        raise headers.EcdcError(f"header: {headers.shown(twice)} occurs twice")
     return fields
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise headers.EcdcError(f"header: got {constant}, which JSON does not have")
+    raise headers.EcdcError(f"header: got {constant}, must be JSON")

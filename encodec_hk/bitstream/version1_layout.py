@@ -1,8 +1,8 @@
-"""Version 1 in bytes: its header, its blocks and its end. `docs/ecdc.md` has the tables.
+"""The bytes of version 1: header, blocks and end. `docs/ecdc.md` has the tables.
 
 Numbers are big-endian. A block is a head of 20 bytes and a payload; the end of the file is a block
-of no frames. The head has a check of its own, so that a reader finds the next block after damage
-and knows from its first frame how much is missing.
+without frames. The head has its own checksum and the position of the block's first frame, so a
+reader finds the next block after damage and knows how many frames are lost.
 
 Shapes: K codebooks, F frames.
 """
@@ -22,12 +22,12 @@ MARKER = b"\xec\xdb"  # starts a block
 MAX_POINTS = 1024  # of the index
 
 # Coding, flags, bits, channels, codebooks, sample rate, hop, frames of a block, length and stride
-# of segments, samples, fingerprint, bytes of the name.
+# of a segment, samples, fingerprint, bytes of the name.
 _HEADER = struct.Struct("!BBBHHIIIIIQ32sB")
 _CRC = struct.Struct("!I")
-_PLAIN = 0  # coding: codes of a fixed count of bits
-_SCALES = 1  # flag: a scale in every block
-_UNKNOWN = 2**64 - 1  # samples
+_PLAIN = 0  # coding: a fixed number of bits per code
+_SCALES = 1  # flag: every block has a scale
+_UNKNOWN = 2**64 - 1  # number of samples
 _HEAD = struct.Struct("!2sHIIII")
 _END = struct.Struct("!Q")
 _POINT = struct.Struct("!IQ")
@@ -43,7 +43,7 @@ class Point(NamedTuple):
     """An entry of the index.
 
     Attributes:
-      frame: place of a block's first frame.
+      frame: position of a block's first frame.
       offset: bytes from the start of the file to the block.
     """
 
@@ -55,9 +55,9 @@ class Head(NamedTuple):
     """The head of a block.
 
     Attributes:
-      first: place of its first frame, as `Block.start_frame`; of the end, of the frame after all.
-      frames: in the block; 0: it is the end of the file.
-      length: bytes of its payload.
+      first: position of its first frame, see `Block.start_frame`; at the end, after the last.
+      frames: frames of the block; 0 marks the end of the file.
+      length: bytes of the payload.
       crc: CRC-32 of first, frames, length and payload.
     """
 
@@ -68,28 +68,28 @@ class Head(NamedTuple):
 
     @property
     def is_end(self) -> bool:
-        """Whether this is the end of the file and no block of codes."""
+        """Return whether this is the end of the file."""
         return self.frames == 0
 
 
 class Layout(NamedTuple):
-    """A header with what only version 1 has.
+    """A header and the size of blocks, which only version 1 has.
 
     Attributes:
-      header: what the file says of its codes.
-      block_frames: the most frames of a block; where there are segments, of a whole one.
+      header: the header.
+      block_frames: frames of a block, at most; with segments, of a full segment.
     """
 
     header: headers.Header
     block_frames: int
 
     def payload_size(self, frames: int) -> int:
-        """Bytes of the scale and the codes of a block."""
+        """Return the bytes of the scale and the codes of a block."""
         scale = SCALE.size if self.header.normalize else 0
         return scale + packing.num_bytes(frames * self.header.num_codebooks, self.header.bits)
 
-    def is_right(self, head: Head) -> bool:
-        """Whether a block of this file can have such a head."""
+    def allows(self, head: Head) -> bool:
+        """Return whether a block of this file can have such a head."""
         if self.header.segment_length is not None and head.first % self.block_frames:
             return False
         if head.is_end:
@@ -100,7 +100,7 @@ class Layout(NamedTuple):
 
 
 def layout_for(header: headers.Header) -> Layout:
-    """The layout of a new file: blocks of a second, or of a segment."""
+    """Return the layout of a new file: blocks of a second, or of a segment."""
     frames = header.segment_frames
     if frames is None:
         frames = min(header.frame_rate, headers.MAX_BLOCK_CODES // header.num_codebooks)
@@ -108,7 +108,7 @@ def layout_for(header: headers.Header) -> Layout:
 
 
 def header_bytes(layout: Layout) -> bytes:
-    """The bytes before the first block."""
+    """Return the bytes before the first block."""
     header = layout.header
     name = header.name.encode()
     fields = _HEADER.pack(
@@ -132,27 +132,27 @@ def header_bytes(layout: Layout) -> bytes:
 
 
 def read_header(data: bytes) -> Layout:
-    """What the bytes before the first block say.
+    """Read the bytes before the first block.
 
     Raises:
-      EcdcError: they are damaged, or say what this program cannot read.
+      EcdcError: if they are damaged, or of a file that this program does not read.
     """
     error = headers.EcdcError
     body, crc = data[: -_CRC.size], data[-_CRC.size :]
     if _CRC.pack(zlib.crc32(body)) != crc:
-        raise error("damaged header: its CRC-32 is another")
+        raise error("damaged header: its CRC-32 differs")
     fields = _HEADER.unpack_from(body, PRELUDE.size)
     coding, flags, bits, channels, codebooks, rate, hop, block_frames, length, stride = fields[:10]
     samples, fingerprint, name_size = fields[10:]
     if coding != _PLAIN:
         raise error(
-            f"header: coding: got {coding}, this program reads {_PLAIN} (codes as they are)"
+            f"header: coding: got {coding}, this program reads {_PLAIN} (fixed bits per code)"
         )
     if flags & ~_SCALES:
         raise error(f"header: flags: got {flags:#x}, this program knows {_SCALES:#x} (scales)")
     name = body[PRELUDE.size + _HEADER.size :]
     if len(name) != name_size:
-        raise error(f"header: name: got {len(name)} bytes, must be {name_size} as the header says")
+        raise error(f"header: name: got {len(name)} bytes, must be {name_size}")
     try:
         text = name.decode()
     except UnicodeDecodeError as problem:
@@ -183,14 +183,14 @@ def read_header(data: bytes) -> Layout:
 
 
 def block_bytes(first: int, frames: int, payload: bytes) -> bytes:
-    """A block with its head."""
+    """Return the bytes of a block."""
     rest = struct.pack("!III", first, frames, len(payload))
     rest += _CRC.pack(zlib.crc32(payload, zlib.crc32(rest)))
     return MARKER + struct.pack("!H", _check(rest)) + rest + payload
 
 
 def read_head(data: bytes) -> Head | None:
-    """The head of a block in its 20 bytes, None where they are not right."""
+    """Read the head of a block from its 20 bytes; None if they are not a head."""
     marker, check, *rest = _HEAD.unpack(data)
     if marker != MARKER or check != _check(data[4:]):
         return None
@@ -198,12 +198,12 @@ def read_head(data: bytes) -> Head | None:
 
 
 def is_intact(head: Head, payload: bytes) -> bool:
-    """Whether a payload is that of its head."""
+    """Return whether a payload belongs to its head."""
     return head.crc == zlib.crc32(payload, zlib.crc32(struct.pack("!III", *head[:3])))
 
 
 def end_bytes(end_frame: int, num_samples: int | None, points: list[Point]) -> bytes:
-    """The end of a file; its last four bytes are its size, so that it is found from there."""
+    """Return the end of a file; its last four bytes state its size, for readers to find it."""
     payload = _END.pack(_UNKNOWN if num_samples is None else num_samples)
     payload += b"".join(_POINT.pack(*point) for point in points)
     payload += _SIZE.pack(HEAD_SIZE + len(payload) + _SIZE.size)
@@ -211,17 +211,17 @@ def end_bytes(end_frame: int, num_samples: int | None, points: list[Point]) -> b
 
 
 def end_size(data: bytes) -> int:
-    """The size of the end, as the last four bytes of a file tell it."""
+    """Return the size of the end, from the last four bytes of a file."""
     return _SIZE.unpack(data[-_SIZE.size :])[0]
 
 
 def read_end(payload: bytes) -> tuple[int | None, list[Point]]:
-    """The samples of the signal, None where they are not known, and the index."""
+    """Return the samples of the signal, None if unknown, and the index."""
     samples = _END.unpack_from(payload)[0]
     points = [Point(*fields) for fields in _POINT.iter_unpack(payload[_END.size : -_SIZE.size])]
     return (None if samples == _UNKNOWN else samples), points
 
 
 def _check(rest: bytes) -> int:
-    """The check of a head: the low 16 bits of the CRC-32 of what follows it there."""
+    """Return the checksum of a head: the low 16 bits of the CRC-32 of the bytes after it."""
     return zlib.crc32(rest) & 0xFFFF

@@ -1,7 +1,7 @@
-"""Version 1, read past whatever has happened to the file since it was written.
+"""Read version 1, also after damage.
 
-`layout` is the format, `blocks` writes it. Where a block's head is not right, the next right one is
-searched for; its first frame tells how much is missing.
+If the head of a block is damaged, the reader searches for the next valid one; the position of its
+first frame tells how many frames are lost.
 
 Shapes: K codebooks, F frames.
 """
@@ -20,19 +20,19 @@ from encodec_hk.bitstream import packing
 from encodec_hk.bitstream import transport
 from encodec_hk.bitstream import version1_layout
 
-MAX_GAP = 600  # blocks that may be missing without a trace of their bytes
-MAX_DAMAGE = 100  # places in warnings; the rest are counted
+MAX_GAP = 600  # blocks that may be missing together with their bytes
+MAX_DAMAGE = 100  # damaged ranges in warnings; more are only counted
 
-_SCAN = 512  # bytes at a time, in search of a block: a live stream waits for no more
+_SCAN = 512  # bytes of a read in search of a block: a live stream waits for no more
 
 
 class _Found(NamedTuple):
-    """What the reader comes to.
+    """The result of a search for the next block.
 
     Attributes:
-      head: of the next block; None: the file ends before there is one.
-      payload: of the block; None where it is damaged.
-      skipped: bytes before the head that make no sense.
+      head: the head of the block; None if the file ends first.
+      payload: the payload of the block; None if it is damaged.
+      skipped: bytes before the head that belong to no block.
     """
 
     head: version1_layout.Head | None
@@ -41,10 +41,15 @@ class _Found(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Frames in a row, from the place `start` to `stop`; `codes` is None where they are lost.
+    """Consecutive frames, intact or lost.
 
-    Where `stop` is `start`, all that follows is lost, and how much that is not known. `frames` is
-    their count where it is known for certain: the last segments have fewer than their places.
+    Attributes:
+      start: position of the first frame.
+      stop: position after the last frame; `start` if all that follows is lost, of unknown length.
+      frames: number of frames; None if unknown: the last segments may have fewer frames than
+        positions.
+      codes: int32 [K, F]; None if they are lost.
+      scale: scale of the segment.
     """
 
     start: int
@@ -69,13 +74,13 @@ class Version1Reader(interface.EcdcReader):
 
     @property
     def warnings(self) -> list[str]:
-        """What was found wrong so far, damage first."""
+        """Return the problems found so far, damage first."""
         damage = [self._described(piece) for piece in self._damage]
         more = [f"{self._num_more} more damaged blocks"] if self._num_more else []
         return damage + more + super().warnings
 
     def _find_end(self, file_size: int) -> None:
-        """Reads the end of the file first, if it is there."""
+        """Read the end of the file, if it is complete."""
         source = self._source
         most = min(version1_layout.MAX_END_SIZE, file_size - self._start)
         if most > version1_layout.HEAD_SIZE:
@@ -103,11 +108,11 @@ class Version1Reader(interface.EcdcReader):
         return True
 
     def _next(self, expected: int, most: int) -> _Found:
-        """Reads on to the next block.
+        """Read the next block.
 
         Args:
-          expected: the place of its first frame, if none are missing.
-          most: how many frames may be missing, besides what the bytes passed over can hold.
+          expected: position of its first frame, if no frames are missing.
+          most: frames that may be missing, besides those that the skipped bytes can hold.
         """
         skipped = 0
         while True:
@@ -130,13 +135,13 @@ class Version1Reader(interface.EcdcReader):
             skipped += at
 
     def _is_next(self, head: version1_layout.Head, expected: int, most: int) -> bool:
-        return self._layout.is_right(head) and 0 <= head.first - expected <= most
+        return self._layout.allows(head) and 0 <= head.first - expected <= most
 
     def _frames_in(self, size: int) -> int:
         return size * 8 // (self.header.num_codebooks * self.header.bits)
 
-    def _places_in(self, size: int) -> int:
-        """How many places the blocks take that fill these bytes."""
+    def _positions_in(self, size: int) -> int:
+        """Return the positions of the blocks that fill these bytes."""
         whole = self._size
         blocks, rest = divmod(size, version1_layout.HEAD_SIZE + self._layout.payload_size(whole))
         frames = self._frames_in(max(0, rest - version1_layout.HEAD_SIZE))
@@ -157,7 +162,7 @@ class Version1Reader(interface.EcdcReader):
                 yield from self._silence(piece)
 
     def _pieces(self, start_frame: int) -> Iterator[_Piece]:
-        """What is there from a frame on, and what is not, in order and without gaps."""
+        """Return the intact and the lost frames from a frame on, in order and without gaps."""
         size = self._size
         has_segments = self.header.segment_frames is not None
         start = start_frame // size * size if has_segments else start_frame
@@ -188,11 +193,11 @@ class Version1Reader(interface.EcdcReader):
             self._notes.append(f"{surplus} bytes after the end")
 
     def _go_to(self, start: int) -> int:
-        """Goes to a block that is not after a frame; returns the place of the block."""
+        """Move to a block at or before a frame; return the position of its first frame."""
         if not start or self._source.size is None:
             return 0
         size = self._size
-        number = start // size  # where all blocks are full
+        number = start // size  # if all blocks are full
         full = version1_layout.HEAD_SIZE + self._layout.payload_size(size)
         points = [version1_layout.Point(number * size, self._start + number * full)]
         points += [point for point in reversed(self._points) if point.frame <= start][:1]
@@ -200,7 +205,7 @@ class Version1Reader(interface.EcdcReader):
             if self._start <= point.offset <= self._source.size - version1_layout.HEAD_SIZE:
                 self._source.seek(point.offset)
                 head = version1_layout.read_head(self._source.read(version1_layout.HEAD_SIZE))
-                if head is not None and self._layout.is_right(head) and head.first == point.frame:
+                if head is not None and self._layout.allows(head) and head.first == point.frame:
                     self._source.seek(point.offset)
                     return point.frame
         self._source.seek(self._start)
@@ -217,16 +222,16 @@ class Version1Reader(interface.EcdcReader):
         codes = np.ascontiguousarray(codes.reshape(frames, -1).T)
         return piece._replace(codes=codes, scale=scale)
 
-    def _cut(self, place: int, start: int, skipped: int) -> Iterator[_Piece]:
-        """What to say of a file without an end, of which nothing is right after a place."""
+    def _cut(self, position: int, start: int, skipped: int) -> Iterator[_Piece]:
+        """Describe the rest of a file without an end, after its last intact block."""
         total = self.header.end_frame
-        stop = place
+        stop = position
         if skipped and total is not None:
-            stop = max(place, min(total, place + self._places_in(skipped)))
-        if stop > max(place, start):
-            yield _Piece(max(place, start), stop)
-        elif skipped and stop == place != total:
-            yield _Piece(place, place)
+            stop = max(position, min(total, position + self._positions_in(skipped)))
+        if stop > max(position, start):
+            yield _Piece(max(position, start), stop)
+        elif skipped and stop == position != total:
+            yield _Piece(position, position)
         if stop == total:
             self._notes.append("no index: the end is missing or damaged")
         elif not skipped or total is not None:
@@ -235,13 +240,13 @@ class Version1Reader(interface.EcdcReader):
 
     def _silence(self, piece: _Piece) -> Iterator[interface.Block]:
         header, size = self.header, self._size
-        for place in range(piece.start, piece.stop, size):
-            frames = min(size, piece.stop - place)
+        for position in range(piece.start, piece.stop, size):
+            frames = min(size, piece.stop - position)
             if header.segment_frames is not None:
-                frames = piece.frames or header.frames_of(place // size)
+                frames = piece.frames or header.frames_of(position // size)
             if frames:
                 zeros = np.zeros((header.num_codebooks, frames), np.int32)
-                yield interface.Block(zeros, None, place, True)
+                yield interface.Block(zeros, None, position, True)
 
     def _described(self, piece: _Piece) -> str:
         if piece.start == piece.stop:
@@ -250,7 +255,7 @@ class Version1Reader(interface.EcdcReader):
         return f"damaged {blocks} at {self._time(piece.start)} to {self._time(piece.stop)}"
 
     def _note_damage(self, piece: _Piece) -> None:
-        """Notes damage; what follows on the damage before is added to it."""
+        """Note damage; merge it with the previous one if they are adjacent."""
         last = self._damage[-1] if self._damage else None
         if last is not None and last.stop == piece.start < piece.stop and not self._num_more:
             self._damage[-1] = last._replace(stop=piece.stop)

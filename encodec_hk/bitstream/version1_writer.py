@@ -1,6 +1,4 @@
-"""Version 1, written in one pass: blocks of about a second, and an index at the end.
-
-`layout` is the format, `recovery` reads it.
+"""Write version 1 in one pass: blocks of about a second, and an index at the end.
 
 Shapes: K codebooks, F frames.
 """
@@ -17,18 +15,18 @@ from encodec_hk.bitstream import interface
 from encodec_hk.bitstream import packing
 from encodec_hk.bitstream import version1_layout
 
-_INDEX_EVERY = 8  # blocks, in a file that needs no more points than there may be
+_INDEX_EVERY = 8  # blocks per point of the index, at first; doubles when the index is full
 
 
 class Version1Writer(interface.EcdcWriter):
-    """Writes a file of version 1: whole blocks as soon as they are full, or `flush` is called."""
+    """Writes a file of version 1: a block when it is full, or when `flush` is called."""
 
     def __init__(self, file: BinaryIO, header: headers.Header):
         super().__init__(file, header)
         self._layout = version1_layout.layout_for(header)
         self._open = np.zeros((header.num_codebooks, 0), np.int32)  # frames of the next block
         self._scale: float | None = None  # of the next block
-        self._num_frames = 0  # that were taken
+        self._num_frames = 0
         self._offset = 0
         self._num_blocks = 0
         self._points: list[version1_layout.Point] = []
@@ -44,7 +42,7 @@ class Version1Writer(interface.EcdcWriter):
         frames = codes.shape[1]
         whole = self.header.segment_frames
         if self._frames + self._open.shape[1] + (whole or frames) >= 2**32:
-            raise ValueError("codes: got more than the 2**32 frames that a file can count")
+            raise ValueError("codes: got more frames than the 2**32 of a file")
         self._num_frames += frames
         if whole is not None:
             self._put_blocks(codes, frames, scale)
@@ -63,7 +61,7 @@ class Version1Writer(interface.EcdcWriter):
         self._file.flush()
 
     def _put_blocks(self, codes: np.ndarray, frames: int, scale: float | None) -> None:
-        """Writes codes [K, n * frames] as n blocks."""
+        """Write codes [K, n * frames] as n blocks."""
         start = b"" if scale is None else version1_layout.SCALE.pack(scale)
         rows = codes.T.reshape(-1, frames * len(codes))
         for row in packing.pack(rows, self.header.bits):
@@ -82,7 +80,7 @@ class Version1Writer(interface.EcdcWriter):
             self._open = self._open[:, :0]
 
     def flush(self) -> None:
-        """Ends the open block, and hands on all that was written."""
+        """Write the open block and flush the file."""
         self._close()
         self._file.flush()
 

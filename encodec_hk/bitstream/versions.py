@@ -1,4 +1,4 @@
-"""Starts to read or to write a file of any version."""
+"""Open a file of any version, to read or to write."""
 
 from __future__ import annotations
 
@@ -14,31 +14,29 @@ from encodec_hk.bitstream import version1_writer
 
 
 def open_writer(file: BinaryIO, header: headers.Header) -> interface.EcdcWriter:
-    """Writes the header and returns a writer of what follows.
+    """Write the header and return a writer for the codes.
 
     Args:
-      file: where to write, a pipe too: it is never sought in. It stays open.
-      header: of version 0 or 1.
+      file: a binary file or pipe, which stays open.
+      header: a header of version 0 or 1.
 
     Raises:
-      ValueError: a field of the header has a value that the version does not allow.
+      ValueError: if the version does not allow the value of a field.
     """
     headers.check(header)
-    return (
-        version0.Version0Writer(file, header)
-        if header.version == 0
-        else version1_writer.Version1Writer(file, header)
-    )
+    if header.version == 0:
+        return version0.Version0Writer(file, header)
+    return version1_writer.Version1Writer(file, header)
 
 
 def open_reader(file: BinaryIO) -> interface.EcdcReader:
-    """Reads the header and returns a reader of what follows.
+    """Read the header and return a reader of the codes.
 
     Args:
-      file: where to read, a pipe too; it may give fewer bytes than it is asked for. It stays open.
+      file: a binary file or pipe, which stays open.
 
     Raises:
-      EcdcError: it is no .ecdc file, or one that this program does not read.
+      EcdcError: if it is not an .ecdc file, or not one that this program reads.
     """
     source = transport.ByteSource(file)
     prelude = source.read(version1_layout.PRELUDE.size)

@@ -1,1 +1,1 @@
-"""Sound in and out: files, pipes, sample rates and channels. Numpy, libsndfile and soxr; no JAX."""
+"""Sound: files, pipes, sample rates, channels, mel filters. Numpy, libsndfile and soxr; no JAX."""

@@ -1,4 +1,4 @@
-"""Sound on pipes: raw PCM or WAV without a length, read as it comes and written as it is made.
+"""Sound on pipes: raw PCM, or WAV of unknown length, read and written block by block.
 
 Samples are float32 [T, C] with full scale at 1: T samples, C channels.
 """
@@ -11,18 +11,18 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-# Raw sample formats by ffmpeg's names, all little-endian: bits of an integer, or None for floats.
+# Raw sample formats by ffmpeg's names, all little-endian: the bits of an integer, None for floats.
 RAW_FORMATS: dict[str, int | None] = {"s16le": 16, "s24le": 24, "s32le": 32, "f32le": None}
 
-_UNKNOWN = 0xFFFFFFFF  # sizes in the header of a WAV file that has no end yet
-_ENDLESS = range(0x7FFFE000, 0x80000000)  # what SoX and arecord say then
+_UNKNOWN = 0xFFFFFFFF  # size in a WAV header if the length is not known
+_ENDLESS = range(0x7FFFE000, 0x80000000)  # sizes that SoX and arecord write instead
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_MOST = 1 << 16  # bytes of a chunk in a header
-_PIECE = 1 << 20  # bytes to ask for at once: a header may say any rate
+_MAX_CHUNK = 1 << 16  # bytes of a header chunk
+_PIECE = 1 << 20  # bytes of a read: bounds the memory, whatever rate a header claims
 
 
 class Format(NamedTuple):
-    """How samples follow each other.
+    """The format of raw samples.
 
     Attributes:
       sample_rate: Hz.
@@ -36,17 +36,17 @@ class Format(NamedTuple):
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one sample of all channels."""
+        """Return the bytes of one sample of all channels."""
         return self.channels * (RAW_FORMATS[self.raw_format] or 32) // 8
 
 
 def decode(data: bytes, raw_format: str, channels: int) -> np.ndarray:
-    """Samples float32 [T, C] of whole frames of bytes."""
+    """Return the samples, float32 [T, C], in the bytes of whole frames."""
     bits = RAW_FORMATS[raw_format]
     if bits is None:
         return np.frombuffer(data, "<f4").reshape(-1, channels).astype(np.float32)
     if bits == 24:
-        padded = np.zeros((len(data) // 3, 4), np.uint8)  # as the upper bytes of 32 bits
+        padded = np.zeros((len(data) // 3, 4), np.uint8)  # the upper bytes of 32 bits
         padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         values, bits = padded.view("<i4"), 32
     else:
@@ -55,7 +55,7 @@ def decode(data: bytes, raw_format: str, channels: int) -> np.ndarray:
 
 
 def encode(samples: np.ndarray, raw_format: str) -> bytes:
-    """Bytes of samples [T, C]; those outside [-1, 1] are clipped by the integer formats."""
+    """Return the bytes of samples [T, C]; integer formats clip them to [-1, 1]."""
     bits = RAW_FORMATS[raw_format]
     if bits is None:
         return samples.astype("<f4").tobytes()
@@ -70,27 +70,27 @@ def encode(samples: np.ndarray, raw_format: str) -> bytes:
 
 
 class PcmReader:
-    """PCM from a pipe, given as it comes.
+    """Reads PCM from a pipe as it arrives.
 
     Attributes:
-      format: of the samples, from a WAV header or as it was said.
+      format: the format of the samples, from the caller or the WAV header.
     """
 
-    num_samples = None  # not known before the end
+    num_samples = None  # unknown until the end
     is_exact = False
 
     def __init__(self, file: BinaryIO, format: Format | None = None):
-        """Begins to read; takes the header of a WAV file where the format is not given.
+        """Read the header, if there is one.
 
         Args:
-          file: what gives bytes as they come, such as an unbuffered stdin.
-          format: of raw samples.
+          file: an unbuffered file, such as stdin opened with `buffering=0`.
+          format: the format of raw samples; None to read the header of a WAV file.
 
         Raises:
-          ValueError: the header is not that of a WAV file of whole numbers or floats.
+          ValueError: if the header is not that of a WAV file with integers or floats.
         """
         self._file = file
-        self._left: int | None = None  # bytes of samples that are to come
+        self._left: int | None = None  # bytes of samples to come; None: unknown
         if format is None:
             format, self._left = _read_header(file)
         self.format = format
@@ -108,10 +108,10 @@ class PcmReader:
         return self.format.channels
 
     def read(self, size: int) -> np.ndarray:
-        """Waits for samples; gives at most `size` of them, float32 [T, C], and none at the end.
+        """Wait for samples; return 1 to `size` of them, float32 [T, C], or none at the end.
 
         Raises:
-          ValueError: there is NaN or infinity among them.
+          ValueError: if a sample is NaN or infinite.
         """
         unit = self.format.frame_bytes
         data = self._rest
@@ -120,7 +120,7 @@ class PcmReader:
             if self._left is not None:
                 wanted = min(wanted, self._left)
             more = self._file.read(wanted) if wanted else b""
-            if not more:  # an incomplete sample at the end is dropped
+            if not more:  # drops an incomplete sample at the end
                 data = b""
                 break
             if self._left is not None:
@@ -136,19 +136,19 @@ class PcmReader:
         return samples
 
     def close(self) -> None:
-        """Nothing: the pipe is the process's."""
+        """Do nothing: the pipe belongs to the process."""
 
 
 class PcmWriter:
-    """PCM into a pipe, every block at once."""
+    """Writes PCM into a pipe and flushes after every block."""
 
     def __init__(self, file: BinaryIO, format: Format, header: bool):
-        """Begins to write.
+        """Write the header, if there is one.
 
         Args:
-          file: what takes bytes.
-          format: of the samples.
-          header: whether a WAV header comes first, one that says no length.
+          file: a binary file.
+          format: the format of the samples.
+          header: whether to write a WAV header, of unknown length.
         """
         self._file = file
         self._format = format
@@ -157,19 +157,19 @@ class PcmWriter:
             file.flush()
 
     def write(self, samples: np.ndarray) -> None:
-        """Writes float [T, C]."""
+        """Write float [T, C]."""
         self._file.write(encode(samples, self._format.raw_format))
         self._file.flush()
 
     def close(self) -> None:
-        """Nothing: the pipe is the process's."""
+        """Do nothing: the pipe belongs to the process."""
 
     def abort(self) -> None:
-        """Nothing: what is on its way cannot be taken back."""
+        """Do nothing: bytes in a pipe cannot be taken back."""
 
 
 def _header(format: Format) -> bytes:
-    """A WAV header for samples without a known end, as ffmpeg writes into pipes."""
+    """Return a WAV header of unknown length, as ffmpeg writes into pipes."""
     bits = RAW_FORMATS[format.raw_format]
     rate, unit = format.sample_rate, format.frame_bytes
     kind = _FLOAT if bits is None else _PCM
@@ -182,7 +182,7 @@ def _header(format: Format) -> bytes:
 
 
 def _read_header(file: BinaryIO) -> tuple[Format, int | None]:
-    """The format of a WAV file, and the bytes of its samples where it says how many."""
+    """Read the format of a WAV file and the bytes of its samples, None if unknown."""
     start = _read(file, 12)
     if start[:4] not in (b"RIFF", b"RF64") or start[8:] != b"WAVE":
         raise ValueError(
@@ -194,21 +194,21 @@ def _read_header(file: BinaryIO) -> tuple[Format, int | None]:
         name, size = struct.unpack("<4sI", _read(file, 8))
         if name == b"data":
             if format is None:
-                raise ValueError("stdin: a WAV file whose samples come before their format")
+                raise ValueError("stdin: a WAV file with samples before their format")
             size = long_size if size == _UNKNOWN else size
             is_known = size not in (0, _UNKNOWN) and size not in _ENDLESS
             return format, size if is_known else None
-        if size > _MOST:
+        if size > _MAX_CHUNK:
             raise ValueError(f"stdin: a WAV header with {size} bytes of {name!r}")
         chunk = _read(file, size + size % 2)
         if name == b"fmt ":
             format = _format(chunk)
-        elif name == b"ds64" and len(chunk) >= 16:  # of RF64, for what 32 bits do not count
+        elif name == b"ds64" and len(chunk) >= 16:  # RF64 keeps sizes of 64 bits here
             long_size = struct.unpack("<Q", chunk[8:16])[0]
 
 
 def _format(chunk: bytes) -> Format:
-    """The format that the chunk `fmt ` of a WAV file describes."""
+    """Return the format that the chunk `fmt ` of a WAV file describes."""
     if len(chunk) < 16:
         raise ValueError(f"stdin: a WAV header with a format of {len(chunk)} bytes")
     kind, channels, rate, _, unit, bits = struct.unpack("<HHIIHH", chunk[:16])
@@ -219,13 +219,13 @@ def _format(chunk: bytes) -> Format:
     if not is_known or not channels or not rate:
         raise ValueError(
             f"stdin: a WAV file of format {kind} with {bits} bits, {channels} channels in {unit} "
-            f"bytes, {rate} Hz; must be whole numbers of 16, 24 or 32 bits, or floats of 32"
+            f"bytes, {rate} Hz; must be integers of 16, 24 or 32 bits, or floats of 32"
         )
     return Format(rate, channels, names[kind, bits])
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
-    """Exactly `size` bytes of a header."""
+    """Read exactly `size` bytes of a header."""
     data = io.BytesIO()
     while data.tell() < size:
         more = file.read(size - data.tell())
@@ -236,10 +236,10 @@ def _read(file: BinaryIO, size: int) -> bytes:
 
 
 class Pushback:
-    """A file whose first bytes have been looked at."""
+    """A pipe whose first bytes can be looked at before they are read."""
 
     def __init__(self, file: BinaryIO, size: int):
-        """Reads up to `size` bytes, which `first` tells and `read` gives again."""
+        """Fetch up to `size` bytes as `first`; `read` returns them again."""
         self._file = file
         self.first = b""
         while len(self.first) < size and (more := file.read(size - len(self.first))):
@@ -247,15 +247,15 @@ class Pushback:
         self._rest = self.first
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes, none at the end."""
+        """Return up to `size` bytes, none at the end."""
         if self._rest:
             data, self._rest = self._rest[:size], self._rest[size:]
             return data
         return self._file.read(size)
 
     def seekable(self) -> bool:
-        """False: it is a pipe."""
+        """Return False: it is a pipe."""
         return False
 
     def close(self) -> None:
-        """Nothing: the pipe is the process's."""
+        """Do nothing: the pipe belongs to the process."""

@@ -10,13 +10,13 @@ import soxr
 
 
 class Resampler:
-    """Resamples blocks with soxr's HQ filter: linear phase, flat, aliases at -140 dB.
+    """Resamples a signal block by block with soxr's HQ filter: linear phase, aliases at -140 dB.
 
-    The signal is taken as silent before and after. Equal rates pass through.
+    The signal counts as silent before its start and after its end. Equal rates pass through.
     """
 
     def __init__(self, sample_rate: int, target_rate: int, channels: int):
-        """Begins a signal: rates in Hz before and after, channels C."""
+        """Begin a signal of C channels; rates are in Hz, before and after."""
         self._rates = sample_rate, target_rate
         self._channels = channels
         self._stream = None
@@ -27,19 +27,20 @@ class Resampler:
         self._given = self._made = 0
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Takes float32 [T, C], gives what is ready, float32 [T', C]; it lags behind."""
+        """Take float32 [T, C] and return the samples that are ready, float32 [T', C]."""
         self._given += len(samples)
         return self._cut(self._resample(samples, False), None)
 
     def finish(self, length: int | None = None) -> np.ndarray:
-        """The rest, so that the whole has `length` samples; None: T * after / before, rounded up.
+        """Return the rest, so that the result has `length` samples in all.
 
-        A length that is less than what came out already adds nothing.
+        None stands for T * target_rate / sample_rate, rounded up. If as many samples came out
+        before, none follow.
         """
         before, after = self._rates
         if length is None:
             length = -(-self._given * after // before)
-        # soxr rounds lengths to the nearest, down to none: silence behind makes it give enough.
+        # soxr rounds lengths to the nearest, so down to 0: silence at the end makes up for it.
         needed = length if self._stream is None else -(-length * before // after) + 1
         silence = np.zeros((max(needed - self._given, 0), self._channels), np.float32)
         return self._cut(self._resample(silence, True), length)
@@ -60,13 +61,13 @@ class Resampler:
 def resample(
     samples: np.ndarray, sample_rate: int, target_rate: int, length: int | None = None
 ) -> np.ndarray:
-    """Resamples a whole signal; see `Resampler`.
+    """Resample a whole signal; see `Resampler`.
 
     Args:
-      samples: float32 [T, C], silent before and after.
-      sample_rate: Hz, of the samples.
+      samples: float32 [T, C].
+      sample_rate: Hz, of `samples`.
       target_rate: Hz, of the result.
-      length: samples to return; None for T * target_rate / sample_rate, rounded up.
+      length: samples of the result; None for T * target_rate / sample_rate, rounded up.
 
     Returns:
       float32 [length, C].
@@ -77,14 +78,13 @@ def resample(
 
 
 def mix(samples: np.ndarray, channels: int) -> np.ndarray:
-    """Changes the number of channels.
+    """Change the number of channels.
 
-    Equal numbers pass through. Otherwise every channel of the result is the mean of all channels
-    given: stereo to mono, mono to each of two, six to two alike.
+    If the numbers differ, every channel of the result is the mean of all channels.
 
     Args:
       samples: float [T, C].
-      channels: of the result.
+      channels: channels of the result.
     """
     if samples.shape[1] == channels:
         return samples

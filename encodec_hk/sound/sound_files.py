@@ -1,4 +1,4 @@
-"""Sound files in and out.
+"""Read and write sound files.
 
 Samples are float32 [T, C] with full scale at 1: T samples, C channels.
 """
@@ -18,7 +18,7 @@ from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 from encodec_hk.system import part_file
 
-# Suffixes that `write` takes: libsndfile's container, and the codec of the lossy ones.
+# Suffixes to write: libsndfile's container, and the codec of lossy ones.
 WRITABLE: dict[str, tuple[str, str | None]] = {
     ".wav": ("WAV", None),
     ".flac": ("FLAC", None),
@@ -34,24 +34,24 @@ WRITABLE: dict[str, tuple[str, str | None]] = {
     ".w64": ("W64", None),
 }
 
-# Suffixes of what libsndfile reads, for searching folders.
+# Suffixes of files that libsndfile reads, to search folders for.
 READABLE = frozenset(WRITABLE) | {
     ".8svx", ".aifc", ".avr", ".htk", ".iff", ".ircam", ".mp2", ".nist", ".paf",
     ".pvf", ".sds", ".sf", ".snd", ".sph", ".svx", ".voc", ".wave", ".wve",
 }  # fmt: skip
 
-# How each sample format is stored: libsndfile's name, and the bits of an integer.
+# Sample formats: libsndfile's name, and the bits of an integer.
 SAMPLE_FORMATS: dict[str, tuple[str, int | None]] = {
     "int16": ("PCM_16", 16),
     "int24": ("PCM_24", 24),
     "float32": ("FLOAT", None),
 }
 
-# The loudest sample that fits every integer format.
+# The largest sample that fits every integer format.
 FULL_SCALE = 1 - 2.0**-15
 
-_WAV_BYTES = 2**32 - 2**16  # a WAV file counts its bytes in 32 bits
-_CHUNK = 2**16  # samples per call: libsndfile's Vorbis encoder overflows the stack on long ones
+_WAV_BYTES = 2**32 - 2**16  # a WAV file stores its size in 32 bits
+_CHUNK = 2**16  # samples per call: more overflow the stack of libsndfile's Vorbis encoder
 
 
 class Audio(NamedTuple):
@@ -73,27 +73,27 @@ def _as_value_error(path: str | os.PathLike[str]) -> contextlib.AbstractContextM
 
 
 class SoundReader:
-    """A sound file of any kind that libsndfile knows, whatever its suffix, read in blocks.
+    """Reads a sound file of any format of libsndfile, whatever its suffix, block by block.
 
     Attributes:
       sample_rate: Hz.
       channels: C.
-      num_samples: as the file says.
-      is_exact: whether that is certain; of an MP3 file it may be a guess.
+      num_samples: T, according to the file.
+      is_exact: whether `num_samples` is certain; in an MP3 file it may be a guess.
       subtype: libsndfile's name of the sample format in the file, such as "PCM_16" or "VORBIS".
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        """Opens a file.
+        """Open a file.
 
         Raises:
-          ValueError: there is no such file, it cannot be read, or holds no samples.
+          ValueError: if the file cannot be read or holds no samples.
         """
         self._path = path
         self._count = 0
         with contextlib.ExitStack() as stack:
             stack.enter_context(_as_value_error(path))
-            # libsndfile is given an open file: so any name works, and the system says why not.
+            # libsndfile gets an open file: so any name works, and OSError says what is wrong.
             file = stack.enter_context(open(path, "rb"))
             if os.fstat(file.fileno()).st_size == 0:
                 raise ValueError(f"{file_paths.shown(path)}: the file is empty (0 bytes)")
@@ -115,14 +115,14 @@ class SoundReader:
         self.close()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._files.close()
 
     def read(self, size: int) -> np.ndarray:
-        """The next `size` samples, float32 [T, C]; fewer at the end of the file, then none.
+        """Return the next `size` samples, float32 [T, C]; fewer at the end of the file, then none.
 
         Raises:
-          ValueError: the file cannot be read on, ends early, or holds NaN or infinity.
+          ValueError: if the file cannot be read, ends early, or holds NaN or infinity.
         """
         with _as_value_error(self._path):
             samples = self._sound.read(size, dtype="float32", always_2d=True)
@@ -138,21 +138,21 @@ class SoundReader:
 
 
 def read(path: str | os.PathLike[str]) -> Audio:
-    """Reads a whole sound file of any kind that libsndfile knows, whatever its suffix.
+    """Read a whole sound file of any format of libsndfile, whatever its suffix.
 
     Raises:
-      ValueError: there is no such file, it cannot be read, holds no samples, or NaN or infinity.
+      ValueError: if the file cannot be read, holds no samples, or holds NaN or infinity.
     """
     with SoundReader(path) as reader:
         return Audio(reader.read(reader.num_samples), reader.sample_rate, reader.subtype)
 
 
 class SoundWriter:
-    """A sound file written in blocks: beside the name first, so that none is half-written.
+    """Writes a sound file block by block, as a `part_file.PartFile`.
 
-    The suffix decides the container. Values outside [-1, 1] are clipped by the integer formats;
-    see `limit`. An int16 file that was read comes out with the same samples. Used as a context, it
-    is renamed at the end, and taken away if an exception (or an interruption) leaves the context.
+    The suffix decides the container. Integer formats clip samples to [-1, 1]; see `limit`. Samples
+    read from an int16 file are written unchanged. As a context, it is closed at the end, or aborted
+    if an exception (or an interruption) leaves the context.
     """
 
     def __init__(
@@ -163,18 +163,18 @@ class SoundWriter:
         sample_format: str = "int16",
         num_samples: int | None = None,
     ):
-        """Begins a file.
+        """Begin a file.
 
         Args:
           path: a name with a suffix of `WRITABLE`; its folder must exist.
           sample_rate: Hz.
           channels: C.
-          sample_format: "int16", "int24" or "float32"; ogg, opus and mp3 have none and ignore it.
-          num_samples: how long it will be, if that is known: a WAV file beyond 4 GiB is an RF64.
+          sample_format: "int16", "int24" or "float32"; lossy codecs ignore it.
+          num_samples: the length, if it is known: a WAV file above 4 GiB becomes RF64.
 
         Raises:
-          ValueError: the container does not take this format, rate or number of channels, or the
-            system refuses.
+          ValueError: if the container does not support the format, rate or number of channels, or
+            the file cannot be written.
         """
         container, subtype, self._bits = _target(path, sample_format)
         size = (num_samples or 0) * channels * (self._bits or 32) // 8
@@ -199,19 +199,19 @@ class SoundWriter:
             self.abort()
 
     def write(self, samples: np.ndarray) -> None:
-        """Writes float [T, C]; ValueError where the system refuses."""
+        """Write float [T, C]; raises ValueError if that fails."""
         with _as_value_error(self._path):
             try:
                 for start in range(0, len(samples), _CHUNK):
                     self._sound.write(_stored(samples[start : start + _CHUNK], self._bits))
             except soundfile.LibsndfileError:
-                # libsndfile keeps the system's reason, a full disk, to itself. Asked again:
+                # libsndfile hides the system's reason, such as a full disk: write once more.
                 descriptor = self._part.file.fileno()
                 os.pwrite(descriptor, bytes(_CHUNK), os.fstat(descriptor).st_size)
                 raise
 
     def close(self) -> None:
-        """Ends the file and gives it its name; ValueError where the system refuses."""
+        """Complete the file and rename it; raises ValueError if that fails."""
         try:
             with _as_value_error(self._path):
                 self._sound.close()
@@ -221,7 +221,7 @@ class SoundWriter:
             raise
 
     def abort(self) -> None:
-        """Takes away what was written."""
+        """Delete the file."""
         with contextlib.suppress(soundfile.LibsndfileError):
             self._sound.close()
         self._part.abort()
@@ -233,11 +233,7 @@ def write(
     sample_rate: int,
     sample_format: str = "int16",
 ) -> None:
-    """Writes samples, float [T, C], into a sound file; see `Writer`.
-
-    Raises:
-      ValueError: as of `SoundWriter`.
-    """
+    """Write samples, float [T, C], into a sound file; see `SoundWriter` for its errors."""
     with SoundWriter(path, sample_rate, samples.shape[1], sample_format, len(samples)) as writer:
         writer.write(samples)
 
@@ -245,7 +241,7 @@ def write(
 def check_writable(
     path: str | os.PathLike[str], sample_rate: int, channels: int, sample_format: str = "int16"
 ) -> None:
-    """Raises the ValueError that `write` would, of what can be known without samples."""
+    """Raise the ValueError that `write` would raise for these settings, without writing a file."""
     container, subtype, _ = _target(path, sample_format)
     with _as_value_error(path):
         buffer: Any = io.BytesIO()
@@ -253,7 +249,7 @@ def check_writable(
 
 
 def holds_any_value(path: str | os.PathLike[str], sample_format: str) -> bool:
-    """True where `write` stores floats, so that values outside [-1, 1] are kept."""
+    """Return whether `write` stores floats, which keep values outside [-1, 1]."""
     return _target(path, sample_format)[1] == "FLOAT"
 
 
@@ -282,7 +278,7 @@ def _target(
 
 
 def _stored(samples: np.ndarray, bits: int | None) -> np.ndarray:
-    """Samples as libsndfile is to store them: int16, or the upper bits of an int32, or float32."""
+    """Return the samples for libsndfile: int16, the upper bits of int32, or float32."""
     if bits is None:
         return np.asarray(samples, np.float32)
     scale = 2.0 ** (bits - 1)
@@ -293,17 +289,17 @@ def _stored(samples: np.ndarray, bits: int | None) -> np.ndarray:
 
 
 def limit(samples: np.ndarray, *, rescale: bool = False) -> tuple[np.ndarray, float]:
-    """Brings samples within full scale.
+    """Bring samples within full scale.
 
     Args:
       samples: float [T, C].
-      rescale: scale all of them so that the peak just fits, instead of clipping those outside.
+      rescale: whether to scale the signal so that its peak fits, instead of clipping it.
 
     Returns:
-      The samples, the same array where they fit as they are, and the peak that they had.
+      The samples, the same array if they fit, and their peak before.
 
     Raises:
-      ValueError: there is NaN or infinity among them.
+      ValueError: if a sample is NaN or infinite.
     """
     peak = float(np.abs(samples).max(initial=0.0))
     if not np.isfinite(peak):

@@ -1,4 +1,4 @@
-"""Files of version 1, and packing: what goes in comes out, however it is cut, also by pipe."""
+"""Files of version 1 and packing: round trips in pieces of any size, through files and pipes."""
 
 import io
 import math
@@ -44,7 +44,7 @@ class PackingTest(parameterized.TestCase):
                 self.assertEqual(unpacked.dtype, np.int32)
 
     @parameterized.parameters((1, 10), (3, 11), (1, 24), (20_000, 1))
-    def test_more_than_is_packed_at_a_time(self, rows, bits):
+    def test_several_steps_of_packing(self, rows, bits):
         count = 10 if rows > 100 else 2**16 + 13
         codes = np.random.default_rng(0).integers(0, 2**bits, (rows, count))
         packed = packing.pack(codes, bits)
@@ -56,7 +56,7 @@ class PackingTest(parameterized.TestCase):
     @pytest.mark.slow
     @parameterized.parameters(10, 11)
     def test_speed(self, bits):
-        """20 million codes a second, of an hour at 6 kbps; ten tries, for others are at work."""
+        """20 million codes a second, of an hour at 6 kbps; best of ten tries."""
         codes = np.random.default_rng(0).integers(0, 2**bits, (1, 8 * 75 * 3600), np.int32)
         data = packing.pack(codes, bits).tobytes()
         for name, run in (
@@ -87,16 +87,16 @@ class RoundTripTest(parameterized.TestCase):
         blocks, reader = files.read(written)
         self.assertEqual(reader.header, like)
         self.assertEqual(reader.warnings, [])
-        place = 0
+        position = 0
         for block in blocks:
-            self.assertEqual(block.start_frame, place)
+            self.assertEqual(block.start_frame, position)
             self.assertEqual(block.codes.dtype, np.int32)
             np.testing.assert_array_equal(
-                block.codes, codes[:, place : place + block.codes.shape[1]]
+                block.codes, codes[:, position : position + block.codes.shape[1]]
             )
-            place += block.codes.shape[1]
-        self.assertEqual(place, num_frames)
-        if not flushes:  # how it was cut does not show
+            position += block.codes.shape[1]
+        self.assertEqual(position, num_frames)
+        if not flushes:  # the pieces make no difference
             self.assertEqual(written, files.write(like, codes))
 
     @parameterized.parameters(np.uint8, np.int16, np.uint64)
@@ -115,7 +115,7 @@ class RoundTripTest(parameterized.TestCase):
         data, like, codes, scales = files.segmented_file(num_samples)
         blocks, reader = files.read(data)
         self.assertEqual(reader.num_samples, num_samples)
-        self.assertEqual(reader.header.num_samples, num_samples)  # from the end of the file
+        self.assertEqual(reader.header.num_samples, num_samples)  # read from the end of the file
         self.assertEqual(
             [block.codes.shape[1] for block in blocks], files.segment_frames(like, num_samples)
         )
@@ -164,8 +164,8 @@ class RoundTripTest(parameterized.TestCase):
         self.assertEqual((like.num_frames, like.end_frame), (301, 450))
         self.assertAlmostEqual(like.seconds(301), 2 * 0.99)
 
-    def test_length_that_is_known_at_the_end(self):
-        like = files.header(num_samples=1000)  # the file to encode said so, and was wrong
+    def test_length_known_at_the_end(self):
+        like = files.header(num_samples=1000)  # a wrong estimate
         data = files.write(like, files.random_codes(like, 3), num_samples=960)
         _, reader = files.read(data)
         self.assertEqual(reader.header.num_samples, 960)
@@ -191,11 +191,11 @@ class StreamTest(parameterized.TestCase):
         self.assertIsNone(reader.num_samples)
         np.testing.assert_array_equal(files.joined(reader.blocks()), codes)
         self.assertEqual(reader.num_samples, num_samples)
-        with self.assertRaisesRegex(ValueError, "read once"):
+        with self.assertRaisesRegex(ValueError, "read only once"):
             reader.blocks()
 
     def test_live(self):
-        """A listener has each block as soon as it is flushed, and the writer is not done."""
+        """A reader gets each block as soon as it is flushed, before the file is finished."""
         like = files.header()
         codes = files.random_codes(like, 100)
         source, sink = os.pipe()
@@ -217,7 +217,7 @@ class StreamTest(parameterized.TestCase):
             thread.join()
 
     def test_memory_does_not_grow(self):
-        """500 seconds and 5000 take the same; the index too stays small."""
+        """500 and 5000 seconds take the same memory; the index stays small too."""
         like = files.header(num_codebooks=2)
         codes = files.random_codes(like, 75)
         folder = self.enter_context(tempfile.TemporaryDirectory())
@@ -250,12 +250,12 @@ class StreamTest(parameterized.TestCase):
                 blocks, _ = files.read(file, start)
                 if blocks:
                     self.assertEqual(blocks[0].start_frame, start)
-                    place = start + files.joined(blocks).shape[1]
-                    np.testing.assert_array_equal(files.joined(blocks), codes[:, start:place])
+                    position = start + files.joined(blocks).shape[1]
+                    np.testing.assert_array_equal(files.joined(blocks), codes[:, start:position])
                 else:
-                    place = start
+                    position = start
                 if start <= 7400:
-                    self.assertGreaterEqual(place, 7400 if file.seekable() else 7500)
+                    self.assertGreaterEqual(position, 7400 if file.seekable() else 7500)
 
     @parameterized.parameters((False,), (True,))
     def test_seeking_reads_little(self, is_flushed):
@@ -274,10 +274,10 @@ class StreamTest(parameterized.TestCase):
         self.assertLess(sum(read), 10_000)
 
     @parameterized.parameters((0, 0), (149, 0), (150, 150), (460, 450), (600, 600), (750, 750))
-    def test_start_of_a_segment(self, start, place):
+    def test_start_of_a_segment(self, start, position):
         data, *_ = files.segmented_file()
         blocks, _ = files.read(data, start)
-        self.assertEqual([block.start_frame for block in blocks], list(range(place, 750, 150)))
+        self.assertEqual([block.start_frame for block in blocks], list(range(position, 750, 150)))
 
     def test_within_a_longer_file(self):
         like = files.header()
@@ -355,7 +355,7 @@ class MisuseTest(parameterized.TestCase):
 
 
 class DocumentationTest(absltest.TestCase):
-    """docs/ecdc.md: its example is what is written, and its reader reads what is written."""
+    """docs/ecdc.md: the writer writes its example, and its reader reads files of the writer."""
 
     def test_example(self):
         (example,) = re.findall(r"```hex\n(.*?)```", DOCS, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Files of version 1 that were cut off or damaged: what is left comes out, where it belongs."""
+"""Files of version 1 that were cut off or damaged: intact blocks are read, at their positions."""
 
 import io
 import struct
@@ -18,31 +18,31 @@ from tests import bitstream_files as files
 LIKE = files.header()
 CODES = files.random_codes(LIKE, 750)
 DATA = files.write(LIKE, CODES)
-START = DATA.index(version1_layout.MARKER)  # of the first block
-SIZE = 770  # of a block
+START = DATA.index(version1_layout.MARKER)  # offset of the first block
+SIZE = 770  # bytes of a block
 END = START + 10 * SIZE
 
 
-def flip(data, *places):
+def flip(data, *offsets):
     data = bytearray(data)
-    for place in places:
-        data[place] ^= 0x10
+    for offset in offsets:
+        data[offset] ^= 0x10
     return bytes(data)
 
 
 def with_header(**fields):
-    """The file with other bytes in its header, and the CRC-32 that belongs to them."""
+    """Return the file with other bytes in its header, and their CRC-32."""
     data = bytearray(DATA)
-    for place, value in fields.items():
-        place = int(place[1:])
-        data[place : place + len(value)] = value
+    for offset, value in fields.items():
+        offset = int(offset[1:])
+        data[offset : offset + len(value)] = value
     struct.pack_into("!I", data, START - 4, zlib.crc32(data[: START - 4]))
     return bytes(data)
 
 
 class DamageTest(parameterized.TestCase):
     def check(self, data, lost, warnings=None, most=10):
-        """Reads a file of which blocks `lost` are damaged and all others are right."""
+        """Read a file with the damaged blocks `lost`; all others are intact."""
         if lost:
             with self.assertRaisesRegex(
                 bitstream.EcdcError,
@@ -51,16 +51,16 @@ class DamageTest(parameterized.TestCase):
                 files.read(data)
         for file in (data, files.Pipe(data, 300)):
             blocks, reader = files.read(file, recover=True)
-            place = 0
+            position = 0
             for block in blocks:
                 frames = block.codes.shape[1]
-                self.assertEqual(block.start_frame, place)
-                expected = CODES[:, place : place + frames]
+                self.assertEqual(block.start_frame, position)
+                expected = CODES[:, position : position + frames]
                 if block.is_damaged:
                     expected = 0 * expected
                 np.testing.assert_array_equal(block.codes, expected)
-                place += frames
-            self.assertEqual(place, 75 * most)
+                position += frames
+            self.assertEqual(position, 75 * most)
             damaged = {block.start_frame // 75 for block in blocks if block.is_damaged}
             self.assertEqual(damaged, set(lost))
             if warnings is not None:
@@ -77,26 +77,28 @@ class DamageTest(parameterized.TestCase):
         self.check(flip(DATA, START + block * SIZE + byte), [block], [warning])
 
     def test_several(self):
-        places = [START + block * SIZE + byte for block, byte in ((2, 9), (3, 50), (4, 1), (7, 30))]
+        offsets = [
+            START + block * SIZE + byte for block, byte in ((2, 9), (3, 50), (4, 1), (7, 30))
+        ]
         warnings = ["damaged blocks at 2.00 s to 5.00 s", "damaged block at 7.00 s to 8.00 s"]
-        self.check(flip(DATA, *places), [2, 3, 4, 7], warnings)
+        self.check(flip(DATA, *offsets), [2, 3, 4, 7], warnings)
 
     def test_zeros(self):
         data = DATA[: START + 100] + bytes(4 * SIZE) + DATA[START + 100 + 4 * SIZE :]
         self.check(data, [0, 1, 2, 3, 4])
 
-    def test_bytes_that_are_missing(self):
-        place = START + 3 * SIZE
-        self.check(DATA[: place + 5] + DATA[place + 6 :], [3])
-        self.check(DATA[:place] + DATA[place + SIZE :], [3])  # a block
-        self.check(DATA[:place] + DATA[place + 2 * SIZE :], [3, 4])
-        # Within codes: where the next block starts is then found late.
-        self.check(DATA[: place + 100] + DATA[place + 101 :], [3, 4])
+    def test_missing_bytes(self):
+        offset = START + 3 * SIZE
+        self.check(DATA[: offset + 5] + DATA[offset + 6 :], [3])
+        self.check(DATA[:offset] + DATA[offset + SIZE :], [3])  # one block
+        self.check(DATA[:offset] + DATA[offset + 2 * SIZE :], [3, 4])
+        # Within codes, the reader misses the start of the next block.
+        self.check(DATA[: offset + 100] + DATA[offset + 101 :], [3, 4])
 
-    def test_bytes_that_are_too_many(self):
-        place = START + 3 * SIZE
+    def test_additional_bytes(self):
+        offset = START + 3 * SIZE
         for more in (b"x", version1_layout.MARKER, version1_layout.MARKER * 100, bytes(5000)):
-            data = DATA[:place] + more + DATA[place:]
+            data = DATA[:offset] + more + DATA[offset:]
             blocks, reader = files.read(data)
             np.testing.assert_array_equal(files.joined(blocks), CODES)
         blocks, reader = files.read(DATA + b"more")
@@ -104,8 +106,8 @@ class DamageTest(parameterized.TestCase):
         np.testing.assert_array_equal(files.joined(blocks), CODES)
 
     def test_a_block_twice(self):
-        place = START + 3 * SIZE
-        blocks, _ = files.read(DATA[:place] + DATA[place - SIZE :])
+        offset = START + 3 * SIZE
+        blocks, _ = files.read(DATA[:offset] + DATA[offset - SIZE :])
         np.testing.assert_array_equal(files.joined(blocks), CODES)
 
     @parameterized.parameters(
@@ -126,7 +128,7 @@ class DamageTest(parameterized.TestCase):
         self.assertEqual(reader.num_samples, 240_000)
         _, reader = files.read(data[:-1])
         self.assertEqual(reader.warnings, ["no index: the end is missing or damaged"])
-        # Damage that nothing follows.
+        # Damage in the last block.
         self.check(flip(data[: START + 8 * SIZE], START + 7 * SIZE), [7], None, 8)
         self.check(flip(data, START + 9 * SIZE, END), [9])
         _, reader = files.read(flip(data, START + 9 * SIZE, END), recover=True)
@@ -166,7 +168,7 @@ class DamageTest(parameterized.TestCase):
 
     @parameterized.parameters(1, 10, 74, 75, 76, 160, 749)
     def test_start_frame(self, start):
-        """Damage before it is of no interest, nor does it keep the frame from being found."""
+        """Damage before it is ignored, and the frame is found nevertheless."""
         data = flip(DATA, START + 50, START + 2 * SIZE + 3)
         for file in (data, files.Pipe(data, 300)):
             blocks, reader = files.read(file, start, recover=True)
@@ -179,8 +181,8 @@ class DamageTest(parameterized.TestCase):
 
     def test_segments(self):
         data, like, codes, scales = files.segmented_file(4 * 47520 + 100)
-        place = len(data) - 12 * 1 - 32  # of the end; the last segment has one frame of 5 bytes
-        last = place - 20 - 4 - 5
+        end = len(data) - 12 * 1 - 32
+        last = end - 20 - 4 - 5  # the last segment has one frame of 5 bytes
         counts = files.segment_frames(like, 4 * 47520 + 100)
         self.assertEqual(counts, [150, 150, 150, 149, 1])
         ends = np.cumsum(counts)
@@ -201,13 +203,13 @@ class DamageTest(parameterized.TestCase):
 
     @given(st.integers(1, 6), st.data())
     def test_any_damage_of_blocks_leaves_the_others(self, count, data):
-        places = data.draw(
-            st.lists(st.integers(START, END - 1), min_size=count, max_size=count), "places"
+        offsets = data.draw(
+            st.lists(st.integers(START, END - 1), min_size=count, max_size=count), "offsets"
         )
         bits = data.draw(st.lists(st.integers(1, 255), min_size=count, max_size=count), "bits")
         damaged = bytearray(DATA)
-        for place, bit in zip(places, bits, strict=True):
-            damaged[place] ^= bit
+        for offset, bit in zip(offsets, bits, strict=True):
+            damaged[offset] ^= bit
         hit = [
             block
             for block in range(10)
@@ -216,21 +218,21 @@ class DamageTest(parameterized.TestCase):
         self.check(bytes(damaged), hit)
 
     def test_many_places(self):
-        like = files.header(num_codebooks=1, sample_rate=320)  # a frame a block
+        like = files.header(num_codebooks=1, sample_rate=320)  # blocks of one frame
         codes = files.random_codes(like, 1000)
         data = files.write(like, codes)
-        place = data.index(version1_layout.MARKER)
-        data = flip(data, *range(place + 21, place + 22 * 1000, 2 * 22))
+        offset = data.index(version1_layout.MARKER)
+        data = flip(data, *range(offset + 21, offset + 22 * 1000, 2 * 22))
         blocks, reader = files.read(data, recover=True)
         self.assertEqual(sum(block.is_damaged for block in blocks), 500)
         self.assertLen(reader.warnings, version1_reader.MAX_DAMAGE + 1)
         self.assertEqual(reader.warnings[-1], "400 more damaged blocks")
-        list(reader.blocks(recover=True))  # again: not twice as many
+        list(reader.blocks(recover=True))  # read again: the warnings are not doubled
         self.assertLen(reader.warnings, version1_reader.MAX_DAMAGE + 1)
 
 
 class ForgedTest(parameterized.TestCase):
-    """Right checks, wrong content."""
+    """Wrong content with valid checksums."""
 
     @parameterized.parameters(
         ({"_9": b"\1"}, "header: coding: got 1, this program reads 0"),
@@ -248,7 +250,7 @@ class ForgedTest(parameterized.TestCase):
         ({"_28": b"\x7f\xff\xff\xff\0\0\0\1"}, "header: codes of a segment: got 53687096, must"),
         ({"_32": b"\0\0\xff\xff"}, "header: segment_stride: got 65535, must be None"),
         ({"_36": b"\xff" * 4 + bytes(4)}, "header: num_samples: got 18446744069414584320"),
-        ({"_76": b"\2"}, "header: name: got 19 bytes, must be 2 as the header says"),
+        ({"_76": b"\2"}, "header: name: got 19 bytes, must be 2"),
         ({"_77": b"\n"}, r"header: name: got '\\nncodec_24khz_small', must be"),
         ({"_77": b"\xff"}, "header: name: got b'.xffncodec.*', must be UTF-8"),
     )
@@ -257,17 +259,17 @@ class ForgedTest(parameterized.TestCase):
             files.read(with_header(**fields))
 
     def test_damaged_header(self):
-        with self.assertRaisesRegex(bitstream.EcdcError, "^damaged header: its CRC-32 is another$"):
+        with self.assertRaisesRegex(bitstream.EcdcError, "^damaged header: its CRC-32 differs$"):
             files.read(flip(DATA, 20))
 
-    def test_frames_that_were_never_there(self):
-        """A block from far ahead is none: else it would ask for years of silence."""
+    def test_position_far_ahead(self):
+        """It is not a block: else a reader would return years of silence."""
         forged = version1_layout.block_bytes(2**32 - 100, 75, DATA[START + 20 : START + SIZE])
         end = version1_layout.end_bytes(2**32 - 25, None, [])
         blocks, reader = files.read(DATA[: START + SIZE] + forged + end, recover=True)
         self.assertLen(blocks, 1)
         self.assertEqual(reader.warnings, ["damaged from 1.00 s to the end of the file"])
-        # Not too far.
+        # Near enough.
         forged = version1_layout.block_bytes(75 * 500, 75, DATA[START + 20 : START + SIZE])
         blocks, _ = files.read(DATA[: START + SIZE] + forged, recover=True)
         self.assertLen(blocks, 501)
@@ -286,7 +288,7 @@ class ForgedTest(parameterized.TestCase):
         ([(0, 2**63)],), ([(75, START)],), ([(0, START + 1)],), ([(0, 0), (300, 9)] * 512,)
     )
     def test_index(self, points):
-        """An index that is wrong is not used."""
+        """A wrong index is not used."""
         end = version1_layout.end_bytes(
             705, None, [version1_layout.Point(*point) for point in points]
         )
@@ -294,7 +296,7 @@ class ForgedTest(parameterized.TestCase):
         short = io.BytesIO()
         writer = bitstream.open_writer(short, LIKE)
         writer.write(codes[0])
-        writer.flush()  # so that places cannot be computed
+        writer.flush()  # a short block, so that the reader needs the index
         writer.write(codes[1][:, :675])
         blocks, _ = files.read(short.getvalue() + end, 400)
         self.assertEqual(blocks[0].start_frame, 400)

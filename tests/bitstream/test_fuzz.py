@@ -1,7 +1,6 @@
-"""Files that are no longer what was written, or never were: a reason in one line, soon.
+"""Damaged and foreign files: whatever a file holds, reading it ends quickly.
 
-Whatever a file holds, reading it ends in blocks that its bytes can hold, or in an `EcdcError`, in
-50 ms and 50 MB.
+A reader returns blocks that the bytes can hold, or raises `EcdcError`, within 50 ms and 50 MB.
 """
 
 import io
@@ -24,7 +23,7 @@ from encodec_hk.bitstream import version1_layout
 from encodec_hk.bitstream import version1_reader
 from tests import bitstream_files as files
 
-SECONDS = 0.05  # of this process, for others may be at work
+SECONDS = 0.05  # of processor time
 BYTES = 50e6
 
 LIKE = files.header()
@@ -44,7 +43,7 @@ WHOLE = [
 
 
 def read_all(data):
-    """Reads a file in all ways; returns the messages of its errors."""
+    """Read a file in all ways; return the messages of its errors."""
     messages = []
     for recover in (False, True):
         for file in (io.BytesIO(data), files.Pipe(data, 1000)):
@@ -73,15 +72,15 @@ def read_all(data):
 
 
 class Meter:
-    """Reads files, and keeps the most that one has taken."""
+    """Reads files and keeps the largest time and memory."""
 
     def __init__(self):
         self.seconds = self.bytes = 0.0
-        for data in WHOLE:  # tables that are made once
+        for data in WHOLE:  # fills caches
             read_all(data)
 
     def read(self, data):
-        for _ in range(3):  # a collection of garbage may come between
+        for _ in range(3):  # garbage collection may interfere
             start = time.process_time()
             messages = read_all(data)
             seconds = time.process_time() - start
@@ -95,7 +94,7 @@ class Meter:
             assert message
             assert "\n" not in message
             assert len(message) < 400
-        # All four ways together.
+        # The sum of all four ways.
         assert seconds < SECONDS, (seconds, messages)
         assert peak < BYTES, (peak, messages)
         self.seconds, self.bytes = max(self.seconds, seconds), max(self.bytes, peak)
@@ -124,31 +123,31 @@ CHANGE = st.one_of(
 def changed(data, changes):
     data = bytearray(data)
     for kind, where, what in changes:
-        place = where if kind == "head" else int(where * len(data)) + 9
-        if kind == "flip" and place < len(data):
-            data[place] ^= 1 << what
+        offset = where if kind == "head" else int(where * len(data)) + 9
+        if kind == "flip" and offset < len(data):
+            data[offset] ^= 1 << what
         elif kind in ("overwrite", "head"):
-            data[place : place + len(what)] = what
+            data[offset : offset + len(what)] = what
         elif kind == "insert":
-            data[place:place] = what
+            data[offset:offset] = what
         elif kind == "delete":
-            del data[place : place + what]
+            del data[offset : offset + what]
         elif kind == "repeat":
-            data[place:place] = data[place : place + what]
+            data[offset:offset] = data[offset : offset + what]
         elif kind == "cut":
-            del data[place:]
+            del data[offset:]
     return bytes(data)
 
 
 @st.composite
 def damaged(draw):
-    """A file that was good once."""
+    """Draw a file with changes."""
     return changed(draw(st.sampled_from(WHOLE)), draw(st.lists(CHANGE, min_size=1, max_size=5)))
 
 
 @st.composite
 def foreign(draw):
-    """Bytes that are no file, perhaps after the start of one."""
+    """Draw random bytes, perhaps after the start of a file."""
     start = draw(st.sampled_from([b"", b"ECDC", b"ECDC\0", b"ECDC\1", b"RIFF", WHOLE[0][:100]]))
     size = struct.pack("!I", draw(st.integers(0, 2**32 - 1)))
     return start + draw(st.sampled_from([b"", size])) + draw(st.binary(max_size=300))
@@ -173,7 +172,7 @@ VALUE = st.recursive(
 
 @st.composite
 def forged_json(draw):
-    """Version 0 with any JSON, or almost JSON."""
+    """Draw a file of version 0 with any JSON, or almost JSON."""
     fields = {"m": "encodec_24khz", "al": 32000, "nc": 2, "lm": False}
     fields["m"] = draw(st.sampled_from(["encodec_24khz", "encodec_48khz"]))
     fields |= draw(
@@ -192,7 +191,7 @@ WORD = st.one_of(st.integers(0, 400), st.integers(0, 2**32 - 1))
 
 @st.composite
 def forged_blocks(draw):
-    """Version 1 with any header, and any blocks that fit it or do not; their checks are right."""
+    """Draw a file of version 1 with any header and blocks, and valid checksums."""
     name = draw(st.binary(max_size=5))
     fields = struct.pack(
         "!BBBHHIIIIIQ32sB",
@@ -258,35 +257,37 @@ class FuzzTest(absltest.TestCase):
 
     @pytest.mark.slow
     def test_every_bit(self):
-        """Of a short file of each version."""
+        """Flips every bit of a short file of each version."""
         short = [
             files.write(LIKE, files.random_codes(LIKE, 10)),
             files.meta_file("encodec_48khz", 2, 600)[0],
         ]
         for data in short:
-            for place in range(8 * len(data)):
+            for offset in range(8 * len(data)):
                 flipped = bytearray(data)
-                flipped[place // 8] ^= 1 << place % 8
+                flipped[offset // 8] ^= 1 << offset % 8
                 METER.read(bytes(flipped))
 
     @settings(max_examples=300, suppress_health_check=ALL_HEALTHY)
     @given(st.sampled_from([0, 1]), st.lists(CHANGE, min_size=1, max_size=5))
     def test_damage_never_shows_as_codes(self, index, changes):
-        """What version 1 does not call damaged is what was written, where it was written."""
+        """Blocks of version 1 that are not damaged hold the codes that were written."""
         original = files.joined(files.read(WHOLE[index])[0])
         try:
             blocks, _ = files.read(changed(WHOLE[index], changes), recover=True)
         except bitstream.EcdcError:
             return
-        place = 0
+        position = 0
         for block in blocks:
-            self.assertEqual(block.start_frame, place)
-            place += block.codes.shape[1]
+            self.assertEqual(block.start_frame, position)
+            position += block.codes.shape[1]
             if not block.is_damaged:
-                np.testing.assert_array_equal(block.codes, original[:, block.start_frame : place])
+                np.testing.assert_array_equal(
+                    block.codes, original[:, block.start_frame : position]
+                )
 
     def test_the_largest_blocks(self):
-        """Of 2**21 codes, and headers that promise them."""
+        """Reads blocks of 2**21 codes, and headers that announce them."""
         for bits, codebooks in ((1, 1), (24, 1), (24, 2**15)):
             frames = 2**21 // codebooks
             like = files.header(num_codebooks=codebooks, bits=bits, sample_rate=320 * frames)
@@ -302,7 +303,7 @@ class FuzzTest(absltest.TestCase):
                 self.assertLess(peak, BYTES if length == size else 2**18)
 
     def test_a_large_file_of_markers(self):
-        """Nowhere is time that grows faster than the file."""
+        """Time is proportional to the length of the file."""
         start = WHOLE[0][: WHOLE[0].index(version1_layout.MARKER)]
         seconds = []
         for count in (20_000, 80_000):

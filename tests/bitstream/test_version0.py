@@ -1,4 +1,4 @@
-"""Files of version 0 beside Meta's `encodec`: the same bytes, and each reads the other's."""
+"""Files of version 0 equal those of Meta's `encodec`, and each reads the other's."""
 
 import importlib
 import io
@@ -19,7 +19,7 @@ from encodec_hk.bitstream import packing
 from tests import bitstream_files as files
 from tests import references
 
-# The bandwidths of both models, as codebooks, and lengths with whole, short and tiny last segments.
+# Codebooks of all bandwidths of both models; lengths with full, short and tiny last segments.
 FILES = [
     (name, codebooks, num_samples)
     for name, counts, lengths in (
@@ -32,7 +32,7 @@ FILES = [
 
 
 class Network:
-    """What `encodec.compress` asks of a model, with codes for sound; it keeps what it decodes."""
+    """A model for `encodec.compress` that encodes to given codes and keeps what it decodes."""
 
     def __init__(self, like, codes=None, scales=None):
         self.name = like.name
@@ -153,22 +153,22 @@ class MetaTest(parameterized.TestCase):
 
 class WriterTest(parameterized.TestCase):
     @given(st.integers(1, 32), st.integers(0, 300), st.lists(st.integers(0, 300)))
-    def test_pieces_do_not_show(self, codebooks, num_frames, cuts):
+    def test_pieces_make_no_difference(self, codebooks, num_frames, cuts):
         like = bitstream.meta_header("encodec_24khz", codebooks, 320 * num_frames + 1)
         codes = files.random_codes(like, num_frames + 1)
         cuts = sorted(cut for cut in cuts if cut <= num_frames)
         pieces = files.write(like, codes, cuts=cuts, flushes=(0, 1))
         self.assertEqual(pieces, files.write(like, codes))
 
-    def test_what_does_not_fit_the_length(self):
+    def test_frames_that_do_not_fit_the_length(self):
         like = bitstream.meta_header("encodec_24khz", 8, 3200)
         writer = bitstream.open_writer(io.BytesIO(), like)
         writer.write(np.zeros((8, 9), np.int32))
         with self.assertRaisesRegex(ValueError, "got 9 frames, 3200 samples have 10"):
             writer.finish()
-        with self.assertRaisesRegex(ValueError, "got 3201, the header says 3200"):
+        with self.assertRaisesRegex(ValueError, "got 3201, must be 3200 as in the header"):
             writer.finish(3201)
-        with self.assertRaisesRegex(ValueError, "got 11 frames, the header's length has 10"):
+        with self.assertRaisesRegex(ValueError, "got 11 frames, must be at most 10"):
             writer.write(np.zeros((8, 2), np.int32))
         writer.write(np.zeros((8, 1), np.int32))
         writer.finish()
@@ -176,11 +176,11 @@ class WriterTest(parameterized.TestCase):
     def test_segments_that_do_not_fit_the_length(self):
         like = bitstream.meta_header("encodec_48khz", 2, 95040)
         writer = bitstream.open_writer(io.BytesIO(), like)
-        with self.assertRaisesRegex(ValueError, "got 149 frames, segment 0 .* has 150"):
+        with self.assertRaisesRegex(ValueError, "got 149 frames, segment 0 must have 150"):
             writer.write(np.zeros((2, 149), np.int32), np.ones(1))
         for frames in (150, 149):
             writer.write(np.zeros((2, frames), np.int32), np.ones(1))
-        with self.assertRaisesRegex(ValueError, "got more than 2 segments"):
+        with self.assertRaisesRegex(ValueError, "got more segments than the 2 of the header"):
             writer.write(np.zeros((2, 1), np.int32), np.ones(1))
         writer.finish(95040)
 
@@ -191,11 +191,11 @@ class WriterTest(parameterized.TestCase):
         ("encodec_48khz", 2, 0, "num_samples: got 0, must be a whole number, 1 to"),
         ("encodec_48khz", 2, None, "num_samples: got None, must be a number"),
     )
-    def test_headers_that_version_0_has_not(self, name, codebooks, num_samples, message):
+    def test_headers_that_version_0_does_not_have(self, name, codebooks, num_samples, message):
         with self.assertRaisesRegex(ValueError, message):
             bitstream.meta_header(name, codebooks, num_samples)
 
-    def test_facts_that_version_0_does_not_store(self):
+    def test_fields_that_version_0_does_not_store(self):
         fields = {**files.PLAIN, "version": 0, "name": "encodec_24khz", "num_samples": 9}
         for wrong, message in (
             ({}, "fingerprint: got .*, must be None"),
@@ -227,8 +227,8 @@ class HeaderTest(parameterized.TestCase):
         ("null", "header: got None, must be a JSON object"),
         ('"' + "x" * 10000 + '"', r"header: got 'x{56}\.\.\., must be a JSON object"),
         ("{}", "header: missing m, al, nc, lm; must have m, al, nc, lm"),
-        ('{"al": NaN}', "header: got NaN, which JSON does not have"),
-        ('{"al": 1, "al": 2}', "header: 'al' is there twice"),
+        ('{"al": NaN}', "header: got NaN, must be JSON"),
+        ('{"al": 1, "al": 2}', "header: 'al' occurs twice"),
         ("{" + ",".join(f'"{n}":1' for n in range(6000)) + "}", "header: missing m"),
         ({"m": "encodec_32khz"}, "header: name: got 'encodec_32khz', version 0 is for"),
         ({"m": "a\n" * 9000}, r"header: name: got '(a\\n)+a?\\?\.\.\., version 0 is for"),
@@ -239,14 +239,17 @@ class HeaderTest(parameterized.TestCase):
         ({"al": 0}, "header: num_samples: got 0, must be a whole number, 1 to 281474976710655"),
         ({"al": -1}, "header: num_samples: got -1, must be"),
         ({"al": 10**100}, r"header: num_samples: got 10+\.\.\., must be"),
-        ({"al": 1e999}, "header: got Infinity, which"),
+        ({"al": 1e999}, "header: got Infinity, must be JSON"),
         ({"nc": 0}, "header: num_codebooks: got 0, must be a whole number, 1 to 32"),
         ({"nc": [2]}, r"header: nc: got \[2\], must be a whole number of codebooks"),
         ({"nc": {}}, r"header: nc: got \{\}, must be"),
         ({"lm": 0}, "header: lm: got 0, must be true or false"),
-        ({"lm": True}, r"written with the language model \(lm: true\), which this program does"),
+        (
+            {"lm": True},
+            r"written with the language model \(lm: true\); this program reads",
+        ),
     )
-    def test_what_is_wrong_is_said(self, change, message):
+    def test_errors(self, change, message):
         text = json.dumps(GOOD | change) if isinstance(change, dict) else change
         with self.assertRaisesRegex(bitstream.EcdcError, f"^{message}") as context:
             bitstream.open_reader(io.BytesIO(with_json(text)))
@@ -275,7 +278,7 @@ class HeaderTest(parameterized.TestCase):
 
 class DamageTest(parameterized.TestCase):
     @parameterized.parameters(
-        # Bytes of 8 codebooks a frame: 10.
+        # A frame of 8 codebooks has 10 bytes.
         ("encodec_24khz", 320 * 200, 995, "cut off after 1.32 s of 2.67 s", 99),
         ("encodec_24khz", 320 * 200, 0, "cut off after 0.00 s of 2.67 s", 0),
         ("encodec_24khz", 320 * 200, 1999, "cut off after 2.65 s of 2.67 s", 199),
@@ -307,8 +310,8 @@ class DamageTest(parameterized.TestCase):
     @parameterized.parameters(0.0, -1.0, np.nan, np.inf)
     def test_scale(self, scale):
         data, _, codes, _ = files.meta_file("encodec_48khz", 8, 95040)
-        place = len(data) - 4 - 1490
-        data = data[:place] + struct.pack("!f", scale) + data[place + 4 :]
+        offset = len(data) - 4 - 1490
+        data = data[:offset] + struct.pack("!f", scale) + data[offset + 4 :]
         with self.assertRaisesRegex(
             bitstream.EcdcError, f"^damaged segment at 0.99 s: its scale is {scale:g}; --recover"
         ):
@@ -332,13 +335,13 @@ class DamageTest(parameterized.TestCase):
     @parameterized.parameters((0, 0), (150, 1), (299, 1), (450, 3), (600, 4), (10**9, 4))
     def test_start_of_a_segment(self, start, segment):
         data, like, codes, scales = files.meta_file("encodec_48khz", 2, 3 * 47520 + 9)
-        place = sum(files.segment_frames(like, 3 * 47520 + 9)[:segment])
+        frame = sum(files.segment_frames(like, 3 * 47520 + 9)[:segment])
         for file in (data, files.Pipe(data, 50)):
             blocks, _ = files.read(file, start)
             self.assertEqual([block.scale for block in blocks], scales[segment:].tolist())
             if blocks:
                 self.assertEqual(blocks[0].start_frame, 150 * segment)
-                np.testing.assert_array_equal(files.joined(blocks), codes[:, place:])
+                np.testing.assert_array_equal(files.joined(blocks), codes[:, frame:])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sound on pipes: raw samples and WAV headers, whole and wrong, in pieces of any size."""
+"""Sound on pipes: raw samples, valid and wrong WAV headers, in pieces of any size."""
 
 import io
 import pathlib
@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from encodec_hk.sound import pcm
 
-# libsndfile's names of the raw formats.
+# libsndfile's names for the raw formats.
 SUBTYPES = {"s16le": "PCM_16", "s24le": "PCM_24", "s32le": "PCM_32", "f32le": "FLOAT"}
 BITS = {"s16le": 16, "s24le": 24, "s32le": 32}
 UNKNOWN = 0xFFFFFFFF
 
 
 class Pieces(io.BytesIO):
-    """A pipe: gives few bytes at a time, and notes how many it was asked for."""
+    """A pipe that returns few bytes per call and notes how many were requested."""
 
     def __init__(self, data: bytes, sizes: Any = None) -> None:
         super().__init__(data)
@@ -37,21 +37,21 @@ class Pieces(io.BytesIO):
 
 
 def noise(length: int, channels: int = 1) -> np.ndarray:
-    """Samples [T, C] that every format holds, the extremes among them."""
+    """Return samples [T, C] that every format can hold, with the extremes."""
     samples = np.random.default_rng(0).integers(-(2**15), 2**15, (length, channels))
     samples[:1], samples[1:2] = -(2**15), 2**15 - 1
     return (samples / 2**15).astype(np.float32)
 
 
 def written(samples: np.ndarray, subtype: str, container: str = "WAV", rate: int = 24000) -> bytes:
-    """A file by libsndfile."""
+    """Return the bytes of a file written by libsndfile."""
     file = io.BytesIO()
     soundfile.write(file, samples, rate, subtype, format=container)
     return file.getvalue()
 
 
 def chunk(name: bytes, data: bytes, size: int | None = None) -> bytes:
-    """A chunk of a WAV file, filled to an even length."""
+    """Return a chunk of a WAV file, padded to an even length."""
     return (
         name + struct.pack("<I", len(data) if size is None else size) + data + len(data) % 2 * b"\0"
     )
@@ -60,7 +60,7 @@ def chunk(name: bytes, data: bytes, size: int | None = None) -> bytes:
 def fmt(
     rate: int = 24000, channels: int = 1, bits: int = 16, kind: int = 1, unit: int | None = None
 ) -> bytes:
-    """The chunk that tells the format."""
+    """Return the chunk `fmt `."""
     unit = channels * bits // 8 if unit is None else unit
     fields = struct.pack("<HHIIHH", kind, channels, rate, rate * unit % 2**32, unit, bits)
     return chunk(b"fmt ", fields)
@@ -71,7 +71,7 @@ def wav(*chunks: bytes, size: int = UNKNOWN, name: bytes = b"RIFF") -> bytes:
 
 
 def drain(reader: pcm.PcmReader, size: int = 1000) -> np.ndarray:
-    """All samples; every read gives 1 to `size`, and after the end none."""
+    """Read all samples; every read returns 1 to `size`, and none at the end."""
     parts = [np.zeros((0, reader.channels), np.float32)]
     while len(samples := reader.read(size)):
         assert samples.dtype == np.float32
@@ -98,7 +98,7 @@ class SamplesTest(parameterized.TestCase):
         np.testing.assert_array_equal(found, samples)
 
     @parameterized.parameters(*SUBTYPES)
-    def test_none(self, raw_format: str) -> None:
+    def test_no_samples(self, raw_format: str) -> None:
         self.assertEqual(pcm.encode(np.zeros((0, 2), np.float32), raw_format), b"")
         self.assertEqual(pcm.decode(b"", raw_format, 2).shape, (0, 2))
 
@@ -128,7 +128,7 @@ class SamplesTest(parameterized.TestCase):
         np.testing.assert_array_equal(found / step, [[0], [1], [0], [-1]])
 
     @parameterized.product(raw_format=tuple(SUBTYPES), channels=(1, 2))
-    def test_as_libsndfile(self, raw_format: str, channels: int) -> None:
+    def test_equals_libsndfile(self, raw_format: str, channels: int) -> None:
         samples = np.random.default_rng(1).uniform(-1, 1, (50, channels)).astype(np.float32)
         data = written(samples, SUBTYPES[raw_format], "RAW")
         found = pcm.decode(data, raw_format, channels)
@@ -156,8 +156,8 @@ class WavTest(parameterized.TestCase):
         np.testing.assert_array_equal(found, noise(length, channels))
 
     @parameterized.product(container=("WAV", "RF64"), subtype=("PCM_16", "FLOAT"))
-    def test_text_of_a_file_is_no_sound(self, container: str, subtype: str) -> None:
-        """libsndfile writes what a file says of itself after its samples."""
+    def test_text_after_the_samples_is_not_sound(self, container: str, subtype: str) -> None:
+        """libsndfile writes titles and comments after the samples."""
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "a.wav")
             with soundfile.SoundFile(path, "w", 8000, 1, subtype, format=container) as file:
@@ -184,15 +184,15 @@ class WavTest(parameterized.TestCase):
     @parameterized.product(
         size=(0, UNKNOWN, 0x7FFFFFFF, 0x7FFFFF00, 0x7FFFF000), riff=(0, 36, UNKNOWN)
     )
-    def test_length_that_is_not_known(self, size: int, riff: int) -> None:
-        """As ffmpeg, arecord and SoX write into pipes."""
+    def test_unknown_length(self, size: int, riff: int) -> None:
+        """ffmpeg, arecord and SoX write such headers into pipes."""
         sound = chunk(b"data", pcm.encode(noise(3000), "s16le"), size)
         found, _ = read(wav(fmt(), sound, size=riff))
         np.testing.assert_array_equal(found, noise(3000))
 
     @parameterized.parameters(0, 2 * 300, 2**64 - 1)
     def test_rf64(self, size: int) -> None:
-        """Its length stands in a chunk of its own; ffmpeg writes 0 there into a pipe."""
+        """A chunk of its own has the length; ffmpeg writes 0 there into a pipe."""
         long = chunk(b"ds64", struct.pack("<QQQI", 0, size, 0, 0))
         sound = chunk(b"data", pcm.encode(noise(300), "s16le"), UNKNOWN)
         data = wav(long, fmt(), sound, name=b"RF64")
@@ -205,7 +205,7 @@ class WavTest(parameterized.TestCase):
         data = wav(fmt(), chunk(b"data", pcm.encode(noise(30), "s16le"), 2**30))
         np.testing.assert_array_equal(read(data)[0], noise(30))
 
-    def test_last_format_that_is_told(self) -> None:
+    def test_last_format_counts(self) -> None:
         sound = chunk(b"data", pcm.encode(noise(30, 2), "f32le"))
         data = wav(fmt(channels=2, bits=32, kind=3), sound)
         np.testing.assert_array_equal(read(data)[0], noise(30, 2))
@@ -217,7 +217,7 @@ class WavTest(parameterized.TestCase):
         np.testing.assert_array_equal(read(data)[0], noise(10, 2))
         found, _ = read(pcm.encode(noise(10, 2), "s24le") + bytes(surplus), FORMAT)
         np.testing.assert_array_equal(found, noise(10, 2))
-        size = struct.pack("<I", 60 + surplus)  # and what is said of the length is no whole sample
+        size = struct.pack("<I", 60 + surplus)  # the header states an incomplete sample too
         data = wav(fmt(channels=2, bits=24)) + b"data" + size
         data += pcm.encode(noise(20, 2), "s24le")
         np.testing.assert_array_equal(read(data)[0], noise(20, 2)[:10])
@@ -278,7 +278,7 @@ class WrongHeadersTest(parameterized.TestCase):
     )
     def test_other_samples(self, subtype: str, message: str) -> None:
         data = written(noise(3000), subtype)
-        self.assert_refused(data, f"{message}.*; must be whole numbers of 16, 24 or 32 bits, or")
+        self.assert_refused(data, f"{message}.*; must be integers of 16, 24 or 32 bits, or")
 
     @parameterized.parameters(
         ([fmt(channels=0)], "0 channels"),
@@ -287,10 +287,10 @@ class WrongHeadersTest(parameterized.TestCase):
         ([fmt(bits=24, unit=4)], "24 bits, 1 channels in 4 bytes"),
         ([fmt(unit=0)], "in 0 bytes"),
         ([chunk(b"fmt ", bytes(14))], "a format of 14 bytes"),
-        ([chunk(b"data", bytes(100))], "samples come before their format"),
-        ([chunk(b"LIST", bytes(10)), chunk(b"data", b"")], "samples come before their format"),
+        ([chunk(b"data", bytes(100))], "samples before their format"),
+        ([chunk(b"LIST", bytes(10)), chunk(b"data", b"")], "samples before their format"),
     )
-    def test_headers_that_make_no_sense(self, chunks: list[bytes], message: str) -> None:
+    def test_contradictory_headers(self, chunks: list[bytes], message: str) -> None:
         self.assert_refused(wav(*chunks, bytes(1000)), f"^stdin: .*{message}")
 
     @parameterized.parameters(65537, 2**31 - 1, 2**31, UNKNOWN)
@@ -307,7 +307,7 @@ class WrongHeadersTest(parameterized.TestCase):
         ({"rate": 2**32 - 1, "bits": 24}, 2**32 - 2),
     )
     def test_huge_rates(self, fields: dict[str, int], size: int) -> None:
-        """What is asked for, and so allocated, does not follow what a header says."""
+        """A header does not determine how many bytes are requested, and so allocated."""
         reader = pcm.PcmReader(file := Pieces(wav(fmt(**fields), chunk(b"data", b"", size))))
         tracemalloc.start()
         self.assertEqual(reader.read(reader.sample_rate).shape, (0, reader.channels))
@@ -337,14 +337,14 @@ class PiecesTest(parameterized.TestCase):
         is_known: bool,
         surplus: int,
     ) -> None:
-        """A pipe gives as many bytes as it likes, the header is cut too."""
+        """A pipe returns any number of bytes, also parts of the header."""
         rng = np.random.default_rng(seed)
         samples = noise(int(rng.integers(0, 300)), channels)
         data = pcm.encode(samples, raw_format)
         bits = BITS.get(raw_format, 32)
         header = fmt(8000, channels, bits, 1 if raw_format in BITS else 3)
         text = chunk(b"LIST", bytes(int(rng.integers(0, 20))))
-        # An empty chunk of sound reads as one of unknown length: nothing may follow.
+        # Length 0 stands for an unknown one, so nothing may follow an empty signal.
         end = chunk(b"LIST", b"no sound") if is_known and len(data) % 2 == 0 and data else b""
         whole = wav(text, header, text, chunk(b"data", data, None if is_known else UNKNOWN)) + end
 
@@ -358,14 +358,14 @@ class PiecesTest(parameterized.TestCase):
         raw = pcm.PcmReader(Pieces(data + surplus * b"\1", sizes()), reader.format)
         np.testing.assert_array_equal(drain(raw, size)[: len(samples)], samples)
 
-    def test_what_is_there_comes_at_once(self) -> None:
-        """A read does not wait for as many samples as it may give."""
+    def test_returns_at_once_what_is_there(self) -> None:
+        """A read does not wait for as many samples as it was asked for."""
         data = pcm.encode(noise(100), "s16le")
         file = Pieces(data, iter([1, 1, 1, 4, 100, 200]))
         reader = pcm.PcmReader(file, pcm.Format(24000, 1, "s16le"))
         self.assertEqual([len(reader.read(24000)) for _ in range(4)], [1, 2, 50, 47])
 
-    def test_pieces_are_not_larger_than_asked_for(self) -> None:
+    def test_pieces_are_at_most_as_large_as_asked_for(self) -> None:
         reader = pcm.PcmReader(io.BytesIO(written(noise(100), "PCM_16")))
         self.assertEqual([len(reader.read(size)) for size in (1, 7, 60, 60, 60)], [1, 7, 60, 32, 0])
 
@@ -399,7 +399,7 @@ class WriterTest(parameterized.TestCase):
         writer.abort()
         self.assertEqual(file.getvalue(), pcm.encode(noise(50, 2), raw_format))
 
-    def test_every_block_is_handed_on(self) -> None:
+    def test_every_block_is_flushed(self) -> None:
         raw = io.BytesIO()
         file = io.BufferedWriter(raw)  # type: ignore[arg-type]
         writer = pcm.PcmWriter(file, pcm.Format(8000, 1), header=True)
@@ -415,7 +415,7 @@ class PushbackTest(parameterized.TestCase):
         pieces=st.lists(st.integers(1, 5), min_size=20, max_size=20),
         reads=st.lists(st.integers(1, 7), min_size=20, max_size=20),
     )
-    def test_gives_all_again(
+    def test_returns_all_bytes(
         self, data: bytes, size: int, pieces: list[int], reads: list[int]
     ) -> None:
         file = pcm.Pushback(Pieces(data, iter(pieces)), size)
@@ -439,7 +439,7 @@ class PushbackTest(parameterized.TestCase):
         self.assertFalse(inner.closed)
         self.assertEqual(file.read(10) + file.read(10), b"abcdef")
 
-    def test_header_after_it(self) -> None:
+    def test_header(self) -> None:
         file: Any = pcm.Pushback(io.BytesIO(written(noise(40), "PCM_16")), 4)
         np.testing.assert_array_equal(drain(pcm.PcmReader(file)), noise(40))
 

@@ -1,4 +1,4 @@
-"""Sound files in and out, resampling and mixing."""
+"""Sound files, resampling and mixing."""
 
 import itertools
 import os
@@ -18,13 +18,13 @@ RATES = (8000, 11025, 22050, 24000, 44100, 48000, 96000)
 
 
 def noise(length: int, channels: int = 1, scale: float = 0.1) -> np.ndarray:
-    """Deterministic noise [T, C]."""
+    """Return deterministic noise [T, C]."""
     values = np.random.default_rng(length).normal(size=(length, channels))
     return (scale * values).astype(np.float32)
 
 
 def tone(length: int, sample_rate: int, frequency: float = 440.0) -> np.ndarray:
-    """A sine [T, 1] that is silent at both ends."""
+    """Return a sine [T, 1] with silent ends."""
     times = np.arange(length) / sample_rate
     window = np.sin(np.pi * np.arange(length) / length) ** 2
     return (0.5 * window * np.sin(2 * np.pi * frequency * times)).astype(np.float32)[:, None]
@@ -68,7 +68,7 @@ class FilesTest(parameterized.TestCase):
         found = sound_files.read(path)
         self.assertEqual(found.sample_rate, sample_rate)
         self.assertEqual(found.samples.shape, samples.shape)
-        # Of 6 channels Vorbis holds the last to be the bass, and cuts its highs.
+        # Vorbis takes the last of 6 channels for the bass channel and cuts its high frequencies.
         difference = (found.samples - samples)[:, :5]
         self.assertLess(np.abs(difference).max(), 0.05)
 
@@ -139,7 +139,7 @@ class FilesTest(parameterized.TestCase):
         sound_files.write(self.folder / name, noise(10), 24000)
         self.assertLen(sound_files.read(self.folder / name).samples, 10)
 
-    def test_name_that_is_no_utf8(self) -> None:
+    def test_name_that_is_not_utf8(self) -> None:
         path = os.path.join(os.fsencode(self.folder), b"\xe9.wav")
         try:
             open(path, "wb").close()
@@ -174,7 +174,7 @@ class FilesTest(parameterized.TestCase):
             sound_files.read(self.folder / "a.wav")
 
     @parameterized.parameters(np.nan, np.inf)
-    def test_samples_that_are_not_finite(self, value: float) -> None:
+    def test_samples_not_finite(self, value: float) -> None:
         samples = noise(10)
         samples[3] = value
         soundfile.write(self.folder / "a.wav", samples, 24000, subtype="FLOAT")
@@ -233,7 +233,7 @@ class LevelsTest(parameterized.TestCase):
 
 class ResampleTest(parameterized.TestCase):
     @parameterized.parameters(*itertools.product(RATES, (1, 2, 5, 31, 1000, 44101)))
-    def test_lengths_there_and_back(self, sample_rate: int, length: int) -> None:
+    def test_round_trip_of_lengths(self, sample_rate: int, length: int) -> None:
         there = resampling.resample(noise(length, 2), sample_rate, 24000)
         self.assertEqual(there.shape, (-(-length * 24000 // sample_rate), 2))
         back = resampling.resample(there, 24000, sample_rate, length)
@@ -241,7 +241,7 @@ class ResampleTest(parameterized.TestCase):
         self.assertEqual(back.dtype, np.float32)
 
     @parameterized.parameters(*RATES)
-    def test_tone_there_and_back(self, sample_rate: int) -> None:
+    def test_round_trip_of_a_tone(self, sample_rate: int) -> None:
         samples = tone(sample_rate, sample_rate)
         there = resampling.resample(samples, sample_rate, 32000)
         np.testing.assert_allclose(there, tone(32000, 32000), rtol=0, atol=1e-4)
@@ -253,7 +253,7 @@ class ResampleTest(parameterized.TestCase):
         padded = resampling.resample(noise(10), 8000, 8000, 12)
         np.testing.assert_array_equal(padded, np.pad(noise(10), ((0, 2), (0, 0))))
 
-    def test_the_silence_behind_changes_nothing_before(self) -> None:
+    def test_silence_at_the_end_changes_nothing_before(self) -> None:
         samples = noise(5000)
         long = resampling.resample(samples, 44100, 24000, 4000)
         short = resampling.resample(samples, 44100, 24000)
