@@ -16,7 +16,7 @@ __all__ = ["Codec", "Encoded", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """What needs JAX, imported when it is asked for: processes that measure do without."""
+    """Import the codec, and with it JAX, on first use: worker processes without JAX start fast."""
     if name not in ("Codec", "Encoded", "load"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("encodec_hk.codec"), name)

@@ -1,4 +1,4 @@
-"""Networks with random parameters, made in numpy: `Model.init` takes seconds to compile."""
+"""Networks with random parameters, drawn in numpy: `Model.init` takes seconds to compile."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ from configs import base
 from encodec_hk import config
 from encodec_hk.networks import model
 
-VARIANTS = {  # of `small`, the kinds that are run differently
+VARIANTS = {  # overrides for `small`: the kinds of networks that are run differently
     "causal": {},
     "segmented": {
         "causal": False,
@@ -22,7 +22,7 @@ VARIANTS = {  # of `small`, the kinds that are run differently
 
 
 def random_params(model_config, seed=0):
-    """Parameters of a model config, uniform by what they sum over; codebooks that shrink."""
+    """Return random parameters of a model, scaled by fan-in; codebooks shrink one by one."""
     rng = np.random.default_rng(seed)
     shapes = model.build(model_config).param_shapes()
 
@@ -41,10 +41,12 @@ def random_params(model_config, seed=0):
 
 
 def small(**overrides):
-    """The model config of a causal network that computes quickly, its hop 12."""
-    model = base.get_config().model
-    model.update(ratios=(3, 4), num_filters=4, latent_dim=8, num_codebooks=3, codebook_size=16)
-    model.update({"sample_rate": 1200, **overrides})
-    model.bandwidths = tuple(config.bandwidth_for(model, count) for count in (1, 3))
-    config.validate_model(model)
-    return model
+    """Return the model config of a small causal network with a hop of 12 samples."""
+    model_config = base.get_config().model
+    model_config.update(
+        ratios=(3, 4), num_filters=4, latent_dim=8, num_codebooks=3, codebook_size=16
+    )
+    model_config.update({"sample_rate": 1200, **overrides})
+    model_config.bandwidths = tuple(config.bandwidth_for(model_config, n) for n in (1, 3))
+    config.validate_model(model_config)
+    return model_config

@@ -1,1 +1,1 @@
-"""What has nothing to do with sound: files, the machine, signals, optional packages."""
+"""Files, the machine, signals, optional packages: nothing about sound."""

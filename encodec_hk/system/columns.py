@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of as many cells each, one under the other: the first to the left, others to the right.
+    """Return rows of cells as lines: the first column left-aligned, the others right-aligned.
 
-    ValueError where one has another number of cells.
+    Raises:
+      ValueError: if rows have different numbers of cells.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

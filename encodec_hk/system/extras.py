@@ -1,4 +1,4 @@
-"""Modules of optional dependencies, imported when they are needed."""
+"""Optional dependencies, imported when they are needed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from types import ModuleType
 
 
 def require(module: str, extra: str = "convert") -> ModuleType:
-    """Imports a module that an extra of this project brings.
+    """Import a module of an optional dependency.
+
+    Args:
+      module: name of the module.
+      extra: the extra of pyproject.toml that installs it.
 
     Raises:
-      ValueError: it is not installed; the message says how to install it.
+      ValueError: if it is not installed; the message says how to install it.
     """
     try:
         return importlib.import_module(module)

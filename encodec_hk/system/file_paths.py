@@ -1,4 +1,4 @@
-"""Paths: how messages show them, and where the project is."""
+"""Paths in messages, and the path of the project."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import pathlib
 
 ROOT = pathlib.Path(__file__).parents[2]
-"""The folder of run.py, configs/ and checkpoints/."""
+"""The folder with run.py, configs/ and checkpoints/."""
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path for messages: bytes that are not UTF-8 become question marks."""
+    """Return a path for messages; bytes that are not UTF-8 become replacement characters."""
     return os.fsencode(path).decode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM, so that a command ends soon and leaves nothing half-done.
+"""Ctrl-C and SIGTERM: a command stops soon and leaves nothing half-done.
 
-An exception raised by a signal's handler is lost where it falls into a callback of JAX, which it
-often does. So the request is kept as well, and `check` raises again where a command can stop.
+An exception that a signal handler raises inside a callback of JAX is lost. So the handlers also
+record the request, and `check` raises where a command can stop.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ _requested = False
 
 
 def install() -> None:
-    """Makes both signals raise KeyboardInterrupt, now and at the next `check`."""
+    """Make both signals raise KeyboardInterrupt, at once and again at the next `check`."""
     signal.signal(signal.SIGINT, _request)
     signal.signal(signal.SIGTERM, _request)
 
 
 def postpone() -> None:
-    """Makes the first signal a request alone, for work that can stop between two steps of it."""
+    """Make the first signal only record a request, for work that stops between two steps."""
     signal.signal(signal.SIGINT, _note)
     signal.signal(signal.SIGTERM, _note)
 
 
 def is_requested() -> bool:
-    """Whether a signal has asked for the end."""
+    """Return whether a signal has requested to stop."""
     return _requested
 
 
 def check() -> None:
-    """Raises KeyboardInterrupt where one was asked for."""
+    """Raise KeyboardInterrupt if a signal has requested to stop."""
     if _requested:
         raise KeyboardInterrupt
 
@@ -38,7 +38,7 @@ def check() -> None:
 def _note(signum: int, frame: types.FrameType | None) -> None:
     global _requested
     _requested = True
-    install()  # who asks again does not want to wait
+    install()  # a second signal stops at once
 
 
 def _request(signum: int, frame: types.FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Rules that the fields of a configuration obey, and the errors that name what breaks them."""
+"""Rules for the fields of a configuration, and their errors."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Rule = tuple[str, Callable[[Any], bool]]
-"""What a field's value must be, in words and as a predicate."""
+"""What the value of a field must be, in words and as a predicate."""
 
 
 def is_int(value: Any, minimum: int) -> bool:
-    """Whether a value is a whole number, not below a minimum and within 32 bits."""
-    # isinstance would let True pass. The bound keeps sizes within 32 bits.
+    """Return whether a value is a whole number of at least `minimum` and below 2**31."""
+    # isinstance would accept True.
     return type(value) is int and minimum <= value < 2**31
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return type(value) in (int, float) and abs(value) < 1e9  # NaN is not
+    """Return whether a value is a finite number."""
+    return type(value) in (int, float) and abs(value) < 1e9  # False for NaN
 
 
 def optional(rule: Rule) -> Rule:
-    """None, or what another rule allows."""
+    """Allow None besides what another rule allows."""
     allowed, accepts = rule
     return f"None or {allowed}", lambda value: value is None or accepts(value)
 
 
 def integer(minimum: int) -> Rule:
-    """A whole number, not below a minimum."""
+    """Allow whole numbers of at least `minimum`."""
     return f"a whole number of at least {minimum}", lambda value: is_int(value, minimum)
 
 
 def one_of(*names: str) -> Rule:
-    """One of some names."""
-    # A tuple, and not a set: the value may be of an unhashable type.
+    """Allow some names."""
+    # The names are a tuple, not a set: the value may be unhashable.
     return f"one of {', '.join(names)}", lambda value: value in names
 
 
 def tuple_of(words: str, accepts: Callable[[Any], bool]) -> Rule:
-    """A tuple, not empty, of what is accepted."""
+    """Allow tuples of one or more accepted values."""
     return (
         f"a tuple of one or more {words}",
         lambda value: isinstance(value, tuple) and bool(value) and all(map(accepts, value)),
@@ -62,15 +62,15 @@ POWER_OF_TWO: Rule = (
 
 
 def error(field: str, value: Any, allowed: str) -> ValueError:
-    """The error of a field: the value it has, and what is allowed."""
-    shown = " ".join(repr(value).split())  # of a ConfigDict, one line too
+    """Return the error of a field: "FIELD: got VALUE, must be ALLOWED"."""
+    shown = " ".join(repr(value).split())  # in one line, also for a ConfigDict
     return ValueError(f"{field}: got {shown}, must be {allowed}")
 
 
 def check_names(
     path: str, names: Iterable[str], rules: Mapping[str, Rule], others_allowed: bool = False
 ) -> None:
-    """Raises ValueError where a section's names are not those of its rules."""
+    """Raise ValueError unless a section has the names of its rules."""
     names = set(names)
     missing = sorted(rules.keys() - names)
     unknown = [] if others_allowed else sorted(names - rules.keys())
@@ -81,7 +81,7 @@ def check_names(
 
 
 def check_values(path: str, section: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    """Raises ValueError where a value of a section breaks its rule."""
+    """Raise ValueError if a value of a section breaks its rule."""
     for name, (allowed, accepts) in rules.items():
         if not accepts(section[name]):
             raise error(f"{path}.{name}", section[name], allowed)
