@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Compiles requirements.txt and requirements-dev.txt from pyproject.toml:  bash lock.sh [--upgrade]
+# Compile requirements.txt and requirements-dev.txt from pyproject.toml:  bash lock.sh [--upgrade]
 #
-# torch stands apart: its default build for Linux requires several gigabytes of CUDA packages, and a
-# lock compiled with it would list them all. The version alone leaves the choice of build to pip.
+# torch is added by hand: its default build for Linux requires several gigabytes of CUDA packages,
+# which the lock would list. The version alone leaves the choice of build to pip.
 #
-# uv takes no notice of the newest Python that a package allows, pip does: backports-strenum 1.3 ends
-# before Python 3.11.
+# uv ignores the upper bound that a package sets on Python, pip does not: backports-strenum 1.3
+# requires a Python below 3.11.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Lints, type-checks and tests:  bash test.sh [--slow] [arguments of pytest]
+# Lint, type-check and test:  bash test.sh [--slow] [arguments of pytest]
 #
-# Uses the active virtual environment, or makes one in .venv. --slow adds the long tests: full-size
-# parity at every bandwidth against both reference implementations.
+# Uses the active virtual environment, or makes one in .venv. --slow adds the long tests, such as
+# full-size parity with both reference implementations at every bandwidth.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -18,15 +18,15 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
 fi
 pip="python -m pip --disable-pip-version-check --quiet"
 $pip install --no-compile -r requirements-dev.txt
-# Meta's encodec asks for torchaudio, which has no build for a CPU torch; the tests do without.
+# Meta's encodec requires torchaudio, which has no build for a CPU torch; tests do not need it.
 $pip install --no-deps encodec==0.1.1
 
 ruff format --check .
 ruff check .
 mypy
-# One process per core, each with one thread: so they do not wait for each other.
+# One process per core with one thread each: they do not compete for cores.
 export OMP_NUM_THREADS=1
-# A file stays with one process, which compiles what its tests share; tests/conftest.py says which
-# files are first.
+# All tests of a file run in one process, which compiles what they share; tests/conftest.py orders
+# the files.
 python -m pytest -n "${PYTEST_WORKERS:-auto}" --dist loadfile --no-loadscope-reorder \
   --durations=25 "${selection[@]}" "$@"

@@ -1,1 +1,1 @@
-"""The variants of EnCodec: one file each, `get_config()`; `base` states every field."""
+"""Variants of EnCodec: one file with `get_config()` for each; `base` documents every field."""

@@ -14,7 +14,7 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The locked configuration of the variant."""
+    """Return the locked configuration of the variant."""
     config = base.get_config()
     config.name = "encodec_16khz"
     config.checkpoint = "checkpoints/encodec_16khz.safetensors"
@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.causal = False
     model.num_filters = 64
     model.shortcut = "identity"
-    # audiocraft's default; conversion reads the checkpoint's own config and takes its pad mode.
+    # audiocraft's default; conversion takes the pad mode from the checkpoint's own config.
     model.pad_mode = "constant"
     model.num_codebooks = 4
     model.codebook_size = 2048

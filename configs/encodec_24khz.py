@@ -1,4 +1,4 @@
-"""Meta's causal 24 kHz model: mono, any audio; 1.5 to 24 kbps. It is the base.
+"""Meta's causal 24 kHz model: mono, any audio; 1.5 to 24 kbps. The base configuration.
 
 Source: arXiv:2210.13438, sections 3.1 and 3.2; `encodec.EncodecModel.encodec_model_24khz`.
 
@@ -13,9 +13,9 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The locked configuration of the variant."""
+    """Return the locked configuration of the variant."""
     config = base.get_config()
-    # Below what was measured on two AVX2 cores, docs/performance.md, by a good margin.
+    # Well below the speeds measured on two AVX2 cores, see docs/performance.md.
     config.bench.min_ratios = (
         ("transformers", "encode", 10, 1, 0.9),
         ("transformers", "decode", 10, 1, 1.2),

@@ -1,13 +1,13 @@
 """The shipped default: the causal 24 kHz model at half its width; mono, 1.5 to 12 kbps.
 
-Architecture of arXiv:2210.13438, sections 3.1 and 3.2, with 16 filters (LSTM width 256) in place of
-32 and 16 codebooks in place of 32.
+Architecture of arXiv:2210.13438, sections 3.1 and 3.2, with 16 filters (LSTM width 256) instead of
+32 and 16 codebooks instead of 32.
 
     python run.py infer IN OUT
     python run.py describe
     python run.py train --data=FOLDER --validation=FOLDER --workdir=DIR
 
-Expected on the shipped clips (mean of five, as `run.py evaluate` finds it): SI-SNR 6.3, 8.8 and
+Expected on the shipped clips (mean of five, by `run.py evaluate`): SI-SNR 6.3, 8.8 and
 10.7 dB, ViSQOL 3.32, 3.42 and 3.46 at 3, 6 and 12 kbps.
 """
 
@@ -17,7 +17,7 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The locked configuration of the variant."""
+    """Return the locked configuration of the variant."""
     config = base.get_config()
     config.name = "encodec_24khz_small"
     config.checkpoint = "checkpoints/encodec_24khz_small.safetensors"
@@ -27,9 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
     model.num_codebooks = 16
     model.bandwidths = (1.5, 3.0, 6.0, 12.0)
 
-    # For small batches of short crops on two CPU cores; shares found by trial, in few runs. These
-    # are of the shipped model's run on CPU cores; its card tells what came before and after. From
-    # the start they have not been tried.
+    # Settings of the shipped model's run on CPU cores, with small batches of short crops; the
+    # weights of the losses come from a few trials. The model's card lists the runs before and
+    # after. No run has used these settings from the first step.
     training = config.training
     training.num_steps = 11_700
     training.batch_size = 8

@@ -1,8 +1,8 @@
 """MusicGen's tokenizer: mono music at 32 kHz, four codebooks at 50 frames per second; 2.2 kbps.
 
 Source: arXiv:2306.05284, section 3.1 (hop 640, 64 filters, four codebooks of 2048);
-`facebook/encodec_32khz`. Its pad mode is the one that `transformers` states; conversion reads the
-checkpoint's own config and takes the mode from there.
+`facebook/encodec_32khz`. The pad mode is that of `transformers`; conversion takes it from the
+checkpoint's own config.
 
     python run.py convert --config=configs/encodec_32khz.py --source=facebook/encodec_32khz \
         --output=checkpoints/encodec_32khz.safetensors
@@ -15,7 +15,7 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The locked configuration of the variant."""
+    """Return the locked configuration of the variant."""
     config = base.get_config()
     config.name = "encodec_32khz"
     config.checkpoint = "checkpoints/encodec_32khz.safetensors"

@@ -14,7 +14,7 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The locked configuration of the variant."""
+    """Return the locked configuration of the variant."""
     config = base.get_config()
     config.name = "encodec_48khz"
     config.checkpoint = "checkpoints/encodec_48khz.safetensors"
@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.segment_seconds = 1.0
     model.overlap = 0.01
 
-    # Section 3.4: other weights, windows of the discriminator twice as long, and trained half as
+    # Section 3.4: other weights; the discriminator has windows twice as long and is updated half as
     # often as the generator.
     training = config.training
     training.losses.adversarial = 4.0

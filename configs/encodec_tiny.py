@@ -14,7 +14,7 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The locked configuration of the variant."""
+    """Return the locked configuration of the variant."""
     config = base.get_config()
     config.name = "encodec_tiny"
     config.checkpoint = "checkpoints/encodec_tiny.safetensors"
@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.num_codebooks = 8
     model.bandwidths = (1.5, 3.0, 6.0)
 
-    # To see training work within minutes on a CPU.
+    # Trains within minutes on a CPU.
     training = config.training
     training.num_steps = 2000
     training.batch_size = 4
