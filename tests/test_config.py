@@ -1,4 +1,4 @@
-"""Configurations: the variants, their overrides by flag, what is refused, and what is derived."""
+"""Configurations: variants, overrides by flag, validation, comparison and derived values."""
 
 import functools
 import importlib
@@ -19,49 +19,49 @@ from ml_collections import config_flags
 
 from configs import base
 from configs import encodec_24khz
-from encodec_hk import config as config_lib
-from encodec_hk.networks import model as model_lib
+from encodec_hk import config
+from encodec_hk.networks import model
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 VARIANTS = tuple(sorted(path.stem for path in CONFIGS.glob("encodec_*.py")))
 
 
-def get_config(variant: str) -> ml_collections.ConfigDict:
-    return importlib.import_module(f"configs.{variant}").get_config()
+def get_config(name: str) -> ml_collections.ConfigDict:
+    return importlib.import_module(f"configs.{name}").get_config()
 
 
-def parse(variant: str, *overrides: str) -> ml_collections.ConfigDict:
-    """The configuration that run.py would get from its command line."""
+def parse(name: str, *overrides: str) -> ml_collections.ConfigDict:
+    """Return the configuration that run.py gets from its command line."""
     values = flags.FlagValues()
-    argv = ["run.py", f"--config={CONFIGS / variant}.py", *overrides]
+    argv = ["run.py", f"--config={CONFIGS / name}.py", *overrides]
     holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
     return holder.value
 
 
-def flat(config: ml_collections.ConfigDict) -> dict[str, object]:
-    sections = {key: value for key, value in config.to_dict().items() if isinstance(value, dict)}
-    values = {key: value for key, value in config.to_dict().items() if key not in sections}
+def flat(variant: ml_collections.ConfigDict) -> dict[str, object]:
+    sections = {key: value for key, value in variant.to_dict().items() if isinstance(value, dict)}
+    values = {key: value for key, value in variant.to_dict().items() if key not in sections}
     for section, fields in sections.items():
         values |= {f"{section}.{key}": value for key, value in fields.items()}
     return values
 
 
 class VariantsTest(parameterized.TestCase):
-    def test_all_are_here(self):
+    def test_all_variants(self):
         names = ("16khz", "24khz", "24khz_small", "32khz", "48khz", "tiny")
         self.assertEqual(VARIANTS, tuple(f"encodec_{name}" for name in names))
 
     @parameterized.parameters(*VARIANTS)
-    def test_is_valid_and_locked(self, variant):
-        config = get_config(variant)
-        config_lib.validate(config)
-        self.assertEqual(config.name, variant)
-        self.assertEqual(config.checkpoint, f"checkpoints/{variant}.safetensors")
-        for section in (config, config.model, config.inference):
+    def test_is_valid_and_locked(self, name):
+        variant = get_config(name)
+        config.validate(variant)
+        self.assertEqual(variant.name, name)
+        self.assertEqual(variant.checkpoint, f"checkpoints/{name}.safetensors")
+        for section in (variant, variant.model, variant.inference):
             self.assertTrue(section.is_locked)
         with self.assertRaises(AttributeError):
-            config.model.num_filter = 3
+            variant.model.num_filter = 3
 
     @parameterized.parameters(
         ("encodec_24khz", {"bench.min_ratios": encodec_24khz.get_config().bench.min_ratios}),
@@ -124,9 +124,10 @@ class VariantsTest(parameterized.TestCase):
             },
         ),
     )
-    def test_differs_from_base_in(self, variant, expected):
-        default, ours = flat(base.get_config()), flat(get_config(variant))
-        ignored = ("name", "checkpoint", "training")  # recipes: tests/training/test_recipe.py
+    def test_differs_from_base_in(self, name, expected):
+        default, ours = flat(base.get_config()), flat(get_config(name))
+        # tests/training/test_training_config.py checks the section `training`.
+        ignored = ("name", "checkpoint", "training")
         differing = {
             key: value
             for key, value in ours.items()
@@ -143,28 +144,28 @@ class VariantsTest(parameterized.TestCase):
         ("encodec_24khz_small", 320, 75, 10, {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16}),
         ("encodec_tiny", 320, 75, 10, {1.5: 2, 3.0: 4, 6.0: 8}),
     )
-    def test_derived_values(self, variant, hop, rate, bits, codebooks):
-        model = get_config(variant).model
-        self.assertEqual(config_lib.hop_length(model), hop)
-        self.assertEqual(config_lib.frame_rate(model), rate)
-        self.assertEqual(config_lib.bits_per_codebook(model), bits)
-        self.assertEqual(model.bandwidths, tuple(codebooks))
+    def test_derived_values(self, name, hop, rate, bits, codebooks):
+        model_config = get_config(name).model
+        self.assertEqual(config.hop_length(model_config), hop)
+        self.assertEqual(config.frame_rate(model_config), rate)
+        self.assertEqual(config.bits_per_codebook(model_config), bits)
+        self.assertEqual(model_config.bandwidths, tuple(codebooks))
         for bandwidth, count in codebooks.items():
-            self.assertEqual(config_lib.num_codebooks_for(model, bandwidth), count)
-            self.assertAlmostEqual(config_lib.bandwidth_for(model, count), bandwidth)
+            self.assertEqual(config.num_codebooks_for(model_config, bandwidth), count)
+            self.assertAlmostEqual(config.bandwidth_for(model_config, count), bandwidth)
 
     def test_segments(self):
-        model = get_config("encodec_48khz").model
-        self.assertEqual(config_lib.segment_length(model), 48000)
-        self.assertEqual(config_lib.segment_stride(model), 47520)
-        model = get_config("encodec_24khz").model
-        self.assertIsNone(config_lib.segment_length(model))
-        self.assertIsNone(config_lib.segment_stride(model))
+        model_config = get_config("encodec_48khz").model
+        self.assertEqual(config.segment_length(model_config), 48000)
+        self.assertEqual(config.segment_stride(model_config), 47520)
+        model_config = get_config("encodec_24khz").model
+        self.assertIsNone(config.segment_length(model_config))
+        self.assertIsNone(config.segment_stride(model_config))
 
     def test_frame_rate_is_rounded_up(self):
-        model = get_config("encodec_24khz").model
-        model.sample_rate = 24001
-        self.assertEqual(config_lib.frame_rate(model), 76)
+        model_config = get_config("encodec_24khz").model
+        model_config.sample_rate = 24001
+        self.assertEqual(config.frame_rate(model_config), 76)
 
 
 class FlagsTest(parameterized.TestCase):
@@ -181,19 +182,19 @@ class FlagsTest(parameterized.TestCase):
         ("encodec_24khz", "inference.bandwidth=3", 3.0),
         ("encodec_24khz", "checkpoint=other.safetensors", "other.safetensors"),
     )
-    def test_override(self, variant, assignment, expected):
-        config = parse(variant, f"--config.{assignment}")
-        config_lib.validate(config)
+    def test_override(self, name, assignment, expected):
+        variant = parse(name, f"--config.{assignment}")
+        config.validate(variant)
         field = assignment.partition("=")[0]
-        self.assertEqual(flat(config)[field], expected)
+        self.assertEqual(flat(variant)[field], expected)
 
     def test_another_frame_rate(self):
         overrides = ("model.ratios=(4,4,2)", "model.bandwidths=(7.5,15)", "inference.bandwidth=15")
-        config = parse("encodec_24khz", *(f"--config.{override}" for override in overrides))
-        config_lib.validate(config)
-        self.assertEqual(config_lib.num_codebooks_for(config.model, 15), 2)
+        variant = parse("encodec_24khz", *(f"--config.{override}" for override in overrides))
+        config.validate(variant)
+        self.assertEqual(config.num_codebooks_for(variant.model, 15), 2)
         with self.assertRaisesRegex(ValueError, r"bandwidths: got 1\.5, .* nearest is 7\.5"):
-            config_lib.validate(parse("encodec_24khz", f"--config.{overrides[0]}"))
+            config.validate(parse("encodec_24khz", f"--config.{overrides[0]}"))
 
     @parameterized.parameters(
         ("model.num_filters=1.5", flags.IllegalFlagValueError),
@@ -270,21 +271,21 @@ class ValidateTest(parameterized.TestCase):
         ("checkpoint", None, "a string that is not empty"),
     )
     def test_refuses(self, field, value, message):
-        config = get_config("encodec_24khz")
-        _assign(config, field, value)
+        variant = get_config("encodec_24khz")
+        _assign(variant, field, value)
         with self.assertRaisesRegex(ValueError, message) as caught:
-            config_lib.validate(config)
+            config.validate(variant)
         self.assertNotIn("\n", str(caught.exception))
         if not message.startswith("^"):
             self.assertStartsWith(str(caught.exception), f"config.{field}: got ")
 
     def test_segment_is_at_least_a_hop(self):
-        config = get_config("encodec_48khz")
-        config.model.segment_seconds = 0.0066
+        variant = get_config("encodec_48khz")
+        variant.model.segment_seconds = 0.0066
         with self.assertRaisesRegex(
             ValueError, r"segment_seconds: got 0\.0066, .* \(0\.00666667 s\)"
         ):
-            config_lib.validate(config)
+            config.validate(variant)
 
     @parameterized.parameters(
         ({"model.num_lstm_layers": 0},),
@@ -295,49 +296,49 @@ class ValidateTest(parameterized.TestCase):
         ({"model.overlap": 0},),
     )
     def test_accepts(self, assignments):
-        config = get_config("encodec_24khz")
+        variant = get_config("encodec_24khz")
         for field, value in assignments.items():
-            _assign(config, field, value)
+            _assign(variant, field, value)
         if "model.ratios" in assignments:
-            config.model.bandwidths = (240.0,)  # 24000 frames per second
-            config.inference.bandwidth = 240.0
-        config_lib.validate(config)
+            variant.model.bandwidths = (240.0,)  # 24000 frames per second
+            variant.inference.bandwidth = 240.0
+        config.validate(variant)
 
-    def test_names_fields_that_are_not_there(self):
-        config = get_config("encodec_24khz").copy_and_resolve_references().unlock()
-        del config.model.ratios
-        config.model.depth = 3
+    def test_names_missing_and_unknown_fields(self):
+        variant = get_config("encodec_24khz").copy_and_resolve_references().unlock()
+        del variant.model.ratios
+        variant.model.depth = 3
         with self.assertRaisesRegex(ValueError, "config.model: missing ratios; unknown depth"):
-            config_lib.validate(config)
+            config.validate(variant)
 
-    def test_other_sections_are_left_alone(self):
-        config = get_config("encodec_24khz").unlock()
-        config.train = ml_collections.ConfigDict({"steps": 1})
-        config_lib.validate(config)
+    def test_other_sections_are_not_checked(self):
+        variant = get_config("encodec_24khz").unlock()
+        variant.train = ml_collections.ConfigDict({"steps": 1})
+        config.validate(variant)
 
     @parameterized.parameters((0,), (33,), (True,), (2.0,))
     def test_bandwidth_for_refuses(self, count):
         with self.assertRaisesRegex(ValueError, "num_codebooks: got .*, 1 to 32"):
-            config_lib.bandwidth_for(get_config("encodec_24khz").model, count)
+            config.bandwidth_for(get_config("encodec_24khz").model, count)
 
     @parameterized.parameters((5.0,), (0.0,), (-6.0,), (24.75,), (float("nan"),), ("6",))
     def test_num_codebooks_for_refuses(self, bandwidth):
         with self.assertRaisesRegex(ValueError, "^bandwidth: got"):
-            config_lib.num_codebooks_for(get_config("encodec_24khz").model, bandwidth)
+            config.num_codebooks_for(get_config("encodec_24khz").model, bandwidth)
 
 
 class JsonTest(parameterized.TestCase):
     @parameterized.parameters(*VARIANTS)
-    def test_round_trip(self, variant):
-        model = get_config(variant).model
-        back = config_lib.from_json(config_lib.to_json(model))
-        self.assertEqual(back.to_dict(), model.to_dict())
+    def test_round_trip(self, name):
+        model_config = get_config(name).model
+        back = config.from_json(config.to_json(model_config))
+        self.assertEqual(back.to_dict(), model_config.to_dict())
         self.assertIsInstance(back.ratios, tuple)
         self.assertTrue(back.is_locked)
-        self.assertEqual(config_lib.to_json(back), config_lib.to_json(model))
+        self.assertEqual(config.to_json(back), config.to_json(model_config))
 
     def test_segments_can_be_switched_off_after_a_round_trip(self):
-        back = config_lib.from_json(config_lib.to_json(get_config("encodec_48khz").model))
+        back = config.from_json(config.to_json(get_config("encodec_48khz").model))
         back.segment_seconds = None
         self.assertIsNone(back.segment_seconds)
 
@@ -348,7 +349,7 @@ class JsonTest(parameterized.TestCase):
     )
     def test_refuses_text(self, text, message):
         with self.assertRaisesRegex(ValueError, message):
-            config_lib.from_json(text)
+            config.from_json(text)
 
     @parameterized.parameters(
         ('"channels": 1', '"channels": 0', "config.model.channels: got 0"),
@@ -357,10 +358,10 @@ class JsonTest(parameterized.TestCase):
         ('"ratios": [8, 5, 4, 2]', '"ratios": {"a": 1}', "config.model.ratios"),
     )
     def test_refuses_fields(self, old, new, message):
-        text = config_lib.to_json(get_config("encodec_24khz").model)
+        text = config.to_json(get_config("encodec_24khz").model)
         self.assertIn(old, text)
         with self.assertRaisesRegex(ValueError, message):
-            config_lib.from_json(text.replace(old, new))
+            config.from_json(text.replace(old, new))
 
 
 class DifferencesTest(absltest.TestCase):
@@ -369,7 +370,7 @@ class DifferencesTest(absltest.TestCase):
         expected = model_config.copy_and_resolve_references()
         with expected.unlocked():
             expected.update({"num_filters": 99, "ratios": (2, 3)})
-        found = config_lib.differences(model_config, expected)
+        found = config.differences(model_config, expected)
         self.assertEqual([each.field for each in found], ["num_filters", "ratios"])
         filters = model_config.num_filters
         self.assertEqual(found[0], ("num_filters", filters, 99))
@@ -380,11 +381,11 @@ class DifferencesTest(absltest.TestCase):
 
     def test_fields_from_json_are_equal(self):
         model_config = get_config("encodec_48khz").model
-        kept = json.loads(config_lib.to_json(model_config))
-        self.assertEqual(config_lib.differences(model_config, kept), [])
+        kept = json.loads(config.to_json(model_config))
+        self.assertEqual(config.differences(model_config, kept), [])
         del kept["overlap"]
         self.assertEqual(
-            config_lib.differences(model_config, kept), [("overlap", model_config.overlap, None)]
+            config.differences(model_config, kept), [("overlap", model_config.overlap, None)]
         )
 
     def test_folded_weight_norm_is_no_norm(self):
@@ -395,27 +396,27 @@ class DifferencesTest(absltest.TestCase):
             ("none", True, False),
             ("time_group_norm", True, True),
         ):
-            found = config_lib.differences(
+            found = config.differences(
                 model_config, {**model_config.to_dict(), "norm": norm}, folded=folded
             )
             self.assertEqual([each.field for each in found], ["norm"] * is_different)
 
 
 class ReachTest(parameterized.TestCase):
-    """How far outputs look, against the networks themselves."""
+    """Receptive fields and first blocks, compared with the networks themselves."""
 
     @parameterized.parameters(
         ("encodec_24khz", 7, 2718, 9), ("encodec_48khz", 1, 2718, 9), ("encodec_32khz", 1, 5428, 9)
     )
-    def test_of_variants(self, variant, first, samples, frames):
-        model = get_config(variant).model
-        self.assertEqual(config_lib.minimum_first_block(model), first)
-        self.assertEqual(config_lib.receptive_field(model), (samples, frames))
+    def test_of_variants(self, name, first, samples, frames):
+        model_config = get_config(name).model
+        self.assertEqual(config.minimum_first_block(model_config), first)
+        self.assertEqual(config.receptive_field(model_config), (samples, frames))
 
     def test_padding_with_zeros_needs_no_look_ahead(self):
-        model = get_config("encodec_24khz").model
-        model.pad_mode = "constant"
-        self.assertEqual(config_lib.minimum_first_block(model), 1)
+        model_config = get_config("encodec_24khz").model
+        model_config.pad_mode = "constant"
+        self.assertEqual(config.minimum_first_block(model_config), 1)
 
     @parameterized.parameters(
         (True, (2, 3), {"kernel_size": 3}),
@@ -423,17 +424,17 @@ class ReachTest(parameterized.TestCase):
         (False, (3,), {"last_kernel_size": 5}),
     )
     def test_receptive_field(self, causal, ratios, fields):
-        config = _small(causal=causal, ratios=ratios, pad_mode="constant", **fields)
-        model = model_lib.build(config)
-        params = _params(model)
-        hop = config_lib.hop_length(config)
-        samples, frames = config_lib.receptive_field(config)
+        model_config = _small(causal=causal, ratios=ratios, pad_mode="constant", **fields)
+        network = model.build(model_config)
+        params = _params(network)
+        hop = config.hop_length(model_config)
+        samples, frames = config.receptive_field(model_config)
         num_frames = 2 * max(-(-samples // hop), frames) + 1
         middle = num_frames // 2
 
         def latent(audio: jax.Array) -> jax.Array:
             size = jnp.full((1,), audio.shape[1])
-            return model.embed_block(params, None, audio, size, size > 0)[1][0, middle].sum()
+            return network.embed_block(params, None, audio, size, size > 0)[1][0, middle].sum()
 
         audio = jax.random.normal(jax.random.key(1), (1, num_frames * hop, 1))
         self.assertEqual(jnp.count_nonzero(jax.jit(jax.grad(latent))(audio)), samples)
@@ -441,7 +442,7 @@ class ReachTest(parameterized.TestCase):
         # Row r differs from the last row in the code of frame r alone.
         codes = jnp.pad(jnp.eye(num_frames, dtype=jnp.int32), ((0, 1), (0, 0)))[:, None]
         size = jnp.full((len(codes),), num_frames)
-        _, outputs = jax.jit(model.decode_block)(params, None, codes, size, size > 0)
+        _, outputs = jax.jit(network.decode_block)(params, None, codes, size, size > 0)
         changed = np.asarray(outputs[:-1] != outputs[-1:])[..., 0]  # [frame, sample]
         self.assertEqual(changed.sum(axis=0)[middle * hop : (middle + 1) * hop].max(), frames)
 
@@ -453,29 +454,29 @@ class ReachTest(parameterized.TestCase):
     )
     @pytest.mark.few(0)
     def test_first_block_is_enough_and_no_more_than_needed(self, fields, expected):
-        config = _small(causal=True, ratios=(2,), **fields)
-        first = config_lib.minimum_first_block(config)
+        model_config = _small(causal=True, ratios=(2,), **fields)
+        first = config.minimum_first_block(model_config)
         self.assertEqual(first, expected)
-        model = model_lib.build(config)
-        params = _params(model)
-        hop = config_lib.hop_length(config)
+        network = model.build(model_config)
+        params = _params(network)
+        hop = config.hop_length(model_config)
         frames = first + 2
         audio = jax.random.normal(jax.random.key(1), (1, frames * hop, 1))
-        codes = jax.random.randint(jax.random.key(2), (1, 2, frames), 0, config.codebook_size)
+        codes = jax.random.randint(jax.random.key(2), (1, 2, frames), 0, model_config.codebook_size)
 
         @functools.partial(jax.jit, static_argnames="cuts")
         def run(cuts: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-            """Latents and audio of blocks that lie between the cuts."""
-            encoder, decoder = model.encoder_state(1), model.decoder_state(1)
+            """Return latents and audio of the blocks between the cuts."""
+            encoder, decoder = network.encoder_state(1), network.decoder_state(1)
             latents, sound = [], []
             for start, end in itertools.pairwise((0, *cuts, frames)):
                 last = jnp.full((1,), end == frames)
                 size = jnp.full((1,), end - start)
                 part = audio[:, start * hop : end * hop]
-                encoder, block = model.embed_block(params, encoder, part, size * hop, last)
+                encoder, block = network.embed_block(params, encoder, part, size * hop, last)
                 latents.append(block)
                 part = codes[..., start:end]
-                decoder, block = model.decode_block(params, decoder, part, size, last)
+                decoder, block = network.decode_block(params, decoder, part, size, last)
                 sound.append(block)
             return jnp.concatenate(latents, axis=1), jnp.concatenate(sound, axis=1)
 
@@ -485,28 +486,28 @@ class ReachTest(parameterized.TestCase):
             chex.assert_trees_all_close(run(cuts=(first - 1,)), whole, atol=1e-4)
 
 
-def _assign(config: ml_collections.ConfigDict, field: str, value: object) -> None:
-    """Sets a field past the type checks of ConfigDict, as a config file of one's own can."""
+def _assign(variant: ml_collections.ConfigDict, field: str, value: object) -> None:
+    """Set a field without the type checks of ConfigDict, as a config file can."""
     section, _, name = field.rpartition(".")
-    part = config[section] if section else config
+    part = variant[section] if section else variant
     with part.ignore_type():
         part[name] = value
 
 
-def _params(model: model_lib.Model) -> model_lib.Params:
-    """Random parameters; much faster than to compile `init`."""
+def _params(network: model.Model) -> model.Params:
+    """Return random parameters; compiling `init` would take much longer."""
     rng = np.random.default_rng(0)
-    shapes = model.param_shapes()
+    shapes = network.param_shapes()
     return jax.tree.map(lambda leaf: 0.3 * rng.standard_normal(leaf.shape, np.float32), shapes)
 
 
 def _small(**fields: object) -> ml_collections.ConfigDict:
-    model = get_config("encodec_tiny").model
-    model.update({"num_filters": 4, "latent_dim": 3, "codebook_size": 4, "num_codebooks": 2})
-    model.num_lstm_layers = 0  # its memory has no end, and no start
-    model.update(fields)
-    model.bandwidths = (config_lib.bandwidth_for(model, 1),)
-    return model
+    model_config = get_config("encodec_tiny").model
+    model_config.update({"num_filters": 4, "latent_dim": 3, "codebook_size": 4, "num_codebooks": 2})
+    model_config.num_lstm_layers = 0  # the memory of an LSTM is unlimited
+    model_config.update(fields)
+    model_config.bandwidths = (config.bandwidth_for(model_config, 1),)
+    return model_config
 
 
 if __name__ == "__main__":
