@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,12 +60,9 @@ def measure(
         return y
 
     def layers_of(network: str, x: jax.Array) -> jax.Array:
-        for layer in codec.model.layers[network]:
-
-            def call(params: Any, x: jax.Array, start: jax.Array, layer: str = layer) -> jax.Array:
-                return codec.model.layer_block(params, x, start, network=network, layer=layer)
-
-            x = add(f"{network}/{layer}", call, codec.params, x, start)
+        for index, name in enumerate(codec.model.layer_names(network)):
+            layer = functools.partial(codec.model.layer_block, network=network, index=index)
+            x = add(f"{network}/{name}", layer, codec.params, x, start)
         return x
 
     x = layers_of("encoder", x)

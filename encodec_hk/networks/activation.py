@@ -8,15 +8,16 @@ import jax.numpy as jnp
 
 @jax.custom_vjp
 def elu(x: jax.Array) -> jax.Array:
-    """ELU with alpha 1: x where it is positive, exp(x) - 1 elsewhere.
+    """ELU with alpha 1: x where x > 0, else exp(x) - 1.
 
-    Its gradient comes from what it gave, min(y, 0) + 1, without another exponential.
+    `jax.nn.elu` uses expm1, which is several times slower on a CPU; the difference is one rounding
+    of 1.0. The gradient comes from the output, min(y, 0) + 1, without another exponential.
     """
-    return jax.nn.elu(x)
+    return jnp.where(x > 0, x, jnp.exp(jnp.minimum(x, 0)) - 1)
 
 
 def _forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    y = jax.nn.elu(x)
+    y = elu(x)
     return y, y
 
 

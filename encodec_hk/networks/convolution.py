@@ -6,141 +6,52 @@ Shapes: B rows, T time steps of the block, C channels.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
 from collections.abc import Sequence
-from typing import Any
 
 import chex
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from encodec_hk.networks import activation
 from encodec_hk.networks import block_rows
 from encodec_hk.networks import group_norm
+from encodec_hk.networks import kernels
 from encodec_hk.networks import padding
 
-_FEW = 2  # channels of audio
 
+@dataclasses.dataclass(frozen=True)
+class ConvSettings:
+    """What all convolutions of a network share.
 
-def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, dilation: int = 1) -> jax.Array:
-    """A convolution without padding: x [B, T, C], w [kernel, C, D] -> [B, T', D].
-
-    A kernel of whole strides runs as a convolution of stride 1 over blocks of a stride: the
-    gradient of a strided convolution would be a dilated one, up to 3.5 times slower on CPU. A
-    single output, as the deep layers have for a frame of a stream, is a product of a vector with
-    the weights as they lie in memory, which a convolution would copy first. With one or two
-    channels in, or out, as at the audio's side, a convolution is two to four times slower on CPU
-    than a sum of products. On a GPU, exact float32 runs as one product (`_product_conv`).
+    Attributes:
+      causal: whether no output depends on later input.
+      norm: "time_group_norm" (over whole rows), or, folded into the weights, "weight_norm" or
+        "none".
+      pad_mode: "reflect" or "constant".
+      convolve: the lowering, of `kernels.convolution`.
     """
-    kernel_size, channels, features = w.shape
-    if stride == dilation == 1 and kernel_size > 1 and min(channels, features) <= _FEW:
-        return _conv_of_few(x, w)
-    if x.shape[0] == 1 and x.shape[1] == kernel_size and dilation == 1:
-        w = w.reshape(-1, features)
-        return jnp.matmul(x.reshape(1, 1, -1), w)
-    if stride > 1 and dilation == 1 and kernel_size % stride == 0:
-        batch, steps, _ = x.shape
-        x = x[:, : steps // stride * stride].reshape(batch, -1, stride * channels)
-        w = w.reshape(kernel_size // stride, stride * channels, features)
-        stride = 1
-    if stride == 1 and _is_exact_on_gpu(x.dtype):
-        return _product_conv(x, w, dilation)
-    if stride == kernel_size == 1:
-        return _pointwise_conv(x, w)
-    return _plain_conv(x, w, stride, dilation)
 
-
-def _plain_conv(x: jax.Array, w: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x,
-        w,
-        window_strides=(stride,),
-        padding="VALID",
-        rhs_dilation=(dilation,),
-        dimension_numbers=("NWC", "WIO", "NWC"),
-    )
-
-
-def _is_exact_on_gpu(dtype: jnp.dtype) -> bool:
-    """Whether products of this type are to be float32 to the last bit, and a GPU computes them."""
-    config: Any = jax.config
-    is_exact = config.jax_default_matmul_precision in ("float32", "highest")
-    return is_exact and dtype == jnp.float32 and jax.default_backend() == "gpu"
-
-
-def _product_conv(x: jax.Array, w: jax.Array, dilation: int) -> jax.Array:
-    """A convolution of stride 1 as one product of the taps side by side with the weights.
-
-    cuDNN convolves float32 with channels first alone, and transposes everything before and after.
-    """
-    kernel_size, _, features = w.shape
-    steps = x.shape[1] - (kernel_size - 1) * dilation
-    starts = range(0, kernel_size * dilation, dilation)
-    taps = jnp.concatenate([x[:, start : start + steps] for start in starts], axis=-1)
-    return jnp.matmul(taps, w.reshape(-1, features))
-
-
-@jax.custom_vjp
-def _pointwise_conv(x: jax.Array, w: jax.Array) -> jax.Array:
-    """A convolution of kernel 1, whose gradients are products.
-
-    That of the weights is taken by row: as a convolution, or as one product over all rows, XLA
-    transposes both factors first, which takes up to four times as long on CPU.
-    """
-    return _plain_conv(x, w)
-
-
-def _pointwise_conv_forward(
-    x: jax.Array, w: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _plain_conv(x, w), (x, w)
-
-
-def _pointwise_conv_backward(
-    saved: tuple[jax.Array, jax.Array], dy: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, w = saved
-    wide = jnp.promote_types(w.dtype, jnp.float32)
-    dw = jnp.einsum("btc,btd->bcd", x, dy, preferred_element_type=wide)
-    return jnp.matmul(dy, w[0].T), dw.sum(0)[None].astype(w.dtype)
-
-
-_pointwise_conv.defvjp(_pointwise_conv_forward, _pointwise_conv_backward)
-
-
-def _conv_of_few(x: jax.Array, w: jax.Array) -> jax.Array:
-    """A convolution with few channels in or out, as a sum over its taps."""
-    kernel_size, channels, features = w.shape
-    steps = x.shape[1] - kernel_size + 1
-    taps = range(kernel_size)
-    if channels <= _FEW:
-        parts = [
-            jnp.matmul(x[:, tap : tap + steps, c : c + 1], w[tap, c : c + 1])
-            for tap in taps
-            for c in range(channels)
-        ]
-    else:  # all taps in one product, which reads the many channels once
-        y = jnp.matmul(x, jnp.swapaxes(w, 0, 1).reshape(channels, -1))
-        parts = [y[:, t : t + steps, t * features : (t + 1) * features] for t in taps]
-    return functools.reduce(operator.add, parts)
+    causal: bool
+    norm: str
+    pad_mode: str
+    convolve: kernels.Convolution
 
 
 class Conv(hk.Module):
-    """A convolution with EnCodec's padding, and optionally its normalisation.
+    """A convolution with EnCodec's padding, and optionally an activation and a normalisation.
 
-    Source: `SConv1d` of Meta's encodec. Of the padding of `kernel - stride` (dilated kernel) steps
-    a causal convolution puts all to the left, any other the smaller half to the right; what fills
-    the last stride is added on the right.
+    Source: `SConv1d` of Meta's encodec. Padding is `kernel - stride` (dilated kernel) steps. A
+    causal convolution has all of them on the left, any other the smaller half on the right; what
+    fills the last stride is added on the right.
 
     Attributes:
       channels: output channels.
       kernel_size, stride, dilation: of the convolution.
-      left, right: steps of padding before and after a row. Where right is above 0 and rows go on
-        from block to block, what comes out lags.
-      norm: "time_group_norm" (of whole rows), or what is folded into the weights: "weight_norm",
-        "none".
-      pad_mode: "reflect" or "constant".
+      left, right: steps of padding before and after a row. If right is above 0 and rows go on from
+        block to block, the output lags.
+      activate: whether the input goes through ELU first.
+      settings: shared by all convolutions of a network.
       gain: of fresh weights.
     """
 
@@ -151,30 +62,29 @@ class Conv(hk.Module):
         kernel_size: int,
         stride: int = 1,
         dilation: int = 1,
-        causal: bool,
-        norm: str,
-        pad_mode: str,
+        activate: bool = True,
+        settings: ConvSettings,
         gain: float = 1.0,
         name: str | None = None,
     ):
         super().__init__(name=name)
         self.channels = channels
         self.kernel_size = kernel_size
-        self.gain = gain
         self.stride = stride
         self.dilation = dilation
-        self.norm = norm
-        self.pad_mode = pad_mode
+        self.activate = activate
+        self.settings = settings
+        self.gain = gain
         total = (kernel_size - 1) * dilation + 1 - stride
         if total < 0:
             raise ValueError(f"kernel_size: got {kernel_size}, must be at least stride ({stride})")
-        self.right = 0 if causal else total // 2
+        self.right = 0 if settings.causal else total // 2
         self.left = total - self.right
 
     def __call__(
         self, x: jax.Array, rows: block_rows.Rows, state: jax.Array | None = None
     ) -> tuple[jax.Array, block_rows.Rows, jax.Array]:
-        """Convolves x [B, T, C].
+        """Convolve x [B, T, C].
 
         Returns:
           [B, T / stride, channels], where the rows lie in it, and the context of the next block.
@@ -185,18 +95,18 @@ class Conv(hk.Module):
         taps = slice(first, first + self.stride)
         w, b = _weights(self.kernel_size, x.shape[-1], self.channels, x.dtype, taps, gain=self.gain)
         padded, state, lag = padding.pad_block(
-            x,
+            activation.elu(x) if self.activate else x,
             rows,
             state,
             left=self.left,
             right=self.right,
             stride=self.stride,
-            mode=self.pad_mode,
+            mode=self.settings.pad_mode,
         )
         rows = rows.downsampled(self.stride, lag)
-        y = conv(padded, w, stride=self.stride, dilation=self.dilation) + b
+        y = self.settings.convolve(padded, w, self.stride, self.dilation) + b
         chex.assert_shape(y, (batch, steps // self.stride, self.channels))
-        if self.norm == "time_group_norm":
+        if self.settings.norm == "time_group_norm":
             y = group_norm.TimeGroupNorm(name="norm")(y, rows.mask(y.shape[1]))
         return y, rows, state
 
@@ -210,38 +120,45 @@ class ConvTranspose(hk.Module):
 
         y[j * stride + m] = w[1][:, m] x[j] + w[0][:, m] x[j - 1]
 
-    The parameter `w` is kept in that form, [2, C, stride * channels].
+    The parameter `w` has that form, [2, C, stride * channels]. The normalisation comes before the
+    trim. A causal trim is all on the right. Any other has its larger half on the left, which makes
+    the output lag if rows go on from block to block.
 
     Attributes:
       channels: output channels.
       stride: outputs for every input.
-      causal: whether the trim is all on the right. Otherwise the larger half is on the left, which
-        makes outputs lag where rows go on from block to block.
-      norm: as in `Conv`. The normalisation comes before the trim.
+      activate, settings: as in `Conv`.
     """
 
     def __init__(
-        self, *, channels: int, stride: int, causal: bool, norm: str, name: str | None = None
+        self,
+        *,
+        channels: int,
+        stride: int,
+        activate: bool = True,
+        settings: ConvSettings,
+        name: str | None = None,
     ):
         super().__init__(name=name)
         self.channels = channels
         self.stride = stride
-        self.causal = causal
-        self.norm = norm
+        self.activate = activate
+        self.settings = settings
 
     def __call__(
         self, x: jax.Array, rows: block_rows.Rows, state: jax.Array | None = None
     ) -> tuple[jax.Array, block_rows.Rows, jax.Array]:
-        """Maps x [B, T, C].
+        """Map x [B, T, C].
 
         Returns:
           [B, T * stride, channels], where the rows lie in it, and the last step [B, 1, C].
         """
         chex.assert_rank(x, 3)
         batch, steps, in_channels = x.shape
+        x = activation.elu(x) if self.activate else x
         features = self.stride * self.channels
         w, b = _weights(2, in_channels, features, x.dtype, slice(1, 2), bias=self.channels)
-        trim = 0 if self.causal else self.stride - self.stride // 2
+        trim = 0 if self.settings.causal else self.stride - self.stride // 2
         if state is None:
             state = jnp.zeros((batch, 1, in_channels), x.dtype)
         if rows.is_full:
@@ -253,12 +170,11 @@ class ConvTranspose(hk.Module):
             state = block_rows.time_slice(x, rows.stop, 1)
         if trim and rows.is_whole:  # the full output goes one step past the row
             x = jnp.pad(x, ((0, 0), (0, 1), (0, 0)))
-        y = conv(x, w).reshape(batch, -1, self.channels) + b
-        if self.norm == "time_group_norm":
+        y = self.settings.convolve(x, w).reshape(batch, -1, self.channels) + b
+        if self.settings.norm == "time_group_norm":
             full = dataclasses.replace(rows, end=rows.end + 1, stop=rows.stop + 1)
-            y = group_norm.TimeGroupNorm(name="norm")(
-                y, full.upsampled(self.stride).mask(y.shape[1])
-            )
+            mask = full.upsampled(self.stride).mask(y.shape[1])
+            y = group_norm.TimeGroupNorm(name="norm")(y, mask)
         if trim and rows.is_whole:
             y = y[:, trim : trim + steps * self.stride]
         chex.assert_shape(y, (batch, steps * self.stride, self.channels))
@@ -277,13 +193,13 @@ def _weights(
     gain: float = 1.0,
     bias: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The parameters w [kernel, channels, features] and b [bias].
+    """Return the parameters w [kernel, channels, features] and b [bias].
 
-    Fresh weights are orthogonal on `taps`, which read what is new to an output, and zero on those
-    that reach into what is around (delta-orthogonal, arXiv 1806.05393), with outputs of a standard
-    deviation of `gain` for inputs of 1. A network of them hands all directions of a signal through
-    alike, as far as they fit into its latents. Layers of random taps, one after the other, keep a
-    few directions, and training has to win back the rest one by one.
+    Fresh weights are orthogonal on `taps`, which read the input that is new to an output, and zero
+    on the taps around them (delta-orthogonal, arXiv 1806.05393). Inputs of standard deviation 1
+    give outputs of standard deviation `gain`. Such layers pass all directions of a signal alike, as
+    far as they fit into the latents. Layers of random taps keep a few directions only, and training
+    has to recover the rest.
     """
 
     def init(shape: Sequence[int], dtype: jnp.dtype) -> jax.Array:

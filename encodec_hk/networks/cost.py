@@ -56,7 +56,8 @@ def trace(model_config: ml_collections.ConfigDict) -> list[Call]:
         kwargs: dict[str, Any],
         context: hk.MethodContext,
     ) -> Any:
-        if context.method_name not in ("__call__", "encode", "decode"):
+        is_whole = isinstance(context.module, model.EnCodec)
+        if is_whole or context.method_name not in ("__call__", "encode", "decode"):
             return next_f(*args, **kwargs)
         index = len(calls)
         calls.append(None)

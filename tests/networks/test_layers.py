@@ -1,7 +1,5 @@
 """Every layer against plain numpy: rows of all lengths in one block, and blocks in a row."""
 
-from unittest import mock
-
 import chex
 import haiku as hk
 import jax
@@ -13,6 +11,7 @@ from absl.testing import parameterized
 from encodec_hk.networks import block_rows
 from encodec_hk.networks import convolution
 from encodec_hk.networks import group_norm
+from encodec_hk.networks import kernels
 from encodec_hk.networks import lstm
 from encodec_hk.networks import padding
 from tests import numpy_layers
@@ -104,6 +103,15 @@ def run(module, block, rows, state=None, params=None):
     return transformed.apply(params, block, rows, state), params["layer"]
 
 
+def settings(causal, norm, pad_mode="reflect"):
+    return convolution.ConvSettings(
+        causal=causal,
+        norm=norm,
+        pad_mode=pad_mode,
+        convolve=kernels.convolution("cpu", "float32"),
+    )
+
+
 class ConvTest(chex.TestCase):
     @parameterized.product(
         kernel=[(7, 1, 1), (3, 1, 1), (3, 1, 4), (1, 1, 1), (4, 2, 1), (10, 5, 1), (16, 8, 1)],
@@ -122,9 +130,8 @@ class ConvTest(chex.TestCase):
                 kernel_size=kernel_size,
                 stride=stride,
                 dilation=dilation,
-                causal=causal,
-                norm="weight_norm",
-                pad_mode=mode,
+                activate=False,
+                settings=settings(causal, "weight_norm", mode),
                 name="layer",
             )
 
@@ -167,19 +174,19 @@ class ConvTest(chex.TestCase):
         x = rng.standard_normal((2, 48, CHANNELS)).astype(np.float32)
         w = rng.standard_normal((kernel_size, CHANNELS, FEATURES)).astype(np.float32)
 
-        def value(x, w):
-            y = convolution.conv(x, w, stride=stride, dilation=dilation)
-            return jnp.sum(jnp.sin(y)), y
+        def run_on(platform, precision):
+            convolve = kernels.convolution(platform, precision)
 
-        def run_in(precision):
-            with jax.default_matmul_precision(precision):
-                function = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
-                return str(jax.make_jaxpr(function)(x, w)), function(x, w)
+            def value(x, w):
+                y = convolve(x, w, stride=stride, dilation=dilation)
+                return jnp.sum(jnp.sin(y)), y
 
-        _, expected = run_in("float32")
-        with mock.patch.object(jax, "default_backend", return_value="gpu"):
-            jaxpr, found = run_in("float32")
-            faster, _ = run_in("tensorfloat32")
+            function = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
+            return str(jax.make_jaxpr(function)(x, w)), function(x, w)
+
+        _, expected = run_on("cpu", "float32")
+        jaxpr, found = run_on("gpu", "float32")
+        faster, _ = run_on("gpu", "tensorfloat32")
         self.assertNotIn("conv_general_dilated", jaxpr)
         self.assertIn("conv_general_dilated", faster)
         chex.assert_trees_all_close(found, expected, atol=1e-4)
@@ -205,9 +212,8 @@ class ConvTest(chex.TestCase):
                 kernel_size=kernel_size,
                 stride=stride,
                 dilation=dilation,
-                causal=causal,
-                norm="none",
-                pad_mode=mode,
+                activate=False,
+                settings=settings(causal, "none", mode),
                 name="layer",
             )
 
@@ -252,9 +258,8 @@ class ConvTest(chex.TestCase):
                 channels=FEATURES,
                 kernel_size=4,
                 stride=2,
-                causal=False,
-                norm="time_group_norm",
-                pad_mode="reflect",
+                activate=False,
+                settings=settings(False, "time_group_norm"),
                 name="layer",
             )
 
@@ -287,9 +292,8 @@ class FreshWeightsTest(parameterized.TestCase):
                 kernel_size=kernel_size,
                 stride=stride,
                 dilation=dilation,
-                causal=causal,
-                norm="none",
-                pad_mode="reflect",
+                activate=False,
+                settings=settings(causal, "none"),
                 gain=0.5,
                 name="layer",
             )
@@ -308,7 +312,11 @@ class FreshWeightsTest(parameterized.TestCase):
     def test_transposed(self):
         def module(x):
             layer = convolution.ConvTranspose(
-                channels=4, stride=5, causal=True, norm="none", name="layer"
+                channels=4,
+                stride=5,
+                activate=False,
+                settings=settings(True, "none"),
+                name="layer",
             )
             return layer(x, whole([7], 7))
 
@@ -336,8 +344,8 @@ class ConvTransposeTest(chex.TestCase):
             return convolution.ConvTranspose(
                 channels=FEATURES,
                 stride=stride,
-                causal=causal,
-                norm="time_group_norm" if normed else "none",
+                activate=False,
+                settings=settings(causal, "time_group_norm" if normed else "none"),
                 name="layer",
             )
 
