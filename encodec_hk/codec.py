@@ -1,65 +1,67 @@
 """The codec as its users hold it: audio to codes and back.
 
-Glossary of shapes: B items, T samples, C channels, F frames, K codebooks, S segments.
+Shapes: B items, T samples, C channels, F frames, K codebooks, S segments.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from encodec_hk import checkpoint
 from encodec_hk import config
-from encodec_hk.blocks import encoded as encoded_lib
-from encodec_hk.blocks import placement as placement_lib
+from encodec_hk import framing
+from encodec_hk.blocks import batches
+from encodec_hk.blocks import checks
+from encodec_hk.blocks import items
+from encodec_hk.blocks import placement
+from encodec_hk.blocks import program
 from encodec_hk.blocks import scheduler
-from encodec_hk.blocks import segments
 from encodec_hk.blocks import streams
+from encodec_hk.blocks import traces
 from encodec_hk.networks import model
 from encodec_hk.networks import quantizer
 
-DEFAULT_BANDWIDTH = 6.0  # kbps, where a variant has it
+DEFAULT_BANDWIDTH = 6.0  # kbps, if a variant has it
 
-Encoded = encoded_lib.Encoded
+Encoded = batches.Encoded
+_Item = TypeVar("_Item", items.ItemEncoder, items.ItemDecoder)
 
 
 class Codec:
     """One variant with its parameters, and its compiled block computation.
 
     An item's codes and audio do not depend on what else is in the batch, nor on the lengths of the
-    others: all go through blocks of a fixed shape (`batching.run`). A program is compiled for every
-    number of places in a block (1, 2, 4, ... up to batch_size, by the number of items) and every
-    number of codebooks, and for no other length. The exception are networks normalised over time
-    that are not cut into segments: there an item is one block, whose length is rounded up to 1, 2,
-    3, 4, 6, 8, 12, ... times block_seconds.
+    others: all items run through blocks of a fixed shape (`blocks.scheduler`). A program is
+    compiled for every number of places in a block (1, 2, 4, ... up to batch_size, by the number of
+    items) and every number of codebooks, but never for a length. Exception: models with
+    time_group_norm and no segments. There an item is one block, its length rounded up to 1, 2, 3,
+    4, 6, 8, 12, ... times block_seconds.
 
-    Several devices share every block of several items, and that of one item cut into segments: each
-    has as many places (so a block has 1, 2, 4, ... up to batch_size times as many as devices), all
-    parameters, and the state of its own rows. The codes are those of one device.
+    Several devices share every block of several items, and those of one item with segments: each
+    has as many places (so a block has 1, 2, 4, ... up to batch_size times the number of devices),
+    all parameters, and the state of its own rows. The codes are those of one device.
 
     Attributes:
       model_config: the networks' config (`config.model`).
       params: the parameters.
-      model: the pure functions that `model.build` made of the config.
+      model: the pure functions that `model.build` makes of the config.
       name: the variant's name.
-      source: where the parameters come from, as a checkpoint says it.
-      bandwidth: kbps that `encode` uses where none is asked for.
-      framing: how an item is cut into segments, where `has_segments` says that it is.
+      source: where the parameters come from, as the checkpoint says.
+      bandwidth: kbps that `encode` uses by default.
+      framing: how an item is divided into segments and frames.
       batch_size: places of a block on one device, at most.
       num_devices: devices that share blocks.
       block_frames: frames of a block, at most.
-      lags: frames by which a stream's codes lag, and samples by which its audio does.
-      encode_block, decode_block: the compiled block computation, the parameters bound; see
-        `model.Model`. For streams, and for whatever else keeps its own state. The devices share
-        rows that are a multiple of their number, the first takes others.
+      encode_block, decode_block: the compiled block computation with the parameters bound; see
+        `model.Model`. Devices share a number of rows that is a multiple of theirs; the first device
+        takes any other.
     """
 
     def __init__(
@@ -74,36 +76,38 @@ class Codec:
         block_seconds: float = 1.0,
         decode_precision: str = "float32",
         devices: Sequence[jax.Device] | None = None,
+        traces_folder: str | os.PathLike[str] | None = None,
     ):
-        """Checks the parameters against the config.
+        """Check the parameters against the config.
 
         Args:
           model_config: a model config, as in `config.model` of `configs/`.
           params: Haiku parameters of that config.
           name: the variant's name.
           source: where the parameters come from.
-          bandwidth: default kbps; None takes 6 kbps where the variant has it, else its highest.
+          bandwidth: default kbps; None for 6 kbps if the variant has it, else its highest.
           batch_size: places of a block on one device, at most.
-          block_seconds: length of a block, where the variant is not cut into segments: those are
-            blocks as they are.
+          block_seconds: length of a block. Variants with segments take a segment for a block.
           decode_precision: of the decoder's products, see `model.build`; encoding is float32.
           devices: to compute on, of this process and of one platform; None for all that JAX has by
             default, or for the one that `jax.default_device` names.
+          traces_folder: where to keep what tracing gives, so that the next process starts sooner;
+            see `blocks.traces`. None keeps nothing. Gradients do not go through kept traces.
 
         Raises:
           ValueError: a value of the config, a parameter's shape or a device is wrong.
         """
         config.validate_model(model_config)
-        # A copy, so that the codec stays what it is whatever becomes of the config.
-        model_config = config.from_json(config.to_json(model_config))
-        self.model_config = model_config
-        self.model = model.build(model_config)
+        # A copy: later changes of the caller's config change nothing here.
+        self.model_config = model_config = config.from_json(config.to_json(model_config))
+        build = model.build if traces_folder is None else traces.builder(traces_folder)
+        self.model = build(model_config)
         self.name = name
         self.source = source
         checkpoint.check_params(params, self.model.param_shapes())
-        placement = placement_lib.Placement(devices)
-        self.num_devices = len(placement.devices)
-        self.params = placement.replicate(params)
+        devices_of_blocks = placement.Placement(devices)
+        self.num_devices = len(devices_of_blocks.devices)
+        self.params = devices_of_blocks.replicate(params)
         if bandwidth is None:
             offered = model_config.bandwidths
             bandwidth = DEFAULT_BANDWIDTH if DEFAULT_BANDWIDTH in offered else max(offered)
@@ -115,26 +119,25 @@ class Codec:
             "decode_precision": decode_precision,
         }
         config.validate_inference({"bandwidth": self.bandwidth, **settings}, "Codec")
-        self.encode_block = placement.compile(
+        energies = quantizer.energies(params["quantizer"]["codebooks"])
+        self.encode_block = devices_of_blocks.compile(
             self.model.encode_block,
             self.params,
             static_argnames=("num_codebooks",),
-            energies=placement.replicate(quantizer.energies(params["quantizer"]["codebooks"])),
+            energies=devices_of_blocks.replicate(energies),
         )
-        decoding = model.build(model_config, decode_precision)
-        self.decode_block = placement.compile(decoding.decode_block, self.params)
-
-        length = config.segment_length(model_config)
-        stride = config.segment_stride(model_config)
-        self.framing = segments.Framing(
-            length or sys.maxsize, stride or sys.maxsize, self.hop_length
+        self.decode_block = devices_of_blocks.compile(
+            build(model_config, decode_precision).decode_block, self.params
         )
-        self.has_segments = length is not None
-        self.lags = (0, 0) if length else config.lags(model_config)
+        self.framing = framing.Framing.undivided(self.hop_length)
+        length, stride = config.segment_length(model_config), config.segment_stride(model_config)
+        if length is not None and stride is not None:
+            self.framing = framing.Framing(length, stride, self.hop_length)
         self.batch_size = batch_size
-        self.block_frames = max(
-            config.minimum_first_block(model_config),
-            -(-length // self.hop_length) if length else round(block_seconds * self.frame_rate),
+        self.block_frames = (
+            self.framing.segment_frames
+            if self.framing.has_segments
+            else max(self._first_block, round(block_seconds * self.frame_rate))
         )
 
     @property
@@ -154,7 +157,7 @@ class Codec:
 
     @property
     def frame_rate(self) -> int:
-        """Frames per second (Hz), rounded up where the hop does not divide the sample rate."""
+        """Frames per second (Hz), rounded up if the hop does not divide the sample rate."""
         return config.frame_rate(self.model_config)
 
     @property
@@ -176,7 +179,7 @@ class Codec:
         bandwidth: float | None = None,
         num_codebooks: int | None = None,
     ) -> Encoded:
-        """Codes of audio.
+        """Encode audio.
 
         Args:
           audio: float [B, T, C] in [-1, 1] at the codec's sample rate, or a list of [T, C] of any
@@ -188,57 +191,47 @@ class Codec:
           ValueError: the audio is empty, not float, not finite or has another number of channels;
             or both or impossible rates were asked for.
         """
-        count = self._count(bandwidth, num_codebooks)
-        items = encoded_lib.check_audio(audio, self.channels)
-        pieces = [self.framing.cut(item) for item in items]
+        count = self.count_codebooks(bandwidth, num_codebooks)
+        signals = checks.audio(audio, self.channels)
+
+        def begin(runner: scheduler.Scheduler, index: int) -> items.ItemEncoder:
+            item = items.ItemEncoder(runner, self.framing, self.model_config.normalize)
+            item.push(signals[index])
+            item.end()
+            return item
+
+        frames = [self.framing.num_frames(len(signal)) for signal in signals]
+        parts = [item.take() for item in self._run(self.encoding(count), frames, begin)]
+        codes = [np.concatenate([part.codes for part in own], axis=1) for own in parts]
         scales = None
         if self.model_config.normalize:
-            normalized = [[segments.normalize(piece) for piece in item] for item in pieces]
-            pieces = [[piece for piece, _ in item] for item in normalized]
-            scales = encoded_lib.stack([np.array([s for _, s in item]) for item in normalized])
-
-        def step(state: Any, block: np.ndarray, *ends: np.ndarray) -> tuple[Any, jax.Array]:
-            state, codes = self.encode_block(state, block, *ends, num_codebooks=count)
-            return state, jnp.swapaxes(codes, 1, 2)
-
-        start, lag = self.model.encoder_state, self.lags[0]
-        outputs = self._run(step, start, pieces, self.hop_length, lag)
-        joined = [np.concatenate(parts) for parts in outputs]
+            scales = batches.stack([np.concatenate([part.scales for part in own]) for own in parts])
         return Encoded(
-            codes=np.ascontiguousarray(encoded_lib.stack(joined).swapaxes(1, 2)),
-            num_frames=np.array([len(item) for item in joined], np.int32),
-            num_samples=np.array([len(item) for item in items], np.int32),
+            codes=batches.stack(codes, axis=1),
+            num_frames=np.array(frames, np.int32),
+            num_samples=np.array([len(signal) for signal in signals], np.int32),
             scales=scales,
         )
 
     def decode(self, encoded: Encoded) -> np.ndarray:
-        """Audio of codes: float32 [B, T, C], T the longest item's, zeros past an item's own end.
+        """Decode codes to float32 [B, T, C], T the longest item's, zeros past an item's own end.
 
         Args:
-          encoded: what `encode` or `encoded` gave.
+          encoded: what `encode` or `encoded` returned.
 
         Raises:
           ValueError: codes outside the codebooks, too many codebooks, or counts that do not fit.
         """
-        items, frames, scales = encoded_lib.check_encoded(encoded, self.model_config, self.framing)
-        pieces = [
-            np.split(item, np.cumsum(counts)[:-1])
-            for item, counts in zip(items, frames, strict=True)
-        ]
+        given = batches.unwrap(encoded, self.model_config, self.framing)
 
-        def step(state: Any, block: np.ndarray, *ends: np.ndarray) -> tuple[Any, jax.Array]:
-            return self.decode_block(state, block.swapaxes(1, 2), *ends)
+        def begin(runner: scheduler.Scheduler, index: int) -> items.ItemDecoder:
+            item = items.ItemDecoder(runner, self.framing, self.channels)
+            item.push(*given[index])
+            item.end(int(encoded.num_samples[index]))
+            return item
 
-        outputs = self._run(step, self.model.decoder_state, pieces, 1, self.lags[1])
-        audio = []
-        for index, parts in enumerate(outputs):
-            if scales is not None:
-                parts = [part * scale for part, scale in zip(parts, scales[index], strict=False)]
-            joined = parts[0]
-            if len(parts) > 1:
-                joined = segments.overlap_add(parts, self.framing.stride)
-            audio.append(joined[: int(encoded.num_samples[index])])
-        return encoded_lib.stack(audio)
+        frames = [codes.shape[1] for codes, _ in given]
+        return batches.stack([item.take() for item in self._run(self.decoding(), frames, begin)])
 
     def encoded(
         self,
@@ -248,7 +241,7 @@ class Codec:
         num_samples: Sequence[int] | None = None,
         scales: np.ndarray | None = None,
     ) -> Encoded:
-        """Wraps bare codes, such as a language model's, for `decode`.
+        """Wrap bare codes, such as a language model's, for `decode`.
 
         Args:
           codes: integers [B, K, F].
@@ -259,7 +252,7 @@ class Codec:
         Raises:
           ValueError: the codes are not integers [B, K, F] of the variant, or the counts do not fit.
         """
-        return encoded_lib.wrap(
+        return batches.wrap(
             codes,
             self.model_config,
             self.framing,
@@ -276,29 +269,28 @@ class Codec:
         batch: int | None = None,
         block_frames: int | None = None,
     ) -> streams.StreamEncoder:
-        """Begins to encode audio that comes piece by piece.
+        """Begin to encode audio that arrives piece by piece.
 
             with codec.stream_encoder(bandwidth=6.0) as encoder:
                 codes = [encoder.push(samples) for samples in pieces] + [encoder.finish()]
 
         Args:
-          bandwidth: kbps, as of `encode`.
+          bandwidth: kbps, as in `encode`.
           num_codebooks: the same as a number of codebooks.
-          batch: how many independent streams to encode together, each of which can be finished and
+          batch: number of independent streams to encode together, each of which can be finished and
             begun anew on its own; None for one, without lists. Devices share a multiple of their
-            number evenly, the first takes others.
-          block_frames: frames of a block; None takes blocks of 1 frame, of 8 and of about a second
-            as what was pushed asks for. For work that does not wait, one length is less to compile.
+            number evenly; the first device takes any other.
+          block_frames: frames of a block. None takes blocks of 1 frame, of 8 and of about a second,
+            as the pushed samples ask for. A single length compiles less, for work that can wait.
 
         Raises:
-          ValueError: an argument is wrong, or the variant takes whole items alone.
+          ValueError: an argument is wrong, or the variant takes whole items only.
         """
-        self._check_stream(block_frames)
+        count = self.count_codebooks(bandwidth, num_codebooks)
+        places, sizes = streams.num_streams(batch), self.stream_sizes(block_frames)
+        runner = self.runner(self.encoding(count), places, sizes)
         return streams.StreamEncoder(
-            self,
-            num_codebooks=self._count(bandwidth, num_codebooks),
-            batch=batch,
-            block_frames=block_frames,
+            runner, self.framing, self.model_config, num_codebooks=count, batch=batch
         )
 
     def stream_decoder(
@@ -310,74 +302,86 @@ class Codec:
         hold_back: bool = True,
         block_frames: int | None = None,
     ) -> streams.StreamDecoder:
-        """Begins to decode codes that come piece by piece.
+        """Begin to decode codes that arrive piece by piece.
 
-            with codec.stream_decoder(bandwidth=6.0) as decoder:
+            with codec.stream_decoder() as decoder:
                 audio = [decoder.push(codes) for codes in pieces] + [decoder.finish(num_samples)]
 
         Args:
-          bandwidth: kbps of the codes.
+          bandwidth: kbps of the codes. With neither this nor num_codebooks, the first codes that
+            are pushed decide.
           num_codebooks: the same as a number of codebooks.
-          batch: as of `stream_encoder`.
-          hold_back: whether to keep the last hop - 1 samples until more codes come or `finish`
-            says that they belong to the signal. False gives them at once, a frame earlier, for
-            playing; a stream can end at whole frames alone then.
-          block_frames: as of `stream_encoder`.
+          batch: as in `stream_encoder`.
+          hold_back: keep the last hop - 1 samples until more codes come or `finish` says that they
+            belong to the signal. False returns them at once, a frame earlier, for playing; then a
+            stream can end at whole frames only.
+          block_frames: as in `stream_encoder`.
 
         Raises:
-          ValueError: as of `stream_encoder`.
+          ValueError: as in `stream_encoder`.
         """
-        self._check_stream(block_frames)
+        count = None
+        if bandwidth is not None or num_codebooks is not None:
+            count = self.count_codebooks(bandwidth, num_codebooks)
+        places, sizes = streams.num_streams(batch), self.stream_sizes(block_frames)
+        runner = self.runner(self.decoding(), places, sizes)
         return streams.StreamDecoder(
-            self,
-            num_codebooks=self._count(bandwidth, num_codebooks),
+            runner,
+            self.framing,
+            self.model_config,
+            num_codebooks=count,
             batch=batch,
             hold_back=hold_back,
-            block_frames=block_frames,
         )
 
-    def _check_stream(self, block_frames: int | None) -> None:
-        """Whether there can be a stream of such blocks."""
-        if not self.has_segments and self.model.encoder_state(1) is None:
-            raise ValueError(
-                "streams: a model with time_group_norm and no segments takes whole items alone"
-            )
-        least = config.minimum_first_block(self.model_config)
-        if block_frames is not None and not (type(block_frames) is int and block_frames >= least):
-            raise ValueError(
-                f"block_frames: got {block_frames!r}, must be None or at least {least}"
-            )
+    def encoding(self, num_codebooks: int) -> program.Program:
+        """Return the program that encodes with so many codebooks."""
+        return program.Program(
+            step=functools.partial(self.encode_block, num_codebooks=num_codebooks),
+            fresh_state=None if self._takes_whole_rows else self.model.encoder_state,
+            steps_axis=0,
+            outputs_axis=1,
+            unit=self.hop_length,
+            gain=1,
+            first=self._first_block,
+            lag=self._lags[0],
+        )
 
-    def _run(
-        self,
-        step: scheduler.Step,
-        start: Callable[[int], model.State],
-        items: Sequence[Sequence[np.ndarray]],
-        hop: int,
-        lag: int,
-    ) -> list[list[np.ndarray]]:
-        """Runs the segments of items, of `hop` steps a frame, through blocks; their outputs."""
-        rows = [row for item in items for row in item]
-        size = self.block_frames * hop
-        # By the items and not by the segments: so other lengths ask for no other shape. One item's
-        # segments do not wait for each other, so that all devices have something to do.
-        count = max(len(items), self.num_devices) if self.has_segments else len(items)
-        batch = scheduler.places(count, self.batch_size, self.num_devices)
-        if self.has_segments:
-            outputs = scheduler.run(step, None, rows, size=size, batch=batch)
-        elif (state := start(batch)) is not None:
-            outputs = scheduler.run(step, state, rows, size=size, batch=batch, lag=lag)
-        else:
-            sizes = [scheduler.bucket(len(row), size) for row in rows]
-            outputs = [
-                scheduler.run(step, None, [row], size=own, batch=1)[0]
-                for row, own in zip(rows, sizes, strict=True)
-            ]
-        each = iter(outputs)
-        return [[next(each) for _ in item] for item in items]
+    def decoding(self) -> program.Program:
+        """Return the program that decodes."""
+        return program.Program(
+            step=self.decode_block,
+            fresh_state=None if self._takes_whole_rows else self.model.decoder_state,
+            steps_axis=1,
+            outputs_axis=0,
+            unit=1,
+            gain=self.hop_length,
+            first=self._first_block,
+            lag=self._lags[1],
+        )
 
-    def _count(self, bandwidth: float | None, num_codebooks: int | None) -> int:
-        """The codebooks that `encode` was asked for."""
+    def places(self, num_items: int) -> int:
+        """Return the places of a block for so many items, which run together or take turns."""
+        return scheduler.places_for(num_items, self.batch_size, self.num_devices)
+
+    def runner(
+        self, direction: program.Program, places: int, sizes: Sequence[int] | None = None
+    ) -> scheduler.Scheduler:
+        """Return a scheduler of `encoding` or `decoding`.
+
+        Args:
+          direction: the program.
+          places: rows of a block.
+          sizes: frames of a block, in rising order; None for `block_frames`.
+        """
+        return scheduler.Scheduler(direction, places=places, sizes=sizes or (self.block_frames,))
+
+    def count_codebooks(self, bandwidth: float | None, num_codebooks: int | None) -> int:
+        """Return the codebooks of a bandwidth in kbps or of a number, the default's for neither.
+
+        Raises:
+          ValueError: both were given, or the variant does not have so many.
+        """
         if num_codebooks is None:
             bandwidth = self.bandwidth if bandwidth is None else bandwidth
             return config.num_codebooks_for(self.model_config, bandwidth)
@@ -388,14 +392,86 @@ class Codec:
         config.bandwidth_for(self.model_config, num_codebooks)  # checks it
         return int(num_codebooks)
 
+    @property
+    def takes_whole_items(self) -> bool:
+        """Whether an item must be in one block: with time_group_norm and no segments."""
+        return self.model_config.norm == "time_group_norm" and not self.framing.has_segments
+
+    @property
+    def _first_block(self) -> int:
+        return config.minimum_first_block(self.model_config)
+
+    @property
+    def _takes_whole_rows(self) -> bool:
+        """Whether rows, segments or items, are whole in a block, so that none has a state."""
+        return self.framing.has_segments or self.takes_whole_items
+
+    @property
+    def _lags(self) -> tuple[int, int]:
+        return (0, 0) if self._takes_whole_rows else config.lags(self.model_config)
+
+    def stream_sizes(self, block_frames: int | None = None) -> tuple[int, ...]:
+        """Return the frames of a stream's blocks: one, what it begins with, and about a second.
+
+        Args:
+          block_frames: to have blocks of one length alone.
+
+        Raises:
+          ValueError: the variant takes whole items only, or cannot begin with so few frames.
+        """
+        if self.takes_whole_items:
+            raise ValueError(
+                "streams: a model with time_group_norm and no segments takes whole items only"
+            )
+        least = self._first_block
+        if block_frames is not None and not (type(block_frames) is int and block_frames >= least):
+            raise ValueError(
+                f"block_frames: got {block_frames!r}, must be None or at least {least}"
+            )
+        if self.framing.has_segments:
+            return (self.block_frames,)
+        if block_frames is not None:
+            return (block_frames,)
+        first = max(least, 8)
+        return tuple(sorted({1, first, max(first, self.block_frames)}))
+
+    def _run(
+        self,
+        direction: program.Program,
+        frames: Sequence[int],
+        begin: Callable[[scheduler.Scheduler, int], _Item],
+    ) -> list[_Item]:
+        """Run whole items of so many frames, and return them.
+
+        `begin` starts the item of an index in a scheduler. The longest is the first, so that few
+        places stay empty at the end.
+        """
+        found: dict[int, _Item] = {}
+        longest_first = sorted(range(len(frames)), key=lambda index: -frames[index])
+        if self.takes_whole_items:
+            for index in longest_first:
+                size = scheduler.bucket(frames[index], self.block_frames)
+                runner = self.runner(direction, 1, (size,))
+                found[index] = begin(runner, index)
+                runner.advance(wait=True)
+        else:
+            # Places follow the items, not their segments: so no length asks for another shape. The
+            # segments of one item do not wait for each other, so all devices have work.
+            count = max(len(frames), self.num_devices if self.framing.has_segments else 1)
+            runner = self.runner(direction, self.places(count))
+            for index in longest_first:
+                found[index] = begin(runner, index)
+            runner.advance(wait=True)
+        return [found[index] for index in range(len(frames))]
+
 
 def load(path: str | os.PathLike[str], **settings: Any) -> Codec:
-    """Loads a checkpoint made by `run.py convert` or by training.
+    """Load a checkpoint made by `run.py convert` or by training.
 
     Args:
       path: a .safetensors file of this project.
       **settings: keyword arguments of `Codec`: bandwidth, batch_size, block_seconds,
-        decode_precision, devices.
+        decode_precision, devices, traces_folder.
 
     Raises:
       ValueError: the file is missing, damaged or not of this format.

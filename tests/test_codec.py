@@ -285,7 +285,7 @@ class CodecTest(chex.TestCase):
     @pytest.mark.slow
     def test_double_precision_changes_nothing(self):
         code = (
-            "import numpy as np, encodec_hk; from tests import networks\n"
+            "import numpy as np, encodec_hk; from tests import random_networks as networks\n"
             "config = networks.small()\n"
             "codec = encodec_hk.Codec(config, networks.random_params(config))\n"
             "encoded = codec.encode(np.ones((1, 30, 1), np.float32))\n"
@@ -313,7 +313,7 @@ class CodecTest(chex.TestCase):
 
     def test_pytorch_is_not_imported(self):
         code = (
-            "import sys, numpy as np, encodec_hk; from tests import networks\n"
+            "import sys, numpy as np, encodec_hk; from tests import random_networks as networks\n"
             "config = networks.small()\n"
             "codec = encodec_hk.Codec(config, networks.random_params(config))\n"
             "codec.decode(codec.encode(np.zeros((1, 30, 1), np.float32)))\n"

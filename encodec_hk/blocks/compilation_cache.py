@@ -8,7 +8,6 @@ import pathlib
 
 import jax
 
-from encodec_hk.networks import model
 from encodec_hk.system import machine
 
 _CODING = ("infer", "evaluate", "bench")
@@ -24,8 +23,6 @@ def enable(command: str = "") -> None:
     """
     _enable()
     folder, is_enabled = _settings()
-    if command in _CODING and folder and is_enabled and "://" not in folder:
-        model.keep_traces(pathlib.Path(folder, "traces"))
 
 
 def _enable() -> None:

@@ -1,261 +1,235 @@
-"""Rows of any lengths through a computation on blocks of fixed shapes.
+"""Rows of any length through blocks of fixed shape.
 
-`run` takes rows that are there: they take turns in the places of a block, when one ends, the next
-takes its place. `Stream` takes rows as they come. So neither the memory nor the number of compiled
-programs grows with the rows' number or lengths.
+A block has a fixed number of places. A row takes a free place when it is ready to run, keeps it
+from block to block, and frees it when all its outputs are computed; the next row begins there:
+
+    block      0    1    2    3    4
+    place 0    a    a    a    d    d
+    place 1    b    c    c    c    c        d waits until a is done
+
+So neither memory nor the number of compiled programs grows with the number or length of rows.
 """
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-Step = Callable[[Any, np.ndarray, np.ndarray, np.ndarray], tuple[Any, jax.Array | np.ndarray]]
+from encodec_hk.blocks import step_queue
+from encodec_hk.blocks.program import Program
 
 
-def run(
-    step: Step, state: Any, rows: Sequence[np.ndarray], *, size: int, batch: int, lag: int = 0
-) -> list[np.ndarray]:
-    """Runs rows through blocks, the longest first so that few places stay empty at the end.
-
-    Args:
-      step: (state, block [batch, size, ...], num_valid int32 [batch], is_last bool [batch]) ->
-        (state, outputs [batch, M, ...]), where n valid steps give ceil(n * M / size) outputs.
-      state: of `batch` rows that have not begun.
-      rows: arrays [n, ...] of any n >= 1, equal in all else.
-      size: steps of a block.
-      batch: rows of a block.
-      lag: outputs that come before a row's first; its last come in blocks after its end, which
-        have no valid steps.
-
-    Returns:
-      The outputs of each row, numpy arrays [ceil(n * M / size), ...].
-    """
-    waiting = collections.deque(sorted(range(len(rows)), key=lambda index: -len(rows[index])))
-    places: list[tuple[int, int] | None] = [None] * batch  # a row, and its steps before this block
-    parts: list[list[np.ndarray]] = [[] for _ in rows]
-    pending: collections.deque[tuple[jax.Array | np.ndarray, list[tuple[int, int, int]]]] = (
-        collections.deque()
-    )
-
-    def collect() -> None:
-        outputs, taken = pending.popleft()
-        values = np.asarray(outputs)
-        for place, index, _ in taken:
-            parts[index].append(values[place].copy())  # and not the whole block
-
-    def outputs_of(row: np.ndarray, per_block: int) -> int:
-        return -(-len(row) * per_block // size)
-
-    while True:
-        for place in range(batch):
-            if places[place] is None and waiting:
-                places[place] = (waiting.popleft(), 0)
-        if not any(places):
-            break
-        block = np.zeros((batch, size, *rows[0].shape[1:]), rows[0].dtype)
-        num_valid = np.zeros(batch, np.int32)
-        is_last = np.zeros(batch, bool)
-        taken = []
-        for place, current in enumerate(places):
-            if current is None:
-                continue
-            index, start = current
-            chunk = rows[index][start : start + size]
-            block[place, : len(chunk)] = chunk
-            num_valid[place] = len(chunk)
-            is_last[place] = start + size >= len(rows[index])
-            taken.append((place, index, start + size))
-        state, outputs = step(state, block, num_valid, is_last)
-        per_block = outputs.shape[1]
-        for place, index, end in taken:
-            is_out = end * per_block // size >= outputs_of(rows[index], per_block) + lag
-            places[place] = None if is_out else (index, end)
-        pending.append((outputs, taken))
-        if len(pending) > 1:  # the next block computes while this one is taken apart
-            collect()
-    while pending:
-        collect()
-    return [
-        np.concatenate(part)[lag : lag + outputs_of(row, per_block)]
-        for row, part in zip(rows, parts, strict=True)
-    ]
-
-
-def places(num_rows: int, limit: int, num_devices: int = 1) -> int:
-    """Rows of a block for num_rows rows: a power of two, so that few shapes are compiled.
-
-    Args:
-      num_rows: how many there are, or take turns.
-      limit: rows of a block on one device, at most.
-      num_devices: which share a block. Two rows and more have as many places on each of them; one
-        alone is not spread with padding.
-    """
-    if num_rows == 1:
-        return 1
-    each = -(-num_rows // num_devices)
-    return num_devices * max(1, min(limit, 1 << (each - 1).bit_length()))
-
-
-def bucket(length: int, unit: int) -> int:
-    """The least of 1, 2, 3, 4, 6, 8, 12, 16, ... units that holds `length` steps."""
-    units = -(-length // unit)
-    power = 1 << (units - 1).bit_length()
-    return unit * (power * 3 // 4 if power >= 4 and units <= power * 3 // 4 else power)
-
-
-class Queue:
-    """Steps [n, ...] that wait, put in and taken in pieces of any size."""
-
-    def __init__(self) -> None:
-        self._parts: collections.deque[np.ndarray] = collections.deque()
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def put(self, steps: np.ndarray) -> None:
-        """Adds steps [n, ...], n >= 0; keeps the array itself."""
-        if len(steps):
-            self._parts.append(steps)
-            self._size += len(steps)
-
-    def look(self, size: int) -> list[np.ndarray]:
-        """The first `size` steps, or all there are, as arrays that follow each other."""
-        found, missing = [], size
-        for part in self._parts:
-            if missing <= 0:
-                break
-            found.append(part[:missing])
-            missing -= len(found[-1])
-        return found
-
-    def drop(self, size: int) -> None:
-        """Removes the first `size` steps, or all there are."""
-        size = min(size, self._size)
-        self._size -= size
-        while size:
-            part = self._parts.popleft()
-            if len(part) > size:
-                self._parts.appendleft(part[size:])
-            size -= min(size, len(part))
-
-
-class Stream:
-    """Rows that come piece by piece, each at a pace of its own, through blocks with a state.
-
-    A row begins with the first steps that are put in its place, and ends where `advance` is told
-    so; then its place is as new.
+class Row:
+    """A row in a scheduler: put steps in, take outputs out. `Scheduler.open` makes it.
 
     Attributes:
-      batch: places.
+      has_ended: whether `end` or `drop` was called.
     """
 
-    def __init__(
-        self,
-        step: Step,
-        state: Any,
-        *,
-        batch: int,
-        sizes: Sequence[int],
-        first: int,
-        unit: int,
-        gain: int,
-        lag: int,
-        like: np.ndarray,
-    ):
-        """Begins with empty places.
+    def __init__(self, program: Program):
+        self._program = program
+        self._waiting = step_queue.StepQueue(program.steps_axis)
+        self._num_given = 0  # steps that were dispatched
+        self._num_made = 0  # outputs of the dispatched blocks, including those of the lag
+        self._num_running = 0  # dispatched blocks whose outputs were not fetched
+        self._outputs: list[np.ndarray] = []
+        self._is_dropped = False
+        self._is_out = False  # all blocks of the row were dispatched
+        self.has_ended = False
 
-        Args:
-          step: as of `run`; a row that goes on gets whole units, which give `gain` outputs each.
-          state: of `batch` rows that have not begun.
-          batch: rows of a block.
-          sizes: units of the blocks, in rising order, the largest at least `first`. A row that
-            goes on waits until it has what the smallest takes.
-          first: units that the first block of a row needs, if the row goes on.
-          unit: steps of a unit.
-          gain: outputs of a unit.
-          lag: as of `run`.
-          like: an array [0, ...] of the type and shape of steps.
-        """
-        self.batch = batch
-        self._step = step
-        self._state = state
-        self._sizes = tuple(sizes)
-        self._first = first
-        self._unit, self._gain, self._lag = unit, gain, lag
-        self._like = like
-        self._waiting = [Queue() for _ in range(batch)]
-        self._given = np.zeros(batch, np.int64)  # steps of the row that have gone through
-        self._made = np.zeros(batch, np.int64)  # outputs that came out, those of the lag too
+    def put(self, steps: np.ndarray) -> None:
+        """Add steps, [n, C] or [K, n], to the end of the row. They must not change afterwards."""
+        self._waiting.put(steps)
 
-    def put(self, place: int, steps: np.ndarray) -> None:
-        """Adds steps [n, ...] to the row in a place."""
-        self._waiting[place].put(steps)
+    def end(self) -> None:
+        """End the row with the steps added so far."""
+        self.has_ended = True
 
-    def advance(self, ends: Sequence[bool]) -> list[list[np.ndarray]]:
-        """Runs all that can go through.
+    def drop(self) -> None:
+        """End the row where it is and discard its outputs."""
+        self._waiting.drop(len(self._waiting))
+        self._outputs.clear()
+        self._is_dropped = self.has_ended = True
 
-        Args:
-          ends: of each place, whether its row ends with what was put there.
+    def take(self) -> list[np.ndarray]:
+        """Return the outputs that were fetched since the last call, as consecutive arrays."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
 
-        Returns:
-          Of each place, its row's new outputs as arrays [m, ...] that follow each other.
-        """
-        outputs: list[list[np.ndarray]] = [[] for _ in range(self.batch)]
-        open_ends = [bool(end) and self._is_there(place) for place, end in enumerate(ends)]
-        while True:
-            ready = [self._ready(place, open_ends[place]) for place in range(self.batch)]
-            wanted = max(-(-count // self._unit) for count in ready)
-            late = [
-                -(-(self._lag + self._length(place) - self._made[place]) // self._gain)
-                for place in range(self.batch)
-                if open_ends[place]
-            ]
-            wanted = max([wanted, *late])
-            if not any(ready) and not any(open_ends):
-                return outputs
-            begins = any(count and not self._given[place] for place, count in enumerate(ready))
-            size = self._size(wanted, self._first if begins else 1)
-            self._block(size, ready, open_ends, outputs)
+    @property
+    def is_done(self) -> bool:
+        """Whether the row has ended and every output was fetched."""
+        is_empty = self.has_ended and not self._num_given and not len(self._waiting)
+        return is_empty or (self._is_out and not self._num_running)
 
-    def keep(self, places: Sequence[int]) -> None:
-        """Keeps these places alone, in this order; what is in the others is dropped."""
-        index = np.asarray(places)
-        self._state = jax.tree.map(lambda leaf: _rows(leaf, index), self._state)
-        self._waiting = [self._waiting[place] for place in places]
-        self._given, self._made = self._given[index], self._made[index]
-        self.batch = len(places)
+    @property
+    def _num_outputs(self) -> int:
+        """Outputs of the row if it ends with the steps added so far, including those of the lag."""
+        steps = self._num_given + len(self._waiting)
+        return self._program.lag + self._program.num_outputs(steps)
 
-    def warm_up(self) -> None:
-        """Compiles for all sizes of blocks, so that no later call does."""
-        none = np.zeros(self.batch, np.int32)
-        for size in self._sizes:
-            block = np.zeros(
-                (self.batch, size * self._unit, *self._like.shape[1:]), self._like.dtype
-            )
-            jax.block_until_ready(self._step(self._state, block, none, none > 0))
-
-    def _is_there(self, place: int) -> bool:
-        return bool(self._given[place]) or len(self._waiting[place]) > 0
-
-    def _length(self, place: int) -> int:
-        """Outputs of the row in a place, if it ends with what was put there."""
-        steps = self._given[place] + len(self._waiting[place])
-        return -(-int(steps) // self._unit) * self._gain
-
-    def _ready(self, place: int, ends: bool) -> int:
-        """Steps that can go through."""
-        count = len(self._waiting[place])
-        if ends:
+    def _num_ready(self, smallest: int) -> int:
+        """Steps that can run now, in blocks of at least `smallest` units."""
+        count, program = len(self._waiting), self._program
+        if self.has_ended:
             return count
-        whole = count // self._unit
-        needed = self._sizes[0] if self._given[place] else max(self._first, self._sizes[0])
-        return whole * self._unit if whole >= needed else 0
+        if program.fresh_state is None:
+            return 0
+        units = count // program.unit
+        needed = smallest if self._num_given else max(program.first, smallest)
+        return units * program.unit if units >= needed else 0
+
+
+class _Slice(NamedTuple):
+    """The outputs of one row in a block, `start` to `stop` in its place."""
+
+    row: Row
+    place: int
+    start: int
+    stop: int
+
+
+class Scheduler:
+    """Runs rows through a program.
+
+    Attributes:
+      program: what runs.
+    """
+
+    def __init__(self, program: Program, *, places: int, sizes: Sequence[int]):
+        """Begin with free places.
+
+        Args:
+          program: what runs.
+          places: rows of a block.
+          sizes: units of a block, in rising order, the largest at least `program.first`. A row that
+            goes on waits until it has as much as the smallest.
+        """
+        self.program = program
+        self._sizes = tuple(sizes)
+        self._places: list[Row | None] = [None] * places
+        self._queue: collections.deque[Row] = collections.deque()  # rows without a place
+        self._state = self._fresh_state()
+        self._running: collections.deque[tuple[Any, list[_Slice]]] = collections.deque()
+        self._like = np.zeros(0)  # a piece of a row, for the shape and type of blocks
+
+    def open(self) -> Row:
+        """Return a new row, which takes a place as soon as one is free and it has enough steps."""
+        row = Row(self.program)
+        self._queue.append(row)
+        return row
+
+    def advance(self, *, wait: bool = False) -> None:
+        """Run every block that can run.
+
+        The outputs of the last block are fetched by the next call, so that the device computes
+        while the caller prepares more; a call that finds nothing to run fetches them too.
+
+        Args:
+          wait: fetch the outputs of the last block at once.
+        """
+        has_run = False
+        while self._dispatch():
+            has_run = True
+            if len(self._running) > 1:
+                self._fetch()
+        while self._running and (wait or not has_run):
+            self._fetch()
+
+    def shrink(self, places: int) -> None:
+        """Keep only this many places, at least as many as there are rows in places."""
+        index = sorted(range(len(self._places)), key=lambda at: self._places[at] is None)[:places]
+        self._state = jax.tree.map(lambda leaf: _rows_of(leaf, np.array(index)), self._state)
+        self._places = [self._places[at] for at in index]
+
+    def warm_up(self, like: np.ndarray) -> None:
+        """Compile blocks of all sizes, which takes seconds, so that no later call does.
+
+        Args:
+          like: a piece of a row, of any number of steps.
+        """
+        none = np.zeros(len(self._places), np.int32)
+        for size in self._sizes:
+            block = self.program.empty_block(len(none), size, like)
+            jax.block_until_ready(self.program.step(self._fresh_state(), block, none, none > 0))
+
+    def _fresh_state(self) -> Any:
+        make = self.program.fresh_state
+        return None if make is None else make(len(self._places))
+
+    def _seat(self) -> None:
+        """Give free places to the rows that are ready, in the order in which they were opened."""
+        waiting: collections.deque[Row] = collections.deque()
+        free = [place for place, row in enumerate(self._places) if row is None]
+        for row in self._queue:
+            if row.is_done:
+                continue
+            if free and row._num_ready(self._sizes[0]):
+                self._places[free.pop(0)] = row
+            else:
+                waiting.append(row)
+        self._queue = waiting
+
+    def _dispatch(self) -> bool:
+        """Start the next block; return whether there was one."""
+        self._seat()
+        program, rows = self.program, self._places
+        ready = [0 if row is None else row._num_ready(self._sizes[0]) for row in rows]
+        ending = [row for row in rows if row is not None and row.has_ended]
+        if not any(ready) and not ending:
+            return False
+        wanted = [-(-count // program.unit) for count in ready]
+        wanted += [-(-(row._num_outputs - row._num_made) // program.gain) for row in ending]
+        begins = any(
+            row and count and not row._num_given for row, count in zip(rows, ready, strict=True)
+        )
+        size = self._size(max(wanted), program.first if begins else 1)
+        totals = [0 if row is None else row._num_outputs for row in rows]
+        block, num_valid = self._fill(size, ready)
+        is_last = np.zeros(len(rows), bool)
+        slices = []
+        for place, row in enumerate(rows):
+            if row is None:
+                continue
+            at, total = int(num_valid[place]), totals[place]
+            is_last[place] = row.has_ended and not len(row._waiting)
+            # A row that has ended goes on with padding until all its outputs are made.
+            made = size * program.gain if is_last[place] else program.num_outputs(at)
+            start = max(program.lag - row._num_made, 0)
+            stop = min(made, total - row._num_made)
+            row._num_given += at
+            row._num_made += made
+            if start < stop:
+                row._num_running += 1
+                slices.append(_Slice(row, place, start, stop))
+            if is_last[place] and row._num_made >= total:
+                row._is_out = True
+                self._places[place] = None
+        self._state, outputs = program.step(self._state, block, num_valid, is_last)
+        self._running.append((outputs, slices))
+        return True
+
+    def _fill(self, size: int, ready: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Take the steps of the next block; return the block and the valid steps of each row."""
+        axis = self.program.steps_axis
+        pieces = [
+            [] if row is None else row._waiting.take(min(count, size * self.program.unit))
+            for row, count in zip(self._places, ready, strict=True)
+        ]
+        self._like = next((own[0] for own in pieces if own), self._like)
+        block = self.program.empty_block(len(pieces), size, self._like)
+        self._like = step_queue.cut(self._like, axis, 0, 0).copy()  # a view would keep the piece
+        num_valid = np.zeros(len(pieces), np.int32)
+        for place, own in enumerate(pieces):
+            for piece in own:
+                start = int(num_valid[place])
+                num_valid[place] += piece.shape[axis]
+                step_queue.cut(block[place], axis, start, int(num_valid[place]))[...] = piece
+        return block, num_valid
 
     def _size(self, wanted: int, least: int) -> int:
         """Units of the next block: the next size up if half of it is used, else the next down."""
@@ -265,49 +239,41 @@ class Stream:
             return larger[0]
         return smaller[-1]
 
-    def _block(
-        self,
-        size: int,
-        ready: Sequence[int],
-        ends: list[bool],
-        outputs: list[list[np.ndarray]],
-    ) -> None:
-        """Runs one block; takes back the ends of the rows that are out."""
-        steps = size * self._unit
-        block = np.zeros((self.batch, steps, *self._like.shape[1:]), self._like.dtype)
-        num_valid = np.zeros(self.batch, np.int32)
-        is_last = np.zeros(self.batch, bool)
-        lengths = [self._length(place) for place in range(self.batch)]
-        for place, count in enumerate(ready):
-            queue = self._waiting[place]
-            count = min(count, steps)
-            at = 0
-            for part in queue.look(count):
-                block[place, at : at + len(part)] = part
-                at += len(part)
-            queue.drop(count)
-            num_valid[place] = count
-            is_last[place] = ends[place] and not len(queue)
-        self._state, results = self._step(self._state, block, num_valid, is_last)
-        values = np.asarray(results)
-        for place in range(self.batch):
-            count = int(num_valid[place])
-            self._given[place] += count
-            # A row that has ended goes on with padding until it is out.
-            made = values.shape[1] if is_last[place] else -(-count // self._unit) * self._gain
-            before = int(self._made[place])
-            self._made[place] += made
-            low = max(self._lag - before, 0)
-            high = min(made, self._lag + lengths[place] - before)
-            if low < high:
-                outputs[place].append(values[place, low:high].copy())  # and not the whole block
-            if is_last[place] and self._made[place] >= self._lag + lengths[place]:
-                ends[place] = False
-                self._given[place] = self._made[place] = 0
+    def _fetch(self) -> None:
+        """Wait for the oldest block and hand its outputs to their rows."""
+        outputs, slices = self._running.popleft()
+        values = np.asarray(outputs)
+        for row, place, start, stop in slices:
+            row._num_running -= 1
+            if not row._is_dropped:
+                own = step_queue.cut(values[place], self.program.outputs_axis, start, stop)
+                row._outputs.append(own.copy())  # a view would keep the whole block
 
 
-def _rows(leaf: jax.Array | np.ndarray, index: np.ndarray) -> jax.Array | np.ndarray:
-    """Rows of a state's leaf, bound to a device if it is: a program is compiled for either."""
+def places_for(num_rows: int, limit: int, num_devices: int = 1) -> int:
+    """Return the places of a block for `num_rows` rows: a power of two, so that few are compiled.
+
+    Args:
+      num_rows: rows that run at the same time or take turns.
+      limit: places on one device, at most.
+      num_devices: devices that share a block. Two rows and more have as many places on each; a
+        single row is not spread with padding.
+    """
+    if num_rows == 1:
+        return 1
+    each = -(-num_rows // num_devices)
+    return num_devices * max(1, min(limit, 1 << (each - 1).bit_length()))
+
+
+def bucket(length: int, unit: int) -> int:
+    """Return the least of 1, 2, 3, 4, 6, 8, 12, 16, ... units that holds `length` steps."""
+    units = -(-length // unit)
+    power = 1 << (units - 1).bit_length()
+    return unit * (power * 3 // 4 if power >= 4 and units <= power * 3 // 4 else power)
+
+
+def _rows_of(leaf: jax.Array | np.ndarray, index: np.ndarray) -> jax.Array | np.ndarray:
+    """Return rows of a state's leaf, on its device: a program is compiled for either."""
     rows = np.asarray(leaf)[index]
     if isinstance(leaf, jax.Array) and leaf.committed and len(leaf.devices()) == 1:
         return jax.device_put(rows, leaf.sharding)

@@ -1,13 +1,13 @@
-"""Streams: audio to codes and back, piece by piece, as it comes.
+"""Streams: audio to codes and back, piece by piece, as it arrives.
 
-What a stream gives, joined, is what `Codec.encode` and `Codec.decode` give for the whole, however
-it was cut: the block computation is the same, and its state is carried from call to call. Blocks
-have one of a few lengths, the shortest of one frame, so that no cut compiles anything new.
+The joined pieces of a stream are what `Codec.encode` and `Codec.decode` return for the whole
+signal, however it was cut: the block computation is the same, and its state is carried from call to
+call. Blocks have one of a few lengths, the shortest one frame, so no cut compiles anything new.
 
-Latency, of a causal variant: the first codes come with `config.minimum_first_block` frames (7, or
+Latency of a causal variant: the first codes come after `config.minimum_first_block` frames (7, or
 93 ms, at 24 kHz), then every frame (13.3 ms) gives its codes at once. The decoder waits for as many
-frames; then it gives each frame's samples at once too, or one frame later (`hold_back`). Variants
-that look ahead lag by `config.lags`. Variants that are cut into segments wait for a whole one.
+frames, then gives the samples of each frame at once, or one frame later (`hold_back`). Variants
+that look ahead lag by `config.lags`. Variants with segments wait for a whole segment.
 
 Shapes: n samples, F frames, C channels, K codebooks, S segments. All numpy.
 """
@@ -15,32 +15,29 @@ Shapes: n samples, F frames, C channels, K codebooks, S segments. All numpy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-import jax
+import ml_collections
 import numpy as np
 
-from encodec_hk import config
-from encodec_hk.blocks import encoded
+from encodec_hk.blocks import checks
+from encodec_hk.blocks import items
 from encodec_hk.blocks import scheduler
-from encodec_hk.blocks import segment_streams
-from encodec_hk.blocks.segment_streams import Codes
+from encodec_hk.framing import Framing
 
-if TYPE_CHECKING:
-    import encodec_hk
 
-__all__ = ["Codes", "StreamDecoder", "StreamEncoder"]
+def num_streams(batch: int | None) -> int:
+    """Return the number of streams of a batch, 1 for None; raise ValueError if it is not one."""
+    if batch is not None and not (type(batch) is int and batch > 0):
+        raise ValueError(f"batch: got {batch!r}, must be None or a whole number above 0")
+    return batch or 1
 
 
 class _Streams:
-    """What both directions share: one stream, or a batch of them that are numbered from 0."""
-
-    _rows: Any
+    """What both directions share: one stream, or a batch of streams numbered from 0."""
 
     def __init__(self, batch: int | None) -> None:
-        if batch is not None and not (type(batch) is int and batch > 0):
-            raise ValueError(f"batch: got {batch!r}, must be None or a whole number above 0")
-        self._size = batch or 1
+        self._size = num_streams(batch)
         self._is_batch = batch is not None
         self._is_closed = False
 
@@ -51,25 +48,11 @@ class _Streams:
         self.close()
 
     def close(self) -> None:
-        """Ends the use; what was not finished is dropped."""
+        """Close the streams; what was not finished is discarded."""
         self._is_closed = True
 
-    def warm_up(self) -> None:
-        """Compiles all that later calls need, which takes seconds, before sound arrives."""
-        self._rows.warm_up()
-
-    def keep(self, streams: Sequence[int]) -> None:
-        """Keeps these streams of the batch, numbered anew in this order, and drops the others."""
-        self._rows.keep(streams)
-        self._size = len(streams)
-
-    def drop(self, index: int) -> None:
-        """Drops what was given to a stream, of a variant that is cut into segments."""
-        assert not isinstance(self._rows, scheduler.Stream)  # which holds a state
-        self._rows.drop(index)
-
     def _each(self, given: Any, name: str) -> list[Any]:
-        """What a call was given for each stream, None where nothing."""
+        """Return what a call was given, as a list with an entry for each stream."""
         if self._is_closed:
             raise ValueError("the stream is closed")
         if not self._is_batch:
@@ -78,14 +61,14 @@ class _Streams:
             raise ValueError(f"{name}: got {type(given).__name__}, must be a list of {self._size}")
         return list(given)
 
-    def _ending(self, streams: Sequence[int] | None) -> list[bool]:
-        """Of each stream, whether a call of `finish` is about it."""
+    def _ending(self, streams: Sequence[int] | None) -> list[int]:
+        """Return the streams that a call of `finish` ends."""
         self._each([None] * self._size, "")
         everyone = range(self._size)
         if streams is not None and not (self._is_batch and set(streams) <= set(everyone)):
             allowed = f"numbers below {self._size}" if self._is_batch else "None without a batch"
             raise ValueError(f"streams: got {streams}, must be {allowed}")
-        return [streams is None or index in streams for index in everyone]
+        return list(everyone if streams is None else streams)
 
 
 class StreamEncoder(_Streams):
@@ -93,285 +76,183 @@ class StreamEncoder(_Streams):
 
     Attributes:
       num_codebooks: K.
-      scales: float32 [S], of the segments whose codes the last call gave; with a batch a list of
-        them. Empty where the variant does not normalise.
     """
 
     def __init__(
         self,
-        codec: encodec_hk.Codec,
+        runner: scheduler.Scheduler,
+        framing: Framing,
+        model_config: ml_collections.ConfigDict,
         *,
         num_codebooks: int,
-        batch: int | None = None,
-        block_frames: int | None = None,
+        batch: int | None,
     ) -> None:
         super().__init__(batch)
         self.num_codebooks = num_codebooks
-        self._channels = codec.channels
+        self._runner = runner
+        self._config = model_config
+        self._begin = lambda: items.ItemEncoder(runner, framing, model_config.normalize)
+        self._items = [self._begin() for _ in range(self._size)]
 
-        def step(state: Any, block: np.ndarray, *ends: np.ndarray) -> tuple[Any, np.ndarray]:
-            state, codes = codec.encode_block(state, block, *ends, num_codebooks=num_codebooks)
-            return state, np.asarray(codes).swapaxes(1, 2)  # no work for the device
-
-        if codec.has_segments:
-            self._rows = segment_streams.Encoder(
-                step, codec.framing, self._size, codec.channels, codec.model_config.normalize
-            )
-        else:
-            self._rows = scheduler.Stream(
-                step,
-                codec.model.encoder_state(self._size),
-                batch=self._size,
-                sizes=_sizes(codec, block_frames),
-                first=config.minimum_first_block(codec.model_config),
-                unit=codec.hop_length,
-                gain=1,
-                lag=codec.lags[0],
-                like=np.zeros((0, codec.channels), np.float32),
-            )
-        self._joined([[]] * self._size)
+    def warm_up(self) -> None:
+        """Compile all that later calls need, which takes seconds, before sound arrives."""
+        self._runner.warm_up(np.zeros((0, self._config.channels), np.float32))
 
     def push(self, samples: Any) -> Any:
-        """Takes samples, gives the codes that are ready.
+        """Add samples and return the codes that are ready.
 
         Args:
           samples: float [n, C] in [-1, 1], n >= 0; with a batch a list of them, None for nothing.
 
         Returns:
-          Codes int32 [K, F], F >= 0; with a batch a list of them.
+          Codes int32 [K, F], F >= 0, which may be 0; of a variant that normalises a named tuple
+          (codes, scales float32 [S]) for the S segments that are ready. With a batch a list.
 
         Raises:
-          ValueError: they are not finite floats [n, C]; nothing is taken then.
-        """
-        return self._joined(self.advance(self._each(samples, "samples"), [False] * self._size))
-
-    def finish(self, streams: Sequence[int] | None = None) -> Any:
-        """Ends streams and gives the rest of their codes; what comes next begins them anew.
-
-        Args:
-          streams: which ones of a batch; None for all.
-
-        Returns:
-          As of `push`.
-        """
-        return self._joined(self.advance([None] * self._size, self._ending(streams)))
-
-    def advance(self, samples: Sequence[Any], ends: Sequence[bool]) -> list[list[Codes]]:
-        """`push` and `finish` in one call.
-
-        Args:
-          samples: of each stream, as of `push`.
-          ends: of each stream, whether it ends with them.
-
-        Returns:
-          Of each stream its new codes, parts that follow each other; of a variant that is cut into
-          segments, a part is a segment.
+          ValueError: the samples are not finite floats [n, C]; nothing is taken then.
         """
         checked = [
-            np.zeros((0, self._channels), np.float32)
-            if piece is None
-            else encoded.check_samples(piece, f"samples[{index}]", self._channels)
-            for index, piece in enumerate(samples)
+            None if piece is None else checks.samples(piece, f"samples[{i}]", self._config.channels)
+            for i, piece in enumerate(self._each(samples, "samples"))
         ]
-        for index, piece in enumerate(checked):
-            self._rows.put(index, piece)
-        return [
-            [part if isinstance(part, Codes) else Codes(part.T) for part in parts]
-            for parts in self._rows.advance(ends)
-        ]
+        for item, piece in zip(self._items, checked, strict=True):
+            if piece is not None:
+                item.push(piece)
+        return self._ready()
 
-    def _joined(self, outputs: list[list[Codes]]) -> Any:
-        """The codes of each stream's parts; keeps their scales."""
-        empty = np.zeros((self.num_codebooks, 0), np.int32)
-        codes = [np.concatenate([empty, *(c.codes for c in parts)], axis=1) for parts in outputs]
-        scales = [
-            np.array([c.scale for c in parts if c.scale is not None], np.float32)
-            for parts in outputs
-        ]
-        self.scales = scales if self._is_batch else scales[0]
-        return codes if self._is_batch else codes[0]
+    def finish(self, streams: Sequence[int] | None = None) -> Any:
+        """End streams and return the rest of their codes; the next samples begin new signals.
+
+        Args:
+          streams: numbers of streams of a batch; None for all.
+
+        Returns:
+          Codes, as from `push`.
+        """
+        ending = self._ending(streams)
+        for index in ending:
+            self._items[index].end()
+        codes = self._ready()
+        for index in ending:
+            self._items[index] = self._begin()
+        return codes
+
+    def _ready(self) -> Any:
+        self._runner.advance(wait=True)
+        found: list[Any] = []
+        for item in self._items:
+            parts = item.take()
+            empty = np.zeros((self.num_codebooks, 0), np.int32)
+            codes = np.concatenate([empty, *(part.codes for part in parts)], axis=1)
+            if self._config.normalize:
+                scales = [part.scales for part in parts if part.scales is not None]
+                none = np.zeros(0, np.float32)
+                found.append(items.Codes(codes, np.concatenate([none, *scales])))
+            else:
+                found.append(codes)
+        return found if self._is_batch else found[0]
 
 
 class StreamDecoder(_Streams):
     """Codes to audio, piece by piece: see `Codec.stream_decoder`.
 
     Attributes:
-      num_codebooks: K.
+      num_codebooks: K; None until the first codes are pushed, if it was not given.
     """
 
     def __init__(
         self,
-        codec: encodec_hk.Codec,
+        runner: scheduler.Scheduler,
+        framing: Framing,
+        model_config: ml_collections.ConfigDict,
         *,
-        num_codebooks: int,
-        batch: int | None = None,
-        hold_back: bool = True,
-        block_frames: int | None = None,
+        num_codebooks: int | None,
+        batch: int | None,
+        hold_back: bool,
     ) -> None:
         super().__init__(batch)
         self.num_codebooks = num_codebooks
-        self._config = codec.model_config
-        self._framing = codec.framing
-        # What comes after a segment's overlap belongs to the signal in any case.
-        self._kept = codec.hop_length - 1 if hold_back and not codec.has_segments else 0
-        self._nothing = np.zeros((0, codec.channels), np.float32)
-        self._places = [_Place(self._nothing) for _ in range(self._size)]
+        self._runner = runner
+        self._config = model_config
+        self._begin = lambda: items.ItemDecoder(
+            runner, framing, model_config.channels, hold_back=hold_back
+        )
+        self._items = [self._begin() for _ in range(self._size)]
 
-        def step(state: Any, block: np.ndarray, *ends: np.ndarray) -> tuple[Any, jax.Array]:
-            return codec.decode_block(state, block.swapaxes(1, 2), *ends)
+    def warm_up(self) -> None:
+        """Compile all that later calls need, which takes seconds, before codes arrive.
 
-        like = np.zeros((0, num_codebooks), np.int32)
-        if codec.has_segments:
-            self._rows = segment_streams.Decoder(step, codec.framing, self._size, like)
-        else:
-            self._rows = scheduler.Stream(
-                step,
-                codec.model.decoder_state(self._size),
-                batch=self._size,
-                sizes=_sizes(codec, block_frames),
-                first=config.minimum_first_block(codec.model_config),
-                unit=1,
-                gain=codec.hop_length,
-                lag=codec.lags[1],
-                like=like,
-            )
+        Raises:
+          ValueError: the number of codebooks is not known yet.
+        """
+        if self.num_codebooks is None:
+            raise ValueError("warm_up: stream_decoder got neither bandwidth nor num_codebooks")
+        self._runner.warm_up(np.zeros((self.num_codebooks, 0), np.int32))
 
     def push(self, codes: Any, scales: Any = None) -> Any:
-        """Takes codes, gives the samples that are ready.
+        """Add codes and return the samples that are ready.
 
         Args:
-          codes: integers [K, F], F >= 0; with a batch a list of them, None for nothing.
-          scales: of a variant that normalises, [S] of the segments that follow those whose scales
-            are there already, such as `StreamEncoder.scales`; with a batch a list of them. A
-            segment that comes without one has the scale 1.
+          codes: what `StreamEncoder.push` returned, or integers [K, F], F >= 0; with a batch a list
+            of them, None for nothing.
+          scales: of a variant that normalises, [S] of the next segments without one; with a batch a
+            list of them. None if they come with the codes. A segment that is decoded before its
+            scale was given has the scale 1.
 
         Returns:
           Samples float32 [n, C], n >= 0; with a batch a list of them.
 
         Raises:
-          ValueError: codes or scales that cannot be; nothing is taken then.
+          ValueError: the codes or scales are not such; nothing is taken then.
         """
-        none = [None] * self._size
-        given = none if scales is None else self._each(scales, "scales")
-        return self._given_back(
-            self.advance(self._each(codes, "codes"), given, [False] * self._size, none)
-        )
+        given = self._each(codes, "codes")
+        own_scales = [None] * self._size if scales is None else self._each(scales, "scales")
+        count, checked = self.num_codebooks, []
+        for index, (piece, own) in enumerate(zip(given, own_scales, strict=True)):
+            if isinstance(piece, items.Codes):
+                own = piece.scales if own is None else own
+                piece = piece.codes
+            if piece is None:
+                piece = np.zeros((count or 1, 0), np.int32)
+            else:
+                piece = checks.stream_codes(piece, f"codes[{index}]", count, self._config)
+                count = len(piece)
+            checked.append((piece, checks.stream_scales(own, f"scales[{index}]", self._config)))
+        self.num_codebooks = count
+        for item, (piece, own) in zip(self._items, checked, strict=True):
+            item.push(piece, own)
+        return self._ready()
 
     def finish(self, num_samples: Any = None, streams: Sequence[int] | None = None) -> Any:
-        """Ends streams and gives the rest of their samples; what comes next begins them anew.
+        """End streams and return the rest of their samples; the next codes begin new signals.
 
         Args:
-          num_samples: of the whole stream; with a batch a list of them. None: as many as its
-            frames hold.
-          streams: which ones of a batch; None for all.
+          num_samples: of the whole signal; with a batch a list of them. None: as many as its frames
+            hold.
+          streams: numbers of streams of a batch; None for all.
 
         Returns:
-          As of `push`.
+          Samples, as from `push`.
 
         Raises:
-          ValueError: so many samples have another number of frames, or more came out already
+          ValueError: so many samples have another number of frames, or more were returned already
             (see `hold_back`); nothing ends then.
         """
+        ending = self._ending(streams)
         none = [None] * self._size
         counts = none if num_samples is None else self._each(num_samples, "num_samples")
-        return self._given_back(self.advance(none, none, self._ending(streams), counts))
-
-    def advance(
-        self,
-        codes: Sequence[Any],
-        scales: Sequence[Any],
-        ends: Sequence[bool],
-        num_samples: Sequence[int | None],
-    ) -> list[np.ndarray]:
-        """`push` and `finish` in one call; everything is of each stream."""
-        checked = []
-        for index, own in enumerate(scales):
-            given = np.zeros((self.num_codebooks, 0), np.int32)
-            if codes[index] is not None:
-                given = encoded.check_stream_codes(
-                    codes[index], f"codes[{index}]", self.num_codebooks, self._config
-                )
-            own = encoded.check_stream_scales(own, f"scales[{index}]", self._config)
-            total = None
-            if ends[index]:
-                total = self._length(index, given.shape[1], num_samples[index])
-            checked.append((given, own, total))
-        for index, (given, own, _) in enumerate(checked):
-            self._places[index].frames += given.shape[1]
-            self._rows.put(index, given.T)
-            if isinstance(self._rows, segment_streams.Decoder):
-                self._rows.put_scales(index, own)
-        lengths = [total for _, _, total in checked]
-        if isinstance(self._rows, segment_streams.Decoder):
-            outputs = self._rows.advance(lengths)
-        else:
-            outputs = self._rows.advance(ends)
-        return [
-            place.cut(parts, self._kept, length)
-            for place, parts, length in zip(self._places, outputs, lengths, strict=True)
+        lengths = [
+            self._items[index].length_of_end(counts[index], f"num_samples[{index}]")
+            for index in ending
         ]
-
-    def keep(self, streams: Sequence[int]) -> None:
-        """As of `StreamEncoder`."""
-        super().keep(streams)
-        self._places = [self._places[index] for index in streams]
-
-    def drop(self, index: int) -> None:
-        """As of `StreamEncoder`."""
-        super().drop(index)
-        self._places[index] = _Place(self._nothing)
-
-    def _length(self, index: int, new_frames: int, num_samples: int | None) -> int:
-        """Samples of a stream that ends."""
-        place = self._places[index]
-        frames = place.frames + new_frames
-        if num_samples is None:
-            num_samples = self._framing.longest(frames)
-        own = sum(self._framing.frames(num_samples))
-        if own != frames:
-            raise ValueError(
-                f"num_samples[{index}]: got {num_samples}, which have {own} frames, not {frames}"
-            )
-        if num_samples < place.made:
-            raise ValueError(
-                f"num_samples[{index}]: got {num_samples}, but {place.made} came out already; a "
-                "stream with hold_back=True can end so"
-            )
-        return num_samples
-
-    def _given_back(self, outputs: list[np.ndarray]) -> Any:
-        return outputs if self._is_batch else outputs[0]
-
-
-class _Place:
-    """What a decoder knows of one stream, and the samples that it keeps to itself.
-
-    Attributes:
-      frames: that were pushed.
-      made: samples that were given.
-    """
-
-    def __init__(self, nothing: np.ndarray) -> None:
-        self.frames = self.made = 0
-        self._held = self._nothing = nothing
-
-    def cut(self, parts: list[np.ndarray], kept: int, length: int | None) -> np.ndarray:
-        """Of what is held and new parts all but `kept` samples; all up to the length at the end."""
-        samples = np.concatenate([self._held, *parts])
-        if length is None:
-            ready = max(len(samples) - kept, 0)
-            self._held = samples[ready:]
-            self.made += ready
-            return samples[:ready]
-        samples = samples[: length - self.made]
-        self.frames = self.made = 0
-        self._held = self._nothing
+        for index, length in zip(ending, lengths, strict=True):
+            self._items[index].end(length)
+        samples = self._ready()
+        for index in ending:
+            self._items[index] = self._begin()
         return samples
 
-
-def _sizes(codec: encodec_hk.Codec, block_frames: int | None) -> tuple[int, ...]:
-    """Lengths of blocks in frames: a frame, what a stream begins with, and about a second."""
-    if block_frames is not None:
-        return (block_frames,)
-    first = max(config.minimum_first_block(codec.model_config), 8)
-    return tuple(sorted({1, first, max(first, codec.block_frames)}))
+    def _ready(self) -> Any:
+        self._runner.advance(wait=True)
+        samples = [item.take() for item in self._items]
+        return samples if self._is_batch else samples[0]

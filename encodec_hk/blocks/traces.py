@@ -23,7 +23,10 @@ from typing import Any
 
 import jax
 import jax.export
+import ml_collections
 
+from encodec_hk import config
+from encodec_hk.networks import model
 from encodec_hk.system import part_file
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -31,6 +34,44 @@ _PACKAGE = pathlib.Path(__file__).parents[1]
 _SOURCES = ("config.py", "system/rules.py", "networks/*.py", "blocks/traces.py")
 _PACKAGES = ("dm-haiku", "jax", "jaxlib")
 _DIGEST = 32  # bytes that a file begins with: the SHA-256 of those that follow
+
+
+def builder(folder: str | os.PathLike[str]) -> Callable[..., model.Model]:
+    """Return `model.build`, its block functions and shapes kept in a folder.
+
+    For encoding and decoding on one device; with several devices nothing is kept. No gradient goes
+    through kept functions.
+
+    Args:
+      folder: made where it is missing.
+    """
+
+    def build(model_config: ml_collections.ConfigDict, precision: str = "float32") -> model.Model:
+        return _kept(os.fspath(folder), config.to_json(model_config), precision)
+
+    return build
+
+
+@functools.lru_cache(maxsize=64)
+def _kept(folder: str, config_json: str, precision: str) -> model.Model:
+    """As `model.build`; one for equal arguments, so that what is compiled for one serves all."""
+    built = model.build(config.from_json(config_json), precision)
+    if jax.device_count() > 1:
+        return built
+    store = TraceStore(pathlib.Path(folder), config_json, precision)
+
+    def state(name: str, begin: Callable[[int], model.State]) -> Callable[[int], model.State]:
+        shapes = functools.cache(lambda: store.shapes(name, lambda: begin(1)))
+        # On the device, as the outputs of a kept program are: else the second block compiles again.
+        return lambda batch: jax.device_put(model.fresh(shapes(), batch), jax.devices()[0])
+
+    return built._replace(
+        param_shapes=functools.cache(lambda: store.shapes("param_shapes", built.param_shapes)),
+        encode_block=store.program("encode_block", built.encode_block),
+        decode_block=store.program("decode_block", built.decode_block),
+        encoder_state=state("encoder_state", built.encoder_state),
+        decoder_state=state("decoder_state", built.decoder_state),
+    )
 
 
 class TraceStore:

@@ -1,11 +1,17 @@
-"""Sound and codes through the codec, several files at a time, at constant memory.
+"""Files through a codec, several at a time, at constant memory.
 
-Each file has a place in a batch of streams; as one ends, the next takes its place. A file's codes
-and sound do not depend on the others: see `streams`.
+    source -> encoder -> decoder -> target        sound to sound
+    source -> encoder ------------> target        sound to codes
+    source ------------> decoder -> target        codes to sound
+    source -----------------------> target        codes to codes: `copy`
+
+The files share the schedulers of the codec: as one ends, the next takes its place in the blocks.
+The codes and the sound of a file do not depend on the others.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
@@ -14,13 +20,13 @@ from typing import Any
 import numpy as np
 
 import encodec_hk
+from encodec_hk.blocks import items
 from encodec_hk.blocks import scheduler
-from encodec_hk.blocks import streams
 from encodec_hk.system import interruption
 from encodec_hk.transcode import inputs
 from encodec_hk.transcode import outputs
 
-# Seconds that a file must have left for fewer places to be compiled for it.
+# Seconds that every file must have left for fewer places to be worth their compilation.
 _WORTH_SECONDS = 60.0
 
 
@@ -31,23 +37,26 @@ class Task:
     Attributes:
       source: what is read.
       target: what is written.
-      about: what the caller wants to know again.
-      is_dropped: the file has failed, and its place is to be freed.
+      about: anything that the caller wants to find again.
     """
 
     source: inputs.SoundIn | inputs.CodesIn
     target: outputs.SoundOut | outputs.CodesOut
     about: Any
-    is_dropped: bool = False
+
+    def close(self) -> None:
+        """Close the source and complete the target."""
+        self.source.close()
+        self.target.close()
 
     def abort(self) -> None:
-        """Closes the source, takes away the target."""
+        """Close the source and remove the target."""
         self.source.close()
         self.target.abort()
 
 
 Settle = Callable[[Task, ValueError | None], None]
-"""Called when a task is done, or with what was wrong with it."""
+"""Called once for every task: when it is done, or with what was wrong."""
 
 
 def run(
@@ -59,20 +68,20 @@ def run(
     places: int,
     is_live: bool = False,
 ) -> None:
-    """Runs tasks, all from sound or all from codes, to sound, to codes, or both.
+    """Run tasks, all from sound or all from codes, to sound, to codes, or both.
 
     Args:
       codec: the codec.
-      tasks: opened as places get free.
+      tasks: opened as places become free.
       settle: see there.
       num_codebooks: K.
       places: files at a time.
-      is_live: react to what there is, instead of waiting for whole blocks.
+      is_live: hand on what has arrived, instead of waiting for whole blocks.
     """
     coder = _Coder(codec, settle, num_codebooks, places, is_live)
     try:
         while coder.fill(tasks):
-            if not is_live:  # which ends its source instead
+            if not is_live:  # a live source ends by itself when interrupted
                 interruption.check()
             coder.advance()
     finally:
@@ -80,7 +89,7 @@ def run(
 
 
 def copy(task: Task, num_codebooks: int, settle: Settle) -> None:
-    """Copies codes into another file, those of the first codebooks.
+    """Copy the codes of the first codebooks into another file.
 
     Args:
       task: from codes to codes.
@@ -98,8 +107,7 @@ def copy(task: Task, num_codebooks: int, settle: Settle) -> None:
                 task.target.write([piece.codes])
             is_last = piece.is_last
         task.target.finish(piece.num_samples)
-        task.source.close()
-        task.target.close()
+        task.close()
     except BaseException as error:
         task.abort()
         if not isinstance(error, ValueError):
@@ -110,7 +118,7 @@ def copy(task: Task, num_codebooks: int, settle: Settle) -> None:
 
 
 class _Coder:
-    """The streams, and the tasks in their places."""
+    """The schedulers, and the passages of the tasks in work."""
 
     def __init__(
         self,
@@ -123,178 +131,190 @@ class _Coder:
         self._codec = codec
         self._settle = settle
         self._num_codebooks = num_codebooks
+        self._places = places
         self._is_live = is_live
-        self._settings: dict[str, Any] = {
-            "num_codebooks": num_codebooks,
-            "block_frames": None if is_live or codec.has_segments else codec.block_frames,
-        }
-        self._tasks: list[Task | None] = [None] * places
-        self._encoder: streams.StreamEncoder | None = None
-        self._decoder: streams.StreamDecoder | None = None
-        self._warming: threading.Thread | None = None  # the decoder
-        # What makes one block a turn.
+        sizes = codec.stream_sizes() if is_live else None
+        self._encoder = codec.runner(codec.encoding(num_codebooks), places, sizes)
+        self._decoder = codec.runner(codec.decoding(), places, sizes)
+        self._warming: threading.Thread | None = None  # of the decoder
+        self._passages: list[_Passage] = []
+        # What a source gives in a turn: a block.
         self._size = codec.block_frames * codec.hop_length
-        if codec.has_segments:
+        if codec.framing.has_segments:
             self._size = codec.framing.stride
 
     def fill(self, tasks: Iterator[Task]) -> bool:
-        """Gives free places to the next tasks; whether there are any in work."""
-        for place, task in enumerate(self._tasks):
+        """Begin tasks while places are free; return whether any are in work."""
+        while sum(not passage.is_read for passage in self._passages) < self._places:
+            task = next(tasks, None)
             if task is None:
-                self._tasks[place] = task = next(tasks, None)
-                if task is None:
-                    self._shrink()
-                    break
-                self._prepare(task)
-        return any(self._tasks)
+                self._shrink()
+                break
+            passage = _Passage(task, self._codec, self._encoder, self._decoder, self._num_codebooks)
+            self._passages.append(passage)
+            if passage.encoder is not None and passage.decodes and not self._is_live:
+                self._warm_up()
+        return bool(self._passages)
 
     def advance(self) -> None:
-        """Takes a piece of every source, and hands on what comes out."""
-        turns = [self._take(task) for task in self._tasks]
-        for place, task in enumerate(self._tasks):
-            # Else its stream ends below. Of some segments no signal would have as many frames.
-            if task is not None and task.is_dropped and self._codec.has_segments:
-                for stream in (self._encoder, self._decoder):
-                    if stream is not None:
-                        stream.drop(place)
-        if self._encoder is not None:
-            coded = self._encoder.advance(
-                [turn.samples for turn in turns], [turn.is_last for turn in turns]
-            )
-            for turn, parts in zip(turns, coded, strict=True):
-                turn.parts = parts
-        sounds: list[np.ndarray | None] = [None] * len(turns)
-        if self._decoder is not None:
-            if self._warming is not None:
-                self._warming.join()
-            scales = [[c.scale for c in turn.parts if c.scale is not None] for turn in turns]
-            sounds = list(
-                self._decoder.advance(
-                    [
-                        np.concatenate([c.codes for c in turn.parts], axis=1)
-                        if turn.parts
-                        else None
-                        for turn in turns
-                    ],
-                    [own or None for own in scales],
-                    [turn.is_last for turn in turns],
-                    [turn.num_samples for turn in turns],
-                )
-            )
-        for place, (turn, sound) in enumerate(zip(turns, sounds, strict=True)):
-            task = self._tasks[place]
-            if task is None:
-                continue
-            if task.is_dropped:
-                self._tasks[place] = None
-                continue
-            try:
-                self._put(task, turn, sound)
-            except ValueError as error:
-                self._fail(task, error)
-            if turn.is_end:
-                self._tasks[place] = None
+        """Take a piece of every source and hand on what comes out."""
+        self._each(lambda passage: passage.read(self._size))
+        self._encoder.advance(wait=self._is_live)
+        self._each(_Passage.hand_on)
+        if self._warming is not None:
+            self._warming.join()
+        self._decoder.advance(wait=self._is_live)
+        self._each(_Passage.write)
+        for passage in [passage for passage in self._passages if passage.is_done]:
+            self._passages.remove(passage)
+            self._settle(passage.task, None)
 
     def abort(self) -> None:
-        """Takes away what is not done."""
-        for task in self._tasks:
-            if task is not None and not task.is_dropped:
-                task.abort()
+        """Abort the tasks that are not done."""
+        for passage in self._passages:
+            passage.task.abort()
 
-    def _take(self, task: Task | None) -> _Turn:
-        """A piece of a task's source."""
-        turn = _Turn()
-        if task is None:
-            return turn
-        turn.is_last = turn.is_end = True
-        if task.is_dropped:
-            return turn
-        try:
-            if isinstance(task.source, inputs.SoundIn):
-                turn.samples, turn.is_last = task.source.take(self._size)
-                turn.num_samples = task.source.taken
-                turn.is_end = turn.is_last
-            else:
-                piece = task.source.take(self._num_codebooks)
-                turn.parts = [piece.codes]
-                turn.is_last, turn.num_samples = piece.is_last, piece.num_samples
-                turn.lost = piece.lost
-                turn.is_end = turn.is_last and not turn.lost
-        except ValueError as error:
-            self._fail(task, error)
-        return turn
+    def _each(self, step: Callable[[_Passage], None]) -> None:
+        """Do a step of every passage; those that fail are dropped."""
+        for passage in list(self._passages):
+            try:
+                step(passage)
+            except ValueError as error:
+                self._passages.remove(passage)
+                passage.drop()
+                passage.task.abort()
+                self._settle(passage.task, error)
 
-    def _put(self, task: Task, turn: _Turn, sound: np.ndarray | None) -> None:
-        """Hands a piece to a task's target; the end too."""
-        target, source = task.target, task.source
-        if isinstance(target, outputs.CodesOut):
-            target.write(turn.parts)
-        elif sound is not None:
-            target.write(sound)
-            if turn.lost:
-                target.write(np.zeros((turn.lost, self._codec.channels), np.float32))
-        if not turn.is_end:
-            return
-        if isinstance(target, outputs.CodesOut):
-            target.finish(turn.num_samples)
-        else:
-            target.finish(source.num_samples if isinstance(source, inputs.SoundIn) else None)
-        source.close()
-        target.close()
-        self._settle(task, None)
+    def _warm_up(self) -> None:
+        """Begin to compile the decoder while the encoder compiles, which takes seconds too.
 
-    def _fail(self, task: Task, error: ValueError) -> None:
-        """Drops a task; its place is free when the stream there has ended."""
-        task.is_dropped = True
-        task.abort()
-        self._settle(task, error)
-
-    def _prepare(self, task: Task) -> None:
-        """Makes the streams that a task needs."""
-        batch = len(self._tasks)
-        if self._encoder is None and isinstance(task.source, inputs.SoundIn):
-            self._encoder = self._codec.stream_encoder(batch=batch, **self._settings)
-        if self._decoder is None and isinstance(task.target, outputs.SoundOut):
-            self._decoder = self._codec.stream_decoder(batch=batch, **self._settings)
-            # The encoder has its own program to load or compile, for seconds. A live stream has
-            # several, and would wait for some that it may never need.
-            if self._encoder is not None and not self._is_live:
-                self._warming = threading.Thread(target=self._decoder.warm_up, daemon=True)
-                self._warming.start()
+        Not for live streams: they have several programs, some of which they may never need.
+        """
+        if self._warming is None:
+            like = np.zeros((self._num_codebooks, 0), np.int32)
+            self._warming = threading.Thread(
+                target=self._decoder.warm_up, args=(like,), daemon=True
+            )
+            self._warming.start()
 
     def _shrink(self) -> None:
-        """Fewer places, where half of them are free and all that is in work will take long."""
-        left = [place for place, task in enumerate(self._tasks) if task is not None]
-        sources = [task.source for task in self._tasks if task is not None]
-        codec = self._codec
-        size = scheduler.places(max(len(left), 1), codec.batch_size, codec.num_devices)
-        is_worth_it = min((s.seconds_left for s in sources), default=0) >= _WORTH_SECONDS
-        if size == len(self._tasks) or not is_worth_it:
-            return
-        free = [place for place, task in enumerate(self._tasks) if task is None]
-        kept = (left + free)[:size]
-        self._tasks = [self._tasks[place] for place in kept]
-        for stream in (self._encoder, self._decoder):
-            if stream is not None:
-                stream.keep(kept)
+        """Keep fewer places if half of them are free and every task will take long."""
+        size = self._codec.places(max(len(self._passages), 1))
+        left = [passage.task.source.seconds_left for passage in self._passages]
+        if size < self._places and min(left, default=0) >= _WORTH_SECONDS:
+            self._places = size
+            for runner in (self._encoder, self._decoder):
+                runner.shrink(size)
 
 
-@dataclasses.dataclass
-class _Turn:
-    """What one call of `advance` does for a place.
+class _Passage:
+    """A task on its way: the items that its source becomes.
 
     Attributes:
-      samples: of a source of sound.
-      parts: its codes.
-      is_last: whether the stream ends with them.
-      num_samples: of the stream that ends, at the codec's rate.
-      lost: samples to be silent after them.
-      is_end: whether the task ends with them.
+      task: the task.
+      encoder: of a source of sound.
+      decodes: whether the target is sound.
+      is_read: whether the source has ended.
+      is_done: whether the target is complete.
     """
 
-    samples: np.ndarray | None = None
-    parts: list[streams.Codes] = dataclasses.field(default_factory=list)
-    is_last: bool = False
-    num_samples: int | None = None
-    lost: int = 0
-    is_end: bool = False
+    def __init__(
+        self,
+        task: Task,
+        codec: encodec_hk.Codec,
+        encoder: scheduler.Scheduler,
+        decoder: scheduler.Scheduler,
+        num_codebooks: int,
+    ):
+        self.task = task
+        self.encoder: items.ItemEncoder | None = None
+        if isinstance(task.source, inputs.SoundIn):
+            self.encoder = items.ItemEncoder(encoder, codec.framing, codec.model_config.normalize)
+        self.decodes = isinstance(task.target, outputs.SoundOut)
+        self.is_read = self.is_done = False
+        self._num_codebooks = num_codebooks
+        self._channels = codec.channels
+        self._begin = lambda: items.ItemDecoder(decoder, codec.framing, codec.channels)
+        # Each with the samples that are lost after it; a damaged file becomes several items.
+        self._decoders: collections.deque[tuple[items.ItemDecoder, int]] = collections.deque()
+        self._decoder = self._begin() if self.decodes else None
+
+    def read(self, size: int) -> None:
+        """Take a piece of the source, of `size` samples or about a second of codes."""
+        source = self.task.source
+        if self.is_read:
+            return
+        if isinstance(source, inputs.SoundIn):
+            assert self.encoder is not None
+            samples, self.is_read = source.take(size)
+            self.encoder.push(samples)
+            if self.is_read:
+                self.encoder.end()
+            return
+        piece = source.take(self._num_codebooks)
+        assert self._decoder is not None
+        self._decoder.push(*piece.codes)
+        if piece.is_last:
+            self._end_item(piece.num_samples, piece.lost)
+            self.is_read = not piece.lost
+
+    def hand_on(self) -> None:
+        """Hand codes from the encoder to the decoder or to the target."""
+        source, target = self.task.source, self.task.target
+        if self.encoder is None or not isinstance(source, inputs.SoundIn):
+            return
+        parts = self.encoder.take()
+        if isinstance(target, outputs.CodesOut):
+            target.write(parts)
+            if self.encoder.is_done:
+                target.finish(source.taken)
+                self._close()
+        elif self._decoder is not None:
+            for part in parts:
+                self._decoder.push(*part)
+            if self.encoder.is_done:
+                self._end_item(source.taken, 0)
+
+    def write(self) -> None:
+        """Hand audio from the decoder to the target."""
+        source, target = self.task.source, self.task.target
+        if not isinstance(target, outputs.SoundOut):
+            return
+        while self._decoders:
+            decoder, lost = self._decoders[0]
+            self._write(decoder.take())
+            if not decoder.is_done:
+                return
+            self._decoders.popleft()
+            if lost:
+                target.write(np.zeros((lost, self._channels), np.float32))
+        if self._decoder is not None:
+            self._write(self._decoder.take())
+        elif self.is_read:
+            target.finish(source.num_samples if isinstance(source, inputs.SoundIn) else None)
+            self._close()
+
+    def drop(self) -> None:
+        """Stop: discard what is in the schedulers."""
+        if self.encoder is not None:
+            self.encoder.drop()
+        for decoder, _ in self._decoders:
+            decoder.drop()
+        if self._decoder is not None:
+            self._decoder.drop()
+
+    def _write(self, samples: np.ndarray) -> None:
+        if len(samples):
+            assert isinstance(self.task.target, outputs.SoundOut)
+            self.task.target.write(samples)
+
+    def _end_item(self, num_samples: int | None, lost: int) -> None:
+        """End the item in the decoder; begin another if the source goes on after lost samples."""
+        assert self._decoder is not None
+        self._decoder.end(self._decoder.length_of_end(num_samples, "num_samples"))
+        self._decoders.append((self._decoder, lost))
+        self._decoder = self._begin() if lost else None
+
+    def _close(self) -> None:
+        self.task.close()
+        self.is_done = True

@@ -110,7 +110,10 @@ class DevicesTest(chex.TestCase):
 def run(function):
     """Runs a function of this file where there are eight devices."""
     done = subprocess.run(
-        [sys.executable, "-c", f"from tests import test_sharding as t; t.{function.__name__}()"],
+        [
+            *(sys.executable, "-c"),
+            f"from tests.blocks import test_placement as t; t.{function.__name__}()",
+        ],
         cwd=ROOT,
         env=compilation.devices(8),
         capture_output=True,

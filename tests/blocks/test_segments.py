@@ -1,58 +1,17 @@
-"""Cutting, normalisation and overlap-add of the 48 kHz model's segments."""
+"""Normalisation and overlap-add of the 48 kHz model's segments."""
 
 import chex
 import numpy as np
 from absl.testing import parameterized
-from hypothesis import given
-from hypothesis import strategies as st
 
+from encodec_hk import framing
 from encodec_hk.blocks import segments
 
 LENGTH, STRIDE, HOP = 48000, 47520, 320
-FRAMING = segments.Framing(LENGTH, STRIDE, HOP)
-
-
-def frames(num_samples):
-    return sum(FRAMING.frames(num_samples))
+FRAMING = framing.Framing(LENGTH, STRIDE, HOP)
 
 
 class SegmentsTest(chex.TestCase):
-    @parameterized.parameters(
-        (1, [1], [1]),
-        (47520, [47520], [149]),
-        (47521, [47521, 1], [149, 1]),
-        (48000, [48000, 480], [150, 2]),
-        (95040, [48000, 47520], [150, 149]),
-        (95201, [48000, 47681, 161], [150, 150, 1]),
-    )
-    def test_cut(self, num_samples, lengths, counts):
-        pieces = FRAMING.cut(np.arange(num_samples)[:, None])
-        self.assertEqual([len(piece) for piece in pieces], lengths)
-        self.assertEqual([piece[0, 0] for piece in pieces], list(range(0, num_samples, STRIDE)))
-        self.assertEqual(FRAMING.frames(num_samples), counts)
-
-    @given(st.integers(1, 10**6))
-    def test_longest_inverts_the_frames(self, num_samples):
-        longest = FRAMING.longest(frames(num_samples))
-        self.assertGreaterEqual(longest, num_samples)
-        self.assertEqual(frames(longest), frames(num_samples))
-        self.assertGreater(frames(longest + 1), frames(num_samples))
-
-    @given(st.integers(1, 300_000), st.sampled_from([FRAMING, segments.Framing(120, 48, 12)]))
-    def test_a_first_segment_is_known_to_be_full(self, num_samples, framing):
-        """Only where every signal of at least so many frames has a full first segment."""
-        whole = -(-framing.length // framing.hop)
-        counts = framing.frames(num_samples)
-        if framing.is_full(sum(counts)):
-            self.assertEqual(counts[0], whole)
-        if num_samples > framing.length:
-            self.assertTrue(framing.is_full(sum(framing.frames(num_samples))))
-        shorter = (whole - 1) * framing.hop
-        self.assertFalse(framing.is_full(sum(framing.frames(min(num_samples, shorter)))))
-
-    def test_longest_of_no_signal(self):
-        self.assertEqual(FRAMING.longest(0), 0)
-
     def test_normalize(self):
         segment = np.array([[0.3, 0.1], [-0.5, -0.1]], np.float32)
         normalized, scale = segments.normalize(segment)

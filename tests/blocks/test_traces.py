@@ -25,8 +25,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = """
 import hashlib, pathlib, sys
 from unittest import mock
-from encodec_hk import model
-from encodec_hk.layers import padding
+from encodec_hk.networks import model
+from encodec_hk.networks import padding
 from tests import test_traces
 model.keep_traces(pathlib.Path(sys.argv[1]))
 with mock.patch.object(padding, "pad_block", side_effect=padding.pad_block) as layer:
