@@ -5,7 +5,6 @@ import io
 import numpy as np
 
 from encodec_hk import bitstream
-from encodec_hk.blocks import segments
 
 FINGERPRINT = "0123456789abcdef" * 4
 PLAIN = {
@@ -38,18 +37,19 @@ def header(base=PLAIN, **fields):
 
 
 def random_codes(like, num_frames, seed=0):
-    """Random codes int32 [K, F] for a header."""
+    """Return random codes int32 [K, F] for a header."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, 2**like.bits, (like.num_codebooks, num_frames), dtype=np.int32)
 
 
 def segment_frames(like, num_samples):
-    framing = segments.Framing(like.segment_length, like.segment_stride, like.hop_length)
-    return framing.frames(num_samples)
+    """Return the frames of each segment of a signal."""
+    starts = range(0, num_samples, like.segment_stride)
+    return [-(-min(like.segment_length, num_samples - at) // like.hop_length) for at in starts]
 
 
 def write(like, codes, num_samples=None, scales=None, cuts=(), flushes=()):
-    """A file's bytes; codes [K, F] of all segments in a row, or written in pieces at `cuts`."""
+    """Return the bytes of a file with codes [K, F], written by segment or in pieces at `cuts`."""
     file = io.BytesIO()
     writer = bitstream.open_writer(file, like)
     if like.segment_length is not None:
@@ -66,7 +66,7 @@ def write(like, codes, num_samples=None, scales=None, cuts=(), flushes=()):
 
 
 def segmented_file(num_samples=4 * 47520 + 100, base=SEGMENTED, seed=0, **fields):
-    """A file of segments: its bytes, header, codes and scales."""
+    """Return a file of segments: its bytes, header, codes and scales."""
     like = header(base, **fields)
     counts = segment_frames(like, num_samples)
     codes = random_codes(like, sum(counts), seed)
@@ -77,7 +77,7 @@ def segmented_file(num_samples=4 * 47520 + 100, base=SEGMENTED, seed=0, **fields
 
 
 def meta_file(name, num_codebooks, num_samples, seed=0):
-    """A file of version 0: its bytes, header, codes and scales."""
+    """Return a file of version 0: its bytes, header, codes and scales."""
     like = bitstream.meta_header(name, num_codebooks, num_samples)
     if like.segment_length is not None:
         fields = {key: getattr(like, key) for key in PLAIN}
@@ -87,7 +87,7 @@ def meta_file(name, num_codebooks, num_samples, seed=0):
 
 
 def read(data, start_frame=0, recover=False):
-    """The blocks of a file's bytes, and its reader."""
+    """Return the blocks of a file's bytes, and its reader."""
     reader = bitstream.open_reader(data if hasattr(data, "read") else io.BytesIO(data))
     return list(reader.blocks(start_frame, recover)), reader
 
@@ -97,7 +97,7 @@ def joined(blocks):
 
 
 class Pipe(io.RawIOBase):
-    """A file that cannot be sought in, and gives or takes few bytes at a time."""
+    """A file that cannot seek and transfers at most `most` bytes per call."""
 
     def __init__(self, data=b"", most=7):
         super().__init__()
