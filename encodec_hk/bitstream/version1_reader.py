@@ -95,7 +95,7 @@ class Version1Reader(interface.EcdcReader):
         source.seek(self._start)
 
     def _take_end(self, found: _Found) -> bool:
-        """Takes over what the end of the file says; returns whether it makes sense."""
+        """Adopt the length and the index in the end of the file; return whether they are valid."""
         if found.payload is None or found.head is None:
             return False
         num_samples, points = version1_layout.read_end(found.payload)
