@@ -5,6 +5,7 @@ Shapes: B items, T samples, C channels.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,16 +48,12 @@ def measure(
         for seconds in sorted(lengths):
             shape = (batch, round(seconds * codec.sample_rate), codec.channels)
             audio = (0.1 * rng.standard_normal(shape)).astype(np.float32)
-            rounds = {name: _Round(contender, audio) for name, contender in contenders.items()}
+            calls = _calls(contenders, audio)
             for name, contender in contenders.items():
                 if contender.compiles_lengths or seconds == min(lengths):
                     interruption.check()
-                    rounds[name].encode()
-                    rounds[name].decode()
-            calls: dict[str, dict[str, Callable[[], object]]] = {
-                "encode": {name: each.encode for name, each in rounds.items()},
-                "decode": {name: each.decode for name, each in rounds.items()},
-            }
+                    calls["encode"][name]()
+                    calls["decode"][name]()
             frames = sum(codec.framing.frames(audio.shape[1]))
             for direction, by_name in calls.items():
                 runs = timing.in_turns(by_name, max_runs=max_runs, seconds=_CASE_SECONDS)
@@ -65,19 +62,22 @@ def measure(
                 }
 
 
-class _Round:
-    """A contender on one signal: it decodes what it has encoded."""
+def _calls(
+    contenders: Mapping[str, implementations.Contender], audio: np.ndarray
+) -> dict[str, dict[str, Callable[[], object]]]:
+    """Return encode and decode of each contender; decode takes what it encoded last."""
+    encoded = {}
 
-    def __init__(self, contender: implementations.Contender, audio: np.ndarray):
-        self._contender = contender
-        self._audio = audio
-        self._encoded: Any = None
+    def encode(name: str) -> None:
+        encoded[name] = contenders[name].encode(audio)
 
-    def encode(self) -> None:
-        self._encoded = self._contender.encode(self._audio)
+    def decode(name: str) -> object:
+        return contenders[name].decode(encoded[name])
 
-    def decode(self) -> object:
-        return self._contender.decode(self._encoded)
+    return {
+        "encode": {name: functools.partial(encode, name) for name in contenders},
+        "decode": {name: functools.partial(decode, name) for name in contenders},
+    }
 
 
 def _case(

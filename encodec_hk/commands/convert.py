@@ -9,9 +9,9 @@ import tempfile
 import ml_collections
 
 import encodec_hk
+from encodec_hk import checkpoint
 from encodec_hk import config
 from encodec_hk.convert import conversion
-from encodec_hk.convert import transformers_folder
 from encodec_hk.convert import transformers_network
 from encodec_hk.convert import verify
 from encodec_hk.system import interruption
@@ -80,10 +80,11 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".convert-") as staging:
         ours = pathlib.Path(staging, "checkpoint.safetensors")
-        converted.save(ours, int16=int16)
+        origin = converted.origin
+        checkpoint.save(ours, converted.params, converted.model_config, **origin, int16=int16)
         folder = pathlib.Path(staging, "transformers") if to == "transformers" else None
         if folder is not None:
-            transformers_folder.write_folder(folder, converted.params, converted.model_config)
+            transformers_network.write_folder(folder, converted.params, converted.model_config)
         if is_verified:
             _verify(converted, ours, folder)
         if folder is not None and path.is_dir():
@@ -102,7 +103,7 @@ def _verify(
             converted.model_config, original.tensors, original.naming
         )
     if folder is not None:
-        networks["PyTorch with the exported folder"] = transformers_folder.load(folder)
+        networks["PyTorch with the exported folder"] = transformers_network.load_folder(folder)
     codec = encodec_hk.load(ours)
     for title, network in networks.items():
         comparison = verify.compare(codec, network)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import os
 import pathlib
 from collections.abc import Callable
 
@@ -28,33 +27,14 @@ class Converted:
     Attributes:
       params: our parameters.
       model_config: the model config.
-      name: name of the variant.
-      source: name of the source.
-      source_sha256: SHA-256 of the source's weights file.
-      licence: licence of the weights.
+      origin: name, source, source_sha256 and licence, see `checkpoint.save`.
       original: the PyTorch checkpoint; None if the source is a checkpoint of ours.
     """
 
     params: checkpoint.Params
     model_config: ml_collections.ConfigDict
-    name: str
-    source: str
-    source_sha256: str
-    licence: str
+    origin: dict[str, str]
     original: pytorch_files.PyTorchCheckpoint | None
-
-    def save(self, path: str | os.PathLike[str], *, int16: bool = False) -> None:
-        """Write a checkpoint of ours; see `checkpoint.save`."""
-        checkpoint.save(
-            path,
-            self.params,
-            self.model_config,
-            name=self.name,
-            source=self.source,
-            source_sha256=self.source_sha256,
-            licence=self.licence,
-            int16=int16,
-        )
 
 
 def read(
@@ -81,15 +61,9 @@ def read(
         if variant is not None:
             own = source_config.Settings(stated=loaded.config.to_dict(), implied={})
             source_config.reconcile(variant.model, own)
-        return Converted(
-            params=loaded.params,
-            model_config=loaded.config,
-            name=loaded.name,
-            source=loaded.metadata["source"],
-            source_sha256=loaded.metadata["source_sha256"],
-            licence=licence or loaded.metadata["licence"],
-            original=None,
-        )
+        origin = {key: loaded.metadata[key] for key in ("name", "source", "source_sha256")}
+        origin["licence"] = licence or loaded.metadata["licence"]
+        return Converted(loaded.params, loaded.config, origin, original=None)
     original = pytorch_files.read(location)
     known = manifest.find(original.name, original.file, original.sha256)
     say(f"read {location}: {original.file}, SHA-256 {original.sha256}")
@@ -105,15 +79,13 @@ def read(
     licence = licence or (known.licence if known else "unknown, see the source")
     say(f"licence of the weights: {licence}")
     is_file = original.name == original.file
-    return Converted(
-        params=params,
-        model_config=model_config,
-        name=name,
-        source=original.name if is_file else f"{original.name} ({original.file})",
-        source_sha256=original.sha256,
-        licence=licence,
-        original=original,
-    )
+    origin = {
+        "name": name,
+        "source": original.name if is_file else f"{original.name} ({original.file})",
+        "source_sha256": original.sha256,
+        "licence": licence,
+    }
+    return Converted(params, model_config, origin, original)
 
 
 def _is_ours(location: str) -> bool:

@@ -165,14 +165,7 @@ def _read_file(name: str, path: pathlib.Path, may_refer: bool = True) -> PyTorch
     if naming is tensor_names.TRANSFORMERS and config_json.is_file():
         fields = _read_config(config_json)
         settings = _within(config_json, source_config.from_transformers, fields)
-    return PyTorchCheckpoint(
-        name=name,
-        file=path.name,
-        sha256=sha256,
-        naming=naming,
-        tensors=tensors,
-        settings=settings,
-    )
+    return PyTorchCheckpoint(name, path.name, sha256, naming, tensors, settings)
 
 
 def _load_safetensors(path: pathlib.Path) -> dict[str, Any]:

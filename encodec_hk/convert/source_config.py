@@ -27,7 +27,7 @@ class Settings:
     implied: Mapping[str, Any]
 
 
-_TRANSFORMERS = {
+_TRANSFORMERS = {  # ours: theirs
     "sample_rate": "sampling_rate",
     "channels": "audio_channels",
     "causal": "use_causal_conv",
@@ -50,47 +50,30 @@ _TRANSFORMERS = {
 }
 """Fields with the same meaning in both; shortcut, num_codebooks and overlap differ."""
 
-_AUDIOCRAFT_SEANET = {
-    "channels": "channels",
-    "causal": "causal",
-    "ratios": "ratios",
-    "num_filters": "n_filters",
-    "latent_dim": "dimension",
-    "num_residual_layers": "n_residual_layers",
-    "kernel_size": "kernel_size",
-    "last_kernel_size": "last_kernel_size",
-    "residual_kernel_size": "residual_kernel_size",
-    "dilation_base": "dilation_base",
-    "compress": "compress",
-    "num_lstm_layers": "lstm",
-    "norm": "norm",
-    "pad_mode": "pad_mode",
+_AUDIOCRAFT: dict[str, tuple[str | None, Any]] = {
+    "channels": ("channels", 1),
+    "causal": ("causal", False),
+    "ratios": ("ratios", [8, 5, 4, 2]),
+    "n_filters": ("num_filters", 32),
+    "dimension": ("latent_dim", 128),
+    "n_residual_layers": ("num_residual_layers", 3),
+    "kernel_size": ("kernel_size", 7),
+    "last_kernel_size": ("last_kernel_size", 7),
+    "residual_kernel_size": ("residual_kernel_size", 3),
+    "dilation_base": ("dilation_base", 2),
+    "compress": ("compress", 2),
+    "lstm": ("num_lstm_layers", 0),
+    "norm": ("norm", "none"),
+    "pad_mode": ("pad_mode", "reflect"),
+    "true_skip": (None, True),
+    "norm_params": (None, {}),
+    "activation": (None, "ELU"),
+    "activation_params": (None, {"alpha": 1.0}),
+    "disable_norm_outer_blocks": (None, 0),
+    "trim_right_ratio": (None, 1.0),
+    "final_activation": (None, None),
 }
-
-_AUDIOCRAFT_DEFAULTS: dict[str, Any] = {
-    "channels": 1,
-    "causal": False,
-    "ratios": [8, 5, 4, 2],
-    "n_filters": 32,
-    "dimension": 128,
-    "n_residual_layers": 3,
-    "kernel_size": 7,
-    "last_kernel_size": 7,
-    "residual_kernel_size": 3,
-    "dilation_base": 2,
-    "compress": 2,
-    "lstm": 0,
-    "norm": "none",
-    "norm_params": {},
-    "pad_mode": "reflect",
-    "true_skip": True,
-    "activation": "ELU",
-    "activation_params": {"alpha": 1.0},
-    "disable_norm_outer_blocks": 0,
-    "trim_right_ratio": 1.0,
-    "final_activation": None,
-}
-"""Defaults of audiocraft's SEANet."""
+"""Arguments of audiocraft's SEANet: our field, None if there is no direct one, and the default."""
 
 _DEFAULT_OVERLAP = 0.01
 
@@ -177,7 +160,7 @@ def from_audiocraft(text: str) -> Settings:
         got = encodec.get(field, False)
         _require(f"encodec.{field}", got, seanet[field], why=f"seanet.{field}")
 
-    stated = {ours: _plain(seanet[theirs]) for ours, theirs in _AUDIOCRAFT_SEANET.items()}
+    stated = {ours: _plain(seanet[theirs]) for theirs, (ours, _) in _AUDIOCRAFT.items() if ours}
     stated["shortcut"] = "identity" if seanet["true_skip"] else "conv"
     stated["sample_rate"] = encodec.get("sample_rate")
     stated["normalize"] = encodec.get("renormalize", False)
@@ -228,7 +211,7 @@ def reconcile(
 def _seanet(section: Mapping[str, Any]) -> dict[str, Any]:
     """Return audiocraft's SEANet arguments, which must be the same for encoder and decoder."""
     section = dict(section)
-    merged = dict(_AUDIOCRAFT_DEFAULTS)
+    merged = {name: default for name, (_, default) in _AUDIOCRAFT.items()}
     parts = {network: section.pop(network, None) or {} for network in ("encoder", "decoder")}
     merged.update(section)
     for network, part in parts.items():
@@ -239,7 +222,7 @@ def _seanet(section: Mapping[str, Any]) -> dict[str, Any]:
                 outside = merged.get(field)
                 _require(f"seanet.{network}.{field}", value, outside, why=f"seanet.{field}")
     merged.pop("final_activation_params", None)
-    unknown = sorted(merged.keys() - _AUDIOCRAFT_DEFAULTS.keys())
+    unknown = sorted(merged.keys() - _AUDIOCRAFT.keys())
     if unknown:
         raise ValueError(f"seanet: unknown settings {', '.join(unknown)}")
     _require("seanet.activation", merged["activation"], "ELU")

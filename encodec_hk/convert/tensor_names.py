@@ -16,7 +16,7 @@ import ml_collections
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class TableRow:
     """The sources of one of our parameters.
 
     Attributes:
@@ -97,7 +97,7 @@ def ignored(model_config: ml_collections.ConfigDict, naming: Naming) -> dict[str
     }
 
 
-def table(model_config: ml_collections.ConfigDict, naming: Naming) -> tuple[Row, ...]:
+def table(model_config: ml_collections.ConfigDict, naming: Naming) -> tuple[TableRow, ...]:
     """Return a row for each parameter of a model, in the order of computation."""
     has_norm = model_config.norm == "time_group_norm"
     return (
@@ -124,7 +124,7 @@ class _Layers:
 
     def conv(
         self, layer: str, target: str, shape: tuple[int, int, int], *, transposed: bool = False
-    ) -> Iterator[Row]:
+    ) -> Iterator[TableRow]:
         """Yield the rows of a convolution.
 
         Args:
@@ -138,14 +138,14 @@ class _Layers:
         if transposed:
             conv, norm = naming.transposed, naming.transposed_norm
             transform, channels = "polyphase", shape[1]
-        yield Row((f"{layer}.{conv}.weight",), shape, f"{target}.w", transform)
-        yield Row((f"{layer}.{conv}.bias",), (channels,), f"{target}.b", "same")
+        yield TableRow((f"{layer}.{conv}.weight",), shape, f"{target}.w", transform)
+        yield TableRow((f"{layer}.{conv}.bias",), (channels,), f"{target}.b", "same")
         if self._has_norm:
-            yield Row((f"{layer}.{norm}.weight",), (channels,), f"{target}/norm.scale", "same")
-            yield Row((f"{layer}.{norm}.bias",), (channels,), f"{target}/norm.offset", "same")
+            yield TableRow((f"{layer}.{norm}.weight",), (channels,), f"{target}/norm.scale", "same")
+            yield TableRow((f"{layer}.{norm}.bias",), (channels,), f"{target}/norm.offset", "same")
 
 
-def _encoder(model_config: ml_collections.ConfigDict, layers: _Layers) -> Iterator[Row]:
+def _encoder(model_config: ml_collections.ConfigDict, layers: _Layers) -> Iterator[TableRow]:
     width = model_config.num_filters
     shape = (width, model_config.channels, model_config.kernel_size)
     yield from layers.conv(layers.next(), "encoder/conv_in", shape)
@@ -162,7 +162,7 @@ def _encoder(model_config: ml_collections.ConfigDict, layers: _Layers) -> Iterat
     yield from layers.conv(layers.next(), "encoder/conv_out", shape)
 
 
-def _decoder(model_config: ml_collections.ConfigDict, layers: _Layers) -> Iterator[Row]:
+def _decoder(model_config: ml_collections.ConfigDict, layers: _Layers) -> Iterator[TableRow]:
     width = model_config.num_filters * 2 ** len(model_config.ratios)
     shape = (width, model_config.latent_dim, model_config.kernel_size)
     yield from layers.conv(layers.next(), "decoder/conv_in", shape)
@@ -181,7 +181,7 @@ def _decoder(model_config: ml_collections.ConfigDict, layers: _Layers) -> Iterat
 
 def _residual_layers(
     model_config: ml_collections.ConfigDict, layers: _Layers, stage: str, width: int
-) -> Iterator[Row]:
+) -> Iterator[TableRow]:
     hidden = width // model_config.compress
     for j in range(model_config.num_residual_layers):
         layer, target = layers.next(), f"{stage}/residual_{j}"
@@ -196,20 +196,20 @@ def _residual_layers(
 
 def _lstm(
     model_config: ml_collections.ConfigDict, layers: _Layers, path: str, width: int
-) -> Iterator[Row]:
+) -> Iterator[TableRow]:
     if not model_config.num_lstm_layers:
         return
     source = f"{layers.next()}.lstm"
     for n in range(model_config.num_lstm_layers):
         target = f"{path}/layer_{n}"
         square = (4 * width, width)
-        yield Row((f"{source}.weight_ih_l{n}",), square, f"{target}.w_i", "transpose")
-        yield Row((f"{source}.weight_hh_l{n}",), square, f"{target}.w_h", "transpose")
+        yield TableRow((f"{source}.weight_ih_l{n}",), square, f"{target}.w_i", "transpose")
+        yield TableRow((f"{source}.weight_hh_l{n}",), square, f"{target}.w_h", "transpose")
         biases = (f"{source}.bias_ih_l{n}", f"{source}.bias_hh_l{n}")
-        yield Row(biases, (4 * width,), f"{target}.b", "sum")
+        yield TableRow(biases, (4 * width,), f"{target}.b", "sum")
 
 
-def _codebooks(model_config: ml_collections.ConfigDict, naming: Naming) -> Row:
+def _codebooks(model_config: ml_collections.ConfigDict, naming: Naming) -> TableRow:
     sources = tuple(f"{naming.codebook.format(k)}.embed" for k in range(model_config.num_codebooks))
     shape = (model_config.codebook_size, model_config.latent_dim)
-    return Row(sources, shape, "quantizer.codebooks", "stack")
+    return TableRow(sources, shape, "quantizer.codebooks", "stack")

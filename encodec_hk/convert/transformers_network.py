@@ -1,14 +1,17 @@
-"""Builds the `transformers` network of a model config with given weights."""
+"""Builds the `transformers` network of a model config; writes and loads its checkpoint folder."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
 import numpy as np
 
+from encodec_hk import checkpoint
 from encodec_hk.convert import source_config
 from encodec_hk.convert import tensor_names
 from encodec_hk.convert import weights
@@ -72,8 +75,48 @@ def build(
     return network
 
 
+def write_folder(
+    folder: pathlib.Path, params: checkpoint.Params, model_config: ml_collections.ConfigDict
+) -> None:
+    """Write config.json, model.safetensors and preprocessor_config.json.
+
+    Args:
+      folder: the folder, created if missing.
+      params: parameters of the model.
+      model_config: config of the model.
+
+    Raises:
+      ValueError: if transformers has no such network.
+    """
+    tensors = weights.to_torch(params, model_config, tensor_names.TRANSFORMERS)
+    network = build(model_config, tensors, tensor_names.TRANSFORMERS)
+    processor = extras.require("transformers").EncodecFeatureExtractor(
+        feature_size=model_config.channels,
+        sampling_rate=model_config.sample_rate,
+        padding_value=0.0,
+        padding_side="right",
+        return_attention_mask=True,
+        chunk_length_s=network.config.chunk_length_s,
+        overlap=network.config.overlap,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with _no_progress_bars():
+        network.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in folder.iterdir():  # safetensors creates files that only their owner can read
+        file.chmod(0o666 & ~umask)
+
+
+def load_folder(folder: pathlib.Path) -> transformers.EncodecModel:
+    """Load the network of a folder, in evaluation mode."""
+    with _no_progress_bars():
+        return extras.require("transformers").EncodecModel.from_pretrained(folder).eval()
+
+
 @contextlib.contextmanager
-def no_progress_bars() -> Iterator[None]:
+def _no_progress_bars() -> Iterator[None]:
     """Suppress the progress bars of transformers, for work of about a second."""
     logging = extras.require("transformers.utils.logging")
     shown = logging.is_progress_bar_enabled()

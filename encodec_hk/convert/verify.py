@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 import encodec_hk
-from encodec_hk.convert import transformers_folder
+from encodec_hk.convert import transformers_network
 from encodec_hk.system import extras
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ def exported(codec: encodec_hk.Codec) -> transformers.EncodecModel:
     """
     with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
         params = jax.tree.map(np.array, codec.params)  # copies: torch wants writable arrays
-        transformers_folder.write_folder(pathlib.Path(name), params, codec.model_config)
-        return transformers_folder.load(pathlib.Path(name))
+        transformers_network.write_folder(pathlib.Path(name), params, codec.model_config)
+        return transformers_network.load_folder(pathlib.Path(name))
 
 
 def signal(sample_rate: int, channels: int) -> np.ndarray:

@@ -130,7 +130,7 @@ class Transform:
     """
 
     to_haiku: Callable[[Sequence[np.ndarray]], np.ndarray]
-    to_torch: Callable[[np.ndarray, tensor_names.Row], Sequence[np.ndarray]]
+    to_torch: Callable[[np.ndarray, tensor_names.TableRow], Sequence[np.ndarray]]
 
 
 def _to_polyphase(sources: Sequence[np.ndarray]) -> np.ndarray:
@@ -147,7 +147,7 @@ def _to_polyphase(sources: Sequence[np.ndarray]) -> np.ndarray:
     return halves[:, :, ::-1].transpose(2, 0, 3, 1).reshape(2, inputs, -1)
 
 
-def _from_polyphase(w: np.ndarray, row: tensor_names.Row) -> Sequence[np.ndarray]:
+def _from_polyphase(w: np.ndarray, row: tensor_names.TableRow) -> Sequence[np.ndarray]:
     inputs, outputs, kernel = row.shape
     halves = w.reshape(2, inputs, kernel // 2, outputs).transpose(1, 3, 0, 2)
     return [halves[:, :, ::-1].reshape(inputs, outputs, kernel)]
