@@ -33,19 +33,18 @@ def measure(codec: encodec_hk.Codec, bandwidth: float, *, frames: int) -> dict[s
     encoder.warm_up()
     decoder.warm_up()
     compile_seconds = time.perf_counter() - start
-    size = codec.framing.stride if codec.has_segments else codec.hop_length
+    size = codec.framing.stride if codec.framing.has_segments else codec.hop_length
     first = config.minimum_first_block(codec.model_config) * codec.hop_length
     shape = (first + (frames + _WARM_UP) * size, codec.channels)
     noise = (0.1 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
-    codes = encoder.push(noise[:first])
-    decoder.push(codes, encoder.scales)
+    decoder.push(encoder.push(noise[:first]))
     times = []
     for at in range(first, len(noise), size):
         interruption.check()
         started = time.perf_counter()
         codes = encoder.push(noise[at : at + size])
         between = time.perf_counter()
-        decoder.push(codes, encoder.scales if codec.model_config.normalize else None)
+        decoder.push(codes)
         times.append((between - started, time.perf_counter() - between))
     counted = 1000 * np.array(times[_WARM_UP:])
     found: dict[str, Any] = {
