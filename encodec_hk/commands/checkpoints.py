@@ -7,8 +7,8 @@ import pathlib
 import ml_collections
 
 import encodec_hk
-from encodec_hk import checkpoint
 from encodec_hk import config
+from encodec_hk.blocks import compilation_cache
 from encodec_hk.system import file_paths
 
 # For each published variant, the source that `run.py convert` takes, and a note on where to get it.
@@ -45,19 +45,7 @@ def load_codec(
         path = str(own) if own.exists() else path
     if not pathlib.Path(path).exists():
         raise ValueError(_missing(variant.name if variant is not None else None, path))
-    if variant is None:
-        return encodec_hk.load(path)
-    loaded = checkpoint.load(path)
-    differing = [
-        f"config.model.{field}: got {variant.model[field]!r}, the checkpoint has {value!r}"
-        for field, value in loaded.config.items()
-        if variant.model[field] != value
-    ]
-    if differing:
-        raise ValueError(f"{path}: holds another model; {'; '.join(differing)}")
-    return encodec_hk.Codec(
-        loaded.config, loaded.params, name=loaded.name, **variant.inference.to_dict()
-    )
+    return encodec_hk.load(path, variant, traces_folder=compilation_cache.traces_folder())
 
 
 def _missing(name: str | None, path: str) -> str:

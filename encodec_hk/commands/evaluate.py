@@ -26,6 +26,7 @@ from encodec_hk.evaluation import selection
 from encodec_hk.system import file_paths
 from encodec_hk.system import interruption
 from encodec_hk.system import machine
+from encodec_hk.transcode import ecdc
 from encodec_hk.transcode import plan
 
 CLIPS = file_paths.ROOT / "assets" / "clips"
@@ -169,7 +170,7 @@ def _find(
 ) -> tuple[list[selection.EvaluationFile], dict[str, str]]:
     """Return the files, and for each folder that could not be searched the reason."""
     found = plan.find(str(CLIPS) if data is None else data, str(out))
-    paths = [path for path in found.files if path.suffix.lower() != plan.CODES]
+    paths = [path for path in found.files if path.suffix.lower() != ecdc.SUFFIX]
     if not paths:
         raise ValueError(f"--data: {file_paths.shown(str(data))}: has no sound files")
     root = paths[0].parent if found.root is None else found.root

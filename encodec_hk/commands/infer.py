@@ -1,284 +1,120 @@
-"""`run.py infer`: sound through the codec and back, to codes in .ecdc files, or from them."""
+"""`run.py infer`: sound through the codec and back, to .ecdc files of codes, or from them."""
 
 from __future__ import annotations
 
-import collections
+import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import ml_collections
 import tqdm
 
-import encodec_hk
-from encodec_hk import config as config_lib
-from encodec_hk.blocks import scheduler
 from encodec_hk.commands import checkpoints
-from encodec_hk.sound import pcm
-from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
 from encodec_hk.system import interruption
-from encodec_hk.transcode import coder
-from encodec_hk.transcode import inputs
-from encodec_hk.transcode import opener as opener_lib
-from encodec_hk.transcode import outputs
-from encodec_hk.transcode import plan
+from encodec_hk.transcode import options
 from encodec_hk.transcode import stdio
+from encodec_hk.transcode import transcoder
 
 
 def run(
-    config: ml_collections.ConfigDict | None,
+    variant: ml_collections.ConfigDict | None,
     inputs: str,
     output: str | None = None,
     *,
     checkpoint: str | None = None,
-    bandwidth: float | None = None,
-    num_codebooks: int | None = None,
-    sample_format: str = "int16",
-    rescale: bool = False,
-    force: bool = False,
-    suffix: str | None = None,
-    format: str | None = None,
-    recover: bool = False,
-    raw_rate: int | None = None,
-    raw_channels: int = 1,
-    raw_format: str = "s16le",
+    **settings: Any,
 ) -> int:
-    """Encodes and decodes files of sound and codes; prints what it does.
-
-    Sound to sound has its input's sample rate, number of channels and length. In between, it is
-    resampled (`resampling.Resampler`) and mixed (`resampling.mix`) to what the codec takes, and
-    back. Sound of codes is as the codec gives it. Memory does not grow with the files' number or
-    lengths.
+    """Encode and decode files of sound and codes, and print what was done.
 
     Args:
-      config: a whole configuration; None for the one in the checkpoint.
-      inputs: IN, a file, a glob or a folder (see `files.find`), or "-" for stdin.
-      output: OUT, a file or a folder (see `files.plan`), or "-" for stdout.
-      checkpoint: the file of weights; None for the configuration's own.
-      bandwidth: kbps, None for the configuration's default, or for all that an .ecdc file has.
-      num_codebooks: the same as a number of codebooks.
-      sample_format: of the outputs, a name of `audio.SAMPLE_FORMATS`.
-      rescale: scale an output whose peak is too high, instead of clipping it.
-      force: overwrite the file that OUT names.
-      suffix: of outputs that OUT does not name, or of what goes to stdout: .wav by default.
-      format: of .ecdc files, "v0" or "v1"; None for `ecdc.default_version`, or of a copy that of
-        its source.
-      recover: go on after damage in .ecdc files, with silence.
-      raw_rate: Hz of samples without a header on stdin and stdout; None: they are WAV.
-      raw_channels: of such samples.
-      raw_format: of such samples, a name of `pipes.RAW_FORMATS`.
+      variant: a whole configuration; None for the checkpoint's.
+      inputs: IN, a file, a glob or a folder, or "-" for stdin.
+      output: OUT, a file or a folder, or "-" for stdout.
+      checkpoint: a checkpoint file; None for the one that the configuration names.
+      settings: fields of `options.Options`.
 
     Returns:
-      The exit status: 0; 1 where files of a folder or a glob were skipped; 130 when interrupted.
+      The exit status: 0; 1 if files of a folder or a glob were skipped; 130 if interrupted.
 
     Raises:
-      ValueError: an argument is wrong, or the one file that IN names cannot be done.
+      ValueError: if an argument is wrong, or the only file fails.
     """
-    if bandwidth is not None and num_codebooks is not None:
-        raise ValueError("bandwidth and num_codebooks: got both, one says it all")
-    inputs = stdio.told_apart(inputs)
-    output = output and stdio.told_apart(output)
-    suffix = _suffix(suffix)
-    raw = None
-    if raw_rate is not None:
-        raw = _raw_format(raw_rate, raw_channels, raw_format)
-        if stdio.NAME not in (inputs, output):
-            raise ValueError("--raw_rate: is for stdin and stdout, of which there is none here")
-    if output == stdio.NAME and suffix not in (".wav", plan.CODES):
-        raise ValueError(f"--suffix: got {suffix!r}, stdout takes .wav or {plan.CODES}")
-    if rescale and output == stdio.NAME:
-        raise ValueError("--rescale: has to know all of the sound, which stdout does not wait for")
-    options = opener_lib.Options(
-        bandwidth=bandwidth,
-        num_codebooks=num_codebooks,
-        sample_format=sample_format,
-        rescale=rescale,
-        format=format,
-        recover=recover,
-        suffix=suffix,
-        raw=raw,
-    )
-    loaded: list[encodec_hk.Codec] = []
-
-    def codec() -> encodec_hk.Codec:
-        if not loaded:
-            loaded.append(checkpoints.load_codec(config, checkpoint))
-        return loaded[0]
-
     if inputs == stdio.NAME:
-        interruption.postpone()  # then stdin ends, and what came is written
-    opener = opener_lib.Opener(options, codec)
-    found = plan.find(inputs, output)
-    count = 0
-    if all(map(opener.has_codes, found.files)):
-        tag = "_decoded"
-        if suffix == plan.CODES:
-            tag = "_copy" if bandwidth is None else f"_{bandwidth:g}kbps"
-            if num_codebooks is not None:
-                tag = f"_{num_codebooks}codebooks"
-    else:
-        model = codec().model_config
-        if num_codebooks is None:
-            rate = codec().bandwidth if bandwidth is None else bandwidth
-            num_codebooks = config_lib.num_codebooks_for(model, rate)
-        count = num_codebooks
-        tag = f"_{config_lib.bandwidth_for(model, count):g}kbps"
-    jobs = plan.plan(found, output, tag, force, suffix)
-
-    report = _Report(len(jobs), sys.stderr if output == stdio.NAME else sys.stdout, found)
-    start = time.perf_counter()
+        # Ctrl-C ends stdin, and what has arrived is written.
+        interruption.postpone()
+    work = transcoder.Transcoder(
+        inputs,
+        output,
+        options.Options(**settings),
+        functools.cache(lambda: checkpoints.load_codec(variant, checkpoint)),
+    )
+    report = _Report(work, sys.stderr if output == stdio.NAME else sys.stdout)
     try:
-        _run_all(opener, codec, jobs, count, report, is_live=inputs == stdio.NAME)
+        work.run(report.settle)
     except (KeyboardInterrupt, ValueError) as error:
         if isinstance(error, ValueError) and not interruption.is_requested():
             raise
-        report.line(f"interrupted: {report.done} of {len(jobs)} files written")
+        report.interrupted()
         return 130
     finally:
         report.bar.close()
-    report.summary(time.perf_counter() - start)
+    report.summary()
     if interruption.is_requested():
         return 130
     return 1 if report.failures else 0
 
 
-def _run_all(
-    opener: opener_lib.Opener,
-    codec: Callable[[], encodec_hk.Codec],
-    jobs: Sequence[plan.Job],
-    num_codebooks: int,
-    report: _Report,
-    *,
-    is_live: bool,
-) -> None:
-    """Runs jobs: those from sound, then those from codes, of each number of codebooks together."""
-    sounds = [job for job in jobs if not opener.has_codes(job.source)]
-    if sounds:
-        _code(
-            codec(),
-            sounds,
-            lambda job: opener.encoding(job, num_codebooks),
-            report,
-            num_codebooks=num_codebooks,
-            is_live=is_live,
-        )
-    groups = collections.defaultdict(list)
-    for job in jobs:
-        if not opener.has_codes(job.source):
-            continue
-        try:
-            count = opener.num_codebooks(job)
-            if opener.gets_codes(job.target):
-                coder.copy(opener.copying(job, count), count, report.settle)
-            else:
-                groups[count].append(job)
-        except ValueError as error:
-            report.failed(error)
-    for count, group in groups.items():
-        _code(codec(), group, opener.decoding, report, num_codebooks=count, is_live=is_live)
-
-
-def _code(
-    codec: encodec_hk.Codec,
-    jobs: Sequence[plan.Job],
-    open_task: Callable[[plan.Job], coder.Task],
-    report: _Report,
-    *,
-    num_codebooks: int,
-    is_live: bool,
-) -> None:
-    """Runs jobs of one kind through the codec."""
-
-    def tasks() -> Iterator[coder.Task]:
-        for job in jobs:
-            try:
-                yield open_task(job)
-            except ValueError as error:
-                report.failed(error)
-
-    report.rates.append(config_lib.bandwidth_for(codec.model_config, num_codebooks))
-    coder.run(
-        codec,
-        tasks(),
-        report.settle,
-        num_codebooks=num_codebooks,
-        places=scheduler.places(len(jobs), codec.batch_size, codec.num_devices),
-        is_live=is_live,
-    )
-
-
-def _raw_format(sample_rate: int, channels: int, name: str) -> pcm.Format:
-    """The format of samples without a header."""
-    for flag, value in (("raw_rate", sample_rate), ("raw_channels", channels)):
-        if value < 1:
-            raise ValueError(f"--{flag}: got {value}, must be a whole number above 0")
-    if name not in pcm.RAW_FORMATS:
-        allowed = ", ".join(pcm.RAW_FORMATS)
-        raise ValueError(f"--raw_format: got {name!r}, must be one of {allowed}")
-    return pcm.Format(sample_rate, channels, name)
-
-
-def _suffix(suffix: str | None) -> str:
-    """The suffix of outputs that OUT does not name."""
-    suffix = (suffix or ".wav").lower()
-    allowed = (*sound_files.WRITABLE, plan.CODES)
-    if suffix not in allowed:
-        raise ValueError(f"--suffix: got {suffix!r}, must be one of {' '.join(allowed)}")
-    return suffix
-
-
 class _Report:
-    """Progress, on a terminal as a bar and else as lines, and the files that could not be done."""
+    """Progress, as a bar on a terminal and as lines elsewhere, and a summary."""
 
-    def __init__(self, total: int, out: TextIO, found: plan.Found) -> None:
-        self.done = 0
-        self.seconds = 0.0
-        self.rates: list[float] = []
-        self.failures: list[str] = list(found.unreadable)
-        self.bar = tqdm.tqdm(total=total, unit="file", disable=not sys.stderr.isatty())
-        self._total = total
+    def __init__(self, work: transcoder.Transcoder, out: TextIO) -> None:
+        self.failures: list[str] = list(work.found.unreadable)
+        self.bar = tqdm.tqdm(total=len(work.jobs), unit="file", disable=not sys.stderr.isatty())
         self._out = out
-        self._raising = found.root is None
+        self._done = 0
+        self._total = len(work.jobs)
+        self._seconds = 0.0  # of audio
+        self._rates: dict[float, None] = {}  # kbps, in the order of their first job
+        self._raises = work.found.root is None
+        self._start = time.perf_counter()
 
-    def line(self, text: str) -> None:
-        """Prints a line to stderr, above the bar."""
-        tqdm.tqdm.write(text, file=sys.stderr)
-
-    def settle(self, task: coder.Task, error: ValueError | None) -> None:
-        """Notes a task that is done or has failed."""
-        if error is not None:
-            self.failed(error)
+    def settle(self, result: transcoder.Result) -> None:
+        """Report the end of a job; if it failed and is the only one, raise its error."""
+        if result.kbps is not None:
+            self._rates[result.kbps] = None
+        for warning in result.warnings:
+            self._line(warning)
+        if result.error is not None and self._raises:
+            raise result.error
+        self.bar.update()
+        if result.error is not None:
+            self.failures.append(str(result.error))
             return
-        source, target = file_paths.shown(task.about.source), file_paths.shown(task.about.target)
-        if isinstance(task.source, inputs.CodesIn):
-            for warning in task.source.warnings:
-                self.line(f"{source}: {warning}")
-        if isinstance(task.target, outputs.SoundOut) and (done := task.target.limited):
-            self.line(f"{target}: peak {task.target.peak:.3f} of full scale, {done}")
-        self.done += 1
-        self.seconds += task.source.seconds
-        self.bar.update()
+        self._done += 1
+        self._seconds += result.seconds
         if self.bar.disable:
-            print(f"[{self.done}/{self._total}] {source} -> {target}", file=self._out, flush=True)
+            source, target = map(file_paths.shown, result.job)
+            print(f"[{self._done}/{self._total}] {source} -> {target}", file=self._out, flush=True)
 
-    def failed(self, error: ValueError) -> None:
-        """Notes a file to skip; where it is the only one, raises the error."""
-        if self._raising:
-            raise error
-        self.failures.append(str(error))
-        self.bar.update()
+    def interrupted(self) -> None:
+        """Print how much was done before an interruption."""
+        self._line(f"interrupted: {self._done} of {self._total} files written")
 
-    def summary(self, seconds: float) -> None:
-        """Prints what was done, and what was not."""
-        rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(self.rates))
+    def summary(self) -> None:
+        """Print what was done, and the files that failed."""
+        seconds = time.perf_counter() - self._start
+        rates = ", ".join(f"{rate:g}" for rate in self._rates)
         print(
-            f"{self.done} of {self._total} files, {self.seconds:.1f} s of audio in {seconds:.1f} s "
-            f"({self.seconds / seconds:.2f} times real time)"
+            f"{self._done} of {self._total} files, {self._seconds:.1f} s of audio in "
+            f"{seconds:.1f} s ({self._seconds / seconds:.2f} times real time)"
             + (f", {rates} kbps" if rates else ""),
             file=self._out,
         )
         if self.failures:
             print(f"skipped {len(self.failures)}:", file=sys.stderr)
             print(*self.failures, sep="\n", file=sys.stderr)
+
+    def _line(self, text: str) -> None:
+        tqdm.tqdm.write(text, file=sys.stderr)  # above the bar

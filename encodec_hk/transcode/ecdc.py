@@ -1,4 +1,4 @@
-"""How .ecdc files go with a codec: what their headers say, and which files it decodes."""
+"""The headers of .ecdc files for a codec, and which files a codec decodes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import encodec_hk
 from encodec_hk import bitstream
 from encodec_hk import config
 
-# How checkpoints that were trained here begin to tell of their source: Meta's format does not tell
-# them from Meta's own.
+SUFFIX = ".ecdc"
+# How the `source` of a checkpoint trained here begins. It may have the name of a model of Meta's,
+# and version 0 stores no more than the name.
 _TRAINED = "trained by"
 
 
 def default_version(codec: encodec_hk.Codec) -> int:
-    """0, Meta's, where the codec is one of Meta's two models, else 1."""
+    """Return 0, Meta's version, if the codec is one of Meta's two models, else 1."""
     is_meta = codec.name in bitstream.META_MODELS and not codec.source.startswith(_TRAINED)
     return 0 if is_meta and not _meta_differences(codec) else 1
 
@@ -22,49 +23,51 @@ def default_version(codec: encodec_hk.Codec) -> int:
 def header(
     codec: encodec_hk.Codec, num_codebooks: int, num_samples: int | None, version: int
 ) -> bitstream.Header:
-    """The header of a file with a codec's codes.
+    """Return the header of a file with a codec's codes.
 
     Args:
-      codec: what codes.
+      codec: the codec that encodes.
       num_codebooks: K.
-      num_samples: of the signal; None where it is not known.
-      version: of the format.
+      num_samples: length of the signal; None if unknown.
+      version: of the file, 0 or 1.
 
     Raises:
-      ValueError: version 0 is not for this codec.
+      ValueError: if version 0 does not support the codec.
     """
     if version == 0:
         differences = _meta_differences(codec)
         if differences:
-            raise ValueError(f"--format=v0: is for Meta's models; {differences[0]}")
+            raise ValueError(f"--format=v0: supports Meta's models only; {differences[0]}")
     return bitstream.Header(
         version=version,
         name=codec.name,
         num_codebooks=num_codebooks,
         num_samples=num_samples,
         fingerprint=codec.fingerprint if version else None,
-        **_facts(codec),
+        **_geometry(codec),
     )
 
 
 def check(found: bitstream.Header, codec: encodec_hk.Codec) -> None:
-    """Checks that a codec decodes a file.
+    """Check that a codec decodes a file.
 
     Raises:
-      ValueError: the file was made with another model or checkpoint, which both are named.
+      ValueError: if the file was made with another model or checkpoint; the message names both.
     """
-    own, other = codec.fingerprint, found.fingerprint
-    if other is not None and other != own:
+    fingerprint = found.fingerprint
+    if fingerprint is None:
+        is_another = found.name != codec.name
+    else:
+        is_another = fingerprint != codec.fingerprint
+    if is_another:
+        maker, here = found.name, codec.name
+        if fingerprint is not None:
+            maker += f" (fingerprint {fingerprint[:16]})"
+            here += f" ({codec.fingerprint[:16]})"
         raise ValueError(
-            f"made with {found.name} (fingerprint {other[:16]}), the checkpoint here is "
-            f"{codec.name} ({own[:16]}); --checkpoint=FILE names another"
+            f"made with {maker}, the checkpoint here is {here}; --checkpoint=FILE names another"
         )
-    if other is None and found.name != codec.name:
-        raise ValueError(
-            f"made with {found.name}, the checkpoint here is {codec.name}; --checkpoint=FILE "
-            "names another"
-        )
-    for name, value in _facts(codec).items():
+    for name, value in _geometry(codec).items():
         if getattr(found, name) != value:
             raise ValueError(
                 f"made with {name} {getattr(found, name)}, the checkpoint here has {value}"
@@ -75,48 +78,53 @@ def check(found: bitstream.Header, codec: encodec_hk.Codec) -> None:
 def num_codebooks(
     found: bitstream.Header, bandwidth: float | None, num_codebooks: int | None
 ) -> int:
-    """The codebooks of a file that are asked for, all by default.
+    """Return the number of codebooks to read of a file; by default all of them.
+
+    Args:
+      found: the header of the file.
+      bandwidth: kbps, or None.
+      num_codebooks: the same as a number of codebooks, or None.
 
     Raises:
-      ValueError: it has not as many, or the bandwidth is no whole number of them.
+      ValueError: if the file has fewer, or the bandwidth is no whole number of codebooks.
     """
     if num_codebooks is None and bandwidth is None:
         return found.num_codebooks
-    one = found.kbps / found.num_codebooks
-    asked = num_codebooks
-    if asked is None and bandwidth is not None:
-        asked = round(bandwidth / one)
-        if abs(bandwidth / one - asked) > 1e-6:
-            asked = 0
-    if not asked or not 1 <= asked <= found.num_codebooks:
+    kbps = found.kbps / found.num_codebooks
+    count = num_codebooks
+    if bandwidth is not None:
+        count = round(bandwidth / kbps)
+        if abs(bandwidth / kbps - count) > 1e-6:
+            count = 0
+    if not count or not 1 <= count <= found.num_codebooks:
         what = f"{num_codebooks} codebooks" if bandwidth is None else f"{bandwidth:g} kbps"
         raise ValueError(
-            f"got {what}, the file has {found.num_codebooks} codebooks of {one:g} kbps"
+            f"got {what}, the file has {found.num_codebooks} codebooks of {kbps:g} kbps"
         )
-    return asked
+    return count
 
 
-def _facts(codec: encodec_hk.Codec) -> dict[str, Any]:
-    """What a header says of any file of a codec."""
-    model = codec.model_config
+def _geometry(codec: encodec_hk.Codec) -> dict[str, Any]:
+    """Return what the headers of all files of a codec have in common."""
+    model_config = codec.model_config
     return {
         "sample_rate": codec.sample_rate,
         "channels": codec.channels,
         "hop_length": codec.hop_length,
-        "bits": config.bits_per_codebook(model),
-        "segment_length": config.segment_length(model),
-        "segment_stride": config.segment_stride(model),
-        "normalize": model.normalize,
+        "bits": config.bits_per_codebook(model_config),
+        "segment_length": config.segment_length(model_config),
+        "segment_stride": config.segment_stride(model_config),
+        "normalize": model_config.normalize,
     }
 
 
 def _meta_differences(codec: encodec_hk.Codec) -> list[str]:
-    """What keeps a codec from being the model that version 0 knows by its name."""
-    model = bitstream.META_MODELS.get(codec.name)
-    if model is None:
+    """Return how a codec differs from the model of Meta's that has its name."""
+    meta = bitstream.META_MODELS.get(codec.name)
+    if meta is None:
         return [f"got {codec.name}, must be {' or '.join(bitstream.META_MODELS)}"]
     return [
-        f"got {codec.name} with {name} {value}, Meta's has {getattr(model, name)}"
-        for name, value in _facts(codec).items()
-        if getattr(model, name) != value
+        f"got {codec.name} with {name} {value}, Meta's has {getattr(meta, name)}"
+        for name, value in _geometry(codec).items()
+        if getattr(meta, name) != value
     ]

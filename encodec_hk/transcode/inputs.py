@@ -1,6 +1,6 @@
-"""What `run.py infer` reads: sound or codes, from files or stdin.
+"""The sources of a codec: sound or codes, from files or stdin.
 
-A source gives pieces of what the codec takes, and holds no more than a few seconds.
+A source returns what the codec takes in pieces, and holds no more than a few seconds.
 
 Shapes: T samples, C channels, K codebooks, F frames.
 """
@@ -14,13 +14,14 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from encodec_hk import bitstream
-from encodec_hk.blocks import scheduler
-from encodec_hk.blocks import streams
+from encodec_hk.blocks import items
+from encodec_hk.blocks import step_queue
 from encodec_hk.sound import pcm
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
+from encodec_hk.system import file_errors
 
-_SILENCE = 1e-12  # scale of a segment that is lost
+_SILENCE = 1e-12  # scale of a lost segment
 
 
 class SoundIn:
@@ -28,9 +29,13 @@ class SoundIn:
 
     Attributes:
       sample_rate, channels: of the input.
-      num_samples: of the input, as far as it is known before the end; at the end, for certain.
-      taken: samples at the codec's rate that were given.
+      num_samples: length of the input, exact once the end is read; before that, what the input
+        says of itself, or None.
+      taken: samples returned so far, at the codec's rate.
+      warnings: always empty.
     """
+
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -40,19 +45,19 @@ class SoundIn:
         *,
         is_live: bool = False,
     ):
-        """Begins to read.
+        """Begin to read.
 
         Args:
-          reader: the sound, closed at the end.
+          reader: the sound; `close` closes it.
           sample_rate: Hz, of the codec.
-          channels: of the codec.
-          is_live: give what is there, without waiting for a whole piece.
+          channels: C, of the codec.
+          is_live: return what has arrived, instead of waiting for complete pieces.
         """
         self._reader = reader
         self._channels = channels
         self._resampler = resampling.Resampler(reader.sample_rate, sample_rate, channels)
-        self._queue = scheduler.Queue()
-        self._nothing = np.zeros((0, channels), np.float32)
+        self._queue = step_queue.StepQueue()
+        self._empty = np.zeros((0, channels), np.float32)
         self._is_live = is_live
         self._is_exact = reader.is_exact
         self._sample_rate = sample_rate
@@ -63,10 +68,16 @@ class SoundIn:
         self.taken = 0
 
     def take(self, size: int) -> tuple[np.ndarray, bool]:
-        """The next `size` samples, float32 [T, C], and whether they are the last; see `is_live`.
+        """Return the next samples and whether they are the last.
+
+        Args:
+          size: T, which only the last piece and those of a live source fall short of.
+
+        Returns:
+          float32 [T, C], and whether the signal ends with them.
 
         Raises:
-          ValueError: the input cannot be read on.
+          ValueError: if the input cannot be read.
         """
         while not self._has_ended and len(self._queue) <= size:
             samples = self._reader.read(self.sample_rate)
@@ -80,55 +91,55 @@ class SoundIn:
             if self._is_live:
                 size = len(self._queue)
                 break
-        piece = np.concatenate([self._nothing, *self._queue.look(size)])
-        self._queue.drop(size)
+        piece = np.concatenate([self._empty, *self._queue.take(size)])
         self.taken += len(piece)
         return piece, self._has_ended and not len(self._queue)
 
     @property
     def coded_samples(self) -> int | None:
-        """Samples at the codec's rate, if they are known for certain before the end."""
+        """Length of the signal at the codec's rate; None if it is not certain yet."""
         if not self._is_exact or self.num_samples is None:
             return None
         return -(-self.num_samples * self._sample_rate // self.sample_rate)
 
     @property
     def seconds(self) -> float:
-        """Seconds that were read."""
+        """Seconds read so far."""
         return self._count / self.sample_rate
 
     @property
     def seconds_left(self) -> float:
-        """Seconds that are to come, 0 where that is not known."""
+        """Seconds still to read; 0 if unknown."""
         return max((self.num_samples or 0) - self._count, 0) / self.sample_rate
 
     def close(self) -> None:
-        """Closes the input."""
+        """Close the input."""
         self._reader.close()
 
 
 class CodesPiece(NamedTuple):
-    """Some codes of a file.
+    """A piece of the codes of a file.
+
+    A damaged block ends a stream: the decoder starts anew with the block after it.
 
     Attributes:
       codes: of the first codebooks.
-      is_last: whether what is decoded as one ends with these: the file's codes, or those up to
-        lost ones.
-      num_samples: of what ends, as far as it is known.
-      lost: samples after these that are lost.
+      is_last: whether the stream ends with these codes.
+      num_samples: length of the stream that ends; None if unknown.
+      lost: samples to fill with silence after the stream.
     """
 
-    codes: streams.Codes
+    codes: items.Codes
     is_last: bool
     num_samples: int | None = None
     lost: int = 0
 
 
 class CodesIn:
-    """The codes of an .ecdc file, all or those of the first codebooks.
+    """The codes of an .ecdc file.
 
     Attributes:
-      header: the file's.
+      header: the file's header.
     """
 
     def __init__(
@@ -140,121 +151,126 @@ class CodesIn:
         recover: bool,
         is_live: bool = False,
     ):
-        """Begins to read.
+        """Begin to read.
 
         Args:
-          file: closed at the end.
-          reader: of the file.
-          name: of the file, for messages.
-          recover: go on after damage.
-          is_live: give what is there, without looking whether more comes.
+          file: the file; `close` closes it.
+          reader: the reader of the file.
+          name: the file's name in messages.
+          recover: continue after damaged blocks.
+          is_live: return a block at once, instead of reading the next one to see if it is the last.
         """
         self._file = file
         self._name = name
         self._reader = reader
-        self._blocks = self._named(reader.blocks(recover=recover), name)
+        self._blocks = self._read(recover)
         self._is_live = is_live
         self._next: bitstream.Block | None = None
-        self._blocks_taken = 0
-        self._frames = 0  # of the file, so far
-        self._start = 0  # of what is decoded as one
+        self._num_blocks = 0  # returned so far
+        self._frames = 0  # returned so far
+        self._start = 0  # the first frame of the current stream
         self.header = reader.header
 
     @property
     def warnings(self) -> list[str]:
-        """What was found wrong so far."""
+        """What is wrong with the file, as far as it has been read."""
         return self._reader.warnings
 
     def take(self, num_codebooks: int) -> CodesPiece:
-        """The next codes, about a second of them, of the first `num_codebooks` codebooks.
+        """Return the next codes, about a second of them, of the first `num_codebooks` codebooks.
 
         Raises:
-          ValueError: the file is damaged or cut off.
+          ValueError: if the file is damaged or cut off.
         """
         block = self._next or next(self._blocks, None)
         self._next = None
-        nothing = streams.Codes(np.zeros((num_codebooks, 0), np.int32))
+        empty = items.Codes(np.zeros((num_codebooks, 0), np.int32))
         if block is None:
-            return CodesPiece(nothing, True, self._length())
+            return CodesPiece(empty, True, self._stream_length())
         frames = block.codes.shape[1]
-        self._blocks_taken += 1
+        self._num_blocks += 1
         self._frames += frames
         has_segments = self.header.segment_length is not None
-        # A segment waits for the next one in any case.
+        # The decoder holds a segment back until the next one anyway.
         if not self._is_live or has_segments:
             self._next = next(self._blocks, None)
         if block.is_damaged and not has_segments:
             self._start = self._frames
-            return CodesPiece(nothing, True, lost=self._lost(frames))
-        scale = None
+            return CodesPiece(empty, True, lost=self._lost(frames))
+        scales = None
         if self.header.normalize:
             is_lost = block.is_damaged or block.scale is None
-            scale = np.float32(_SILENCE if is_lost else block.scale)
+            scales = np.array([_SILENCE if is_lost else block.scale], np.float32)
         codes = block.codes[:num_codebooks]
         if self._next is not None or (self._is_live and not has_segments):
-            return CodesPiece(streams.Codes(codes, scale), False)
-        if not has_segments or self._is_whole():
-            return CodesPiece(streams.Codes(codes, scale), True, self._length())
+            return CodesPiece(items.Codes(codes, scales), False)
+        if not has_segments or self._is_complete():
+            return CodesPiece(items.Codes(codes, scales), True, self._stream_length())
         length, frames = self._cut(frames)
-        return CodesPiece(streams.Codes(codes[:, :frames], scale), True, length)
+        return CodesPiece(items.Codes(codes[:, :frames], scales), True, length)
 
     @property
     def seconds(self) -> float:
-        """Seconds that were given."""
+        """Seconds returned so far."""
         return self._frames * self.header.hop_length / self.header.sample_rate
 
     @property
     def seconds_left(self) -> float:
-        """Seconds that are to come, 0 where that is not known."""
+        """Seconds still to read; 0 if unknown."""
         total = self._reader.num_samples or 0
         return max(total / self.header.sample_rate - self.seconds, 0)
 
-    def _named(self, blocks: Iterator[bitstream.Block], name: str) -> Iterator[bitstream.Block]:
-        """The blocks; what is wrong with them comes with the name of the file."""
-        try:
-            yield from blocks
-        except (bitstream.EcdcError, OSError) as error:
-            raise ValueError(f"{name}: {error}") from error
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
-    def _is_whole(self) -> bool:
-        """Whether all frames of the signal were given, as far as its length is known."""
+    def _read(self, recover: bool) -> Iterator[bitstream.Block]:
+        """Yield the blocks; errors begin with the file's name."""
+        with file_errors.as_value_error(self._name, bitstream.EcdcError):
+            yield from self._reader.blocks(recover=recover)
+
+    def _is_complete(self) -> bool:
+        """Return whether all frames of the signal have been returned, if its length is known."""
         total = self._reader.num_samples
         return total is not None and self._frames_of(total) == self._frames
 
     def _frames_of(self, num_samples: int) -> int | None:
-        """Frames of a signal, without a list of them: a header may say any length."""
+        """Return the frames of a signal of this length."""
         return dataclasses.replace(self.header, num_samples=num_samples).num_frames
 
-    def _length(self) -> int | None:
-        """Samples of what ends here; None where the file does not say so."""
+    def _stream_length(self) -> int | None:
+        """Return the samples of the stream that ends here; None if unknown."""
         total = self._reader.num_samples
         if total is None:
             return None
         hop = self.header.hop_length
-        if not self._is_whole():  # cut off
+        if not self._is_complete():  # the file is cut off
             total = self._frames * hop
         return max(total - self._start * hop, 0)
 
     def _lost(self, frames: int) -> int:
-        """Samples of the last frames."""
+        """Return the samples of the last `frames` frames."""
         hop, total = self.header.hop_length, self._reader.num_samples
         lost = frames * hop
         return lost if total is None else max(min(lost, total - self._frames * hop + lost), 0)
 
     def _cut(self, frames: int) -> tuple[int, int]:
-        """Samples of segments that were cut off, and those of the last one's frames that count.
+        """Shorten a file that is cut off after a segment.
 
-        There would be one more segment if the last one was as long as a whole one.
+        A signal that ends with a segment of full length has one more segment, which covers the
+        overlap again. So the last segment is shortened to the stride.
+
+        Args:
+          frames: of the last segment.
+
+        Returns:
+          The samples of the signal, and the frames of the last segment to keep.
         """
         stride, hop = self.header.segment_stride, self.header.hop_length
         assert stride is not None
         length = min(frames * hop, stride)
         kept = -(-length // hop)
-        length += (self._blocks_taken - 1) * stride
+        length += (self._num_blocks - 1) * stride
         if self._frames_of(length) != self._frames - frames + kept:
             raise ValueError(f"{self._name}: cut off where segments overlap, cannot end there")
         return length, kept
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()

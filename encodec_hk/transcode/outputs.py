@@ -1,7 +1,7 @@
-"""What `run.py infer` writes: sound or codes, to files or stdout.
+"""The targets of a codec: sound or codes, to files or stdout.
 
-A target takes pieces of what the codec gives, and holds no more than a few seconds. One that is
-not closed leaves nothing behind.
+A target takes what the codec returns in pieces, and holds no more than a few seconds. A file gets
+its name when it is closed, and is deleted if it is aborted.
 
 Shapes: T samples, C channels, K codebooks, F frames.
 """
@@ -19,23 +19,19 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from encodec_hk import bitstream
-from encodec_hk.blocks import streams
+from encodec_hk.blocks import items
 from encodec_hk.sound import pcm
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_errors
 from encodec_hk.system import part_file
 
-_SPOOLED = 2**16  # samples of a read from a temporary file
+_PIECE = 2**16  # samples to read at once from a temporary file
 _TEMPORARY = "a temporary file"
 
 
 class SoundOut:
-    """Sound, resampled and mixed from what the codec gives.
-
-    Attributes:
-      peak: largest absolute sample so far, full scale 1.
-    """
+    """Sound, resampled and mixed from what the codec returns."""
 
     def __init__(
         self,
@@ -48,67 +44,69 @@ class SoundOut:
         clips: bool,
         rescale: bool,
     ):
-        """Begins to write.
+        """Begin to write.
 
         Args:
           writer: the output.
           sample_rate: Hz, of the codec.
           target_rate: Hz, of the output.
-          channels: of the codec.
-          target_channels: of the output.
-          clips: whether the output holds no values above full scale.
-          rescale: scale what is too loud, as a whole, which is kept in a temporary file till then.
+          channels: C, of the codec.
+          target_channels: C, of the output.
+          clips: whether the output cannot hold values above full scale.
+          rescale: scale the whole output if its peak exceeds full scale. Until the peak is known,
+            the samples wait in a temporary file.
         """
         self._writer = writer
         self._resampler = resampling.Resampler(sample_rate, target_rate, channels)
         self._channels = target_channels
         self._clips = clips
         self._rescale = rescale
-        self._spool = _spool() if rescale else None
-        self.peak = 0.0
+        self._spool = _open_spool() if rescale else None
+        self._peak = 0.0
 
     @property
-    def limited(self) -> str:
-        """What was done to samples above full scale; empty where there were none."""
-        if self.peak <= 1 or not (self._rescale or self._clips):
-            return ""
-        return "scaled to fit" if self._rescale else "clipped; --rescale scales it to fit"
+    def warnings(self) -> list[str]:
+        """What was done to samples above full scale."""
+        if self._peak <= 1 or not (self._rescale or self._clips):
+            return []
+        done = "scaled to fit" if self._rescale else "clipped; --rescale scales it to fit"
+        return [f"peak {self._peak:.3f} of full scale, {done}"]
 
     def write(self, samples: np.ndarray) -> None:
-        """Writes samples [T, C] as the codec gives them; ValueError where that fails."""
+        """Write float32 [T, C]; raises ValueError if that fails."""
         self._put(self._resampler.push(samples))
 
     def finish(self, num_samples: int | None) -> None:
-        """Writes the rest.
+        """Write what the resampler and the temporary file hold.
 
         Args:
-          num_samples: of the output; None: as many as were written last.
+          num_samples: T of the output; None for as many as came in, at the output's rate.
         """
         self._put(self._resampler.finish(num_samples))
-        if self._spool is not None:
-            gain = np.float32(sound_files.FULL_SCALE / self.peak if self.peak > 1 else 1)
-            with file_errors.as_value_error(_TEMPORARY):
-                self._spool.seek(0)
-            size = 4 * self._channels * _SPOOLED
-            while data := self._spool.read(size):
-                samples = np.frombuffer(data, np.float32).reshape(-1, self._channels)
-                self._writer.write(samples * gain)
+        if self._spool is None:
+            return
+        gain = np.float32(sound_files.FULL_SCALE / self._peak if self._peak > 1 else 1)
+        with file_errors.as_value_error(_TEMPORARY):
+            self._spool.seek(0)
+        while data := self._spool.read(4 * self._channels * _PIECE):
+            samples = np.frombuffer(data, np.float32).reshape(-1, self._channels)
+            self._writer.write(samples * gain)
 
     def close(self) -> None:
-        """Ends the output."""
+        """Complete the output."""
         self._writer.close()
-        _close(self._spool)
+        _close_spool(self._spool)
 
     def abort(self) -> None:
-        """Takes the output away."""
+        """Delete the output."""
         self._writer.abort()
-        _close(self._spool)
+        _close_spool(self._spool)
 
     def _put(self, samples: np.ndarray) -> None:
         if not len(samples):
             return
         samples = resampling.mix(samples, self._channels)
-        self.peak = max(self.peak, float(np.abs(samples).max()))
+        self._peak = max(self._peak, float(np.abs(samples).max()))
         if self._spool is not None:
             with file_errors.as_value_error(_TEMPORARY):
                 self._spool.write(samples.astype(np.float32).tobytes())
@@ -117,11 +115,16 @@ class SoundOut:
 
 
 class CodesOut:
-    """Codes into an .ecdc file.
+    """Codes, written to an .ecdc file.
 
-    Version 0 says at its start how long the signal is. Where that is not known, the codes are kept
-    in a temporary file until it is.
+    Version 0 stores the length of the signal at the start of the file. Until the length is known,
+    the codes wait in a temporary file.
+
+    Attributes:
+      warnings: always empty.
     """
+
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -131,13 +134,13 @@ class CodesOut:
         *,
         is_live: bool,
     ):
-        """Begins to write.
+        """Begin to write.
 
         Args:
-          path: of the file.
-          header: of the file; its `num_samples` None where it is not known for certain.
-          file: a pipe to write to, instead of a file of this path.
-          is_live: hand on every piece at once.
+          path: the file, or a name for messages.
+          header: the header; its `num_samples` is None if the length is not certain.
+          file: a pipe to write instead of the file.
+          is_live: flush every piece.
         """
         self._path = path
         self._header = header
@@ -146,33 +149,34 @@ class CodesOut:
         self._part = None
         self._writer: bitstream.EcdcWriter | None = None
         with contextlib.ExitStack() as stack:
-            stack.enter_context(file_errors.as_value_error(path, ValueError))
+            stack.enter_context(self._errors())
             stack.callback(self.abort)
             self._part = part_file.PartFile(path) if file is None else None
             self._file = file or self._part.file  # type: ignore[union-attr]
             if header.version == 0 and header.num_samples is None:
-                # What is wrong with the header shows now.
+                # Check the header now, as if the length were known.
                 bitstream.open_writer(io.BytesIO(), dataclasses.replace(header, num_samples=1))
-                self._spool = _spool()
+                self._spool = _open_spool()
             else:
                 self._writer = bitstream.open_writer(self._file, header)
             stack.pop_all()
 
-    def write(self, parts: Iterable[streams.Codes]) -> None:
-        """Writes codes, parts that are segments where the variant has those."""
-        with file_errors.as_value_error(self._path, ValueError):
-            for codes, scale in parts:
-                if self._writer is None:
-                    head = np.array([codes.shape[1], 0 if scale is None else scale], np.float32)
-                    self._spool.write(head.tobytes() + codes.astype(np.uint16).tobytes())
-                else:
-                    self._writer.write(codes, None if scale is None else np.array([scale]))
+    def write(self, parts: Iterable[items.Codes]) -> None:
+        """Write codes, in parts that are one segment each if the variant has segments."""
+        with self._errors():
+            for codes, scales in parts:
+                scale = None if scales is None else np.reshape(scales, 1)
+                if self._writer is not None:
+                    self._writer.write(codes, scale)
+                    continue
+                head = np.array([codes.shape[1], 0 if scale is None else scale[0]], np.float32)
+                self._spool.write(head.tobytes() + codes.astype(np.uint16).tobytes())
             if self._is_live and self._writer is not None:
                 self._writer.flush()
 
     def finish(self, num_samples: int | None) -> None:
-        """Ends the file of a signal of so many samples."""
-        with file_errors.as_value_error(self._path, ValueError):
+        """Write the end of the file, for a signal of `num_samples` samples."""
+        with self._errors():
             if self._writer is None:
                 header = dataclasses.replace(self._header, num_samples=num_samples)
                 self._writer = bitstream.open_writer(self._file, header)
@@ -187,27 +191,29 @@ class CodesOut:
             self._file.flush()
 
     def close(self) -> None:
-        """Gives the file its name."""
-        with file_errors.as_value_error(self._path, ValueError):
+        """Complete the file."""
+        with self._errors():
             if self._part is not None:
                 self._part.commit()
-            _close(self._spool)
+            _close_spool(self._spool)
 
     def abort(self) -> None:
-        """Takes the file away."""
+        """Delete the file."""
         if self._part is not None:
             self._part.abort()
-        _close(self._spool)
+        _close_spool(self._spool)
+
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return file_errors.as_value_error(self._path, ValueError)
 
 
-def _spool() -> Any:
-    """A temporary file, which is deleted as it is closed."""
+def _open_spool() -> Any:
+    """Open a temporary file, which is deleted when it is closed."""
     with file_errors.as_value_error(_TEMPORARY):
         return tempfile.TemporaryFile()
 
 
-def _close(spool: Any) -> None:
-    """Ends a temporary file."""
+def _close_spool(spool: Any) -> None:
     if spool is not None:
-        with contextlib.suppress(OSError):  # what was not written yet may not be writable
+        with contextlib.suppress(OSError):  # closing flushes, which may fail on a full disk
             spool.close()

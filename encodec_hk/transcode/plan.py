@@ -1,4 +1,4 @@
-"""Which files of sound or codes a command reads, and what it writes for each."""
+"""The files of sound or codes that a command reads, and what it writes for each."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from typing import NamedTuple
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
 from encodec_hk.system import file_search
+from encodec_hk.transcode import ecdc
+from encodec_hk.transcode import options
 from encodec_hk.transcode import stdio
 
-CODES = ".ecdc"
-_READABLE = sound_files.READABLE | {CODES}
+_READABLE = sound_files.READABLE | {ecdc.SUFFIX}
 
 
 class Found(NamedTuple):
-    """Files that a command's IN names.
+    """The files that IN names.
 
     Attributes:
-      files: in the order of their names.
-      root: the folder whose tree the outputs keep; None: IN is one file.
-      is_folder: IN is a folder and no glob.
-      unreadable: for each folder that could not be searched, its name and the reason.
+      files: paths, in alphabetical order.
+      root: the folder whose tree the outputs repeat; None if IN is one file.
+      is_folder: whether IN is a folder, as opposed to a glob or a file.
+      unreadable: "FOLDER: REASON" for each folder that could not be searched.
     """
 
     files: list[pathlib.Path]
@@ -34,26 +35,36 @@ class Found(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One file to read and one to write."""
+    """A file to read and the file to write from it; "-" is stdin or stdout."""
 
     source: pathlib.Path
     target: pathlib.Path
 
+    @property
+    def from_stdin(self) -> bool:
+        """Whether the source is stdin."""
+        return str(self.source) == stdio.NAME
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether the target is stdout."""
+        return str(self.target) == stdio.NAME
+
 
 def find(inputs: str, output: str | None = None) -> Found:
-    """Finds the files that IN names: a file, a glob (`**` for any folders) or a folder.
+    """Find the files that IN names: a file, a glob (`**` matches any folders) or a folder.
 
-    Of folders and globs, files of sound (`audio.READABLE`) and .ecdc files are taken, by their
-    suffixes, and no hidden ones, nor those below OUT, which an earlier run has written.
+    Of a folder or a glob these are the files with a suffix of sound (`sound_files.READABLE`) or
+    .ecdc. Hidden files are left out, and so are files below OUT, which an earlier run has written.
 
     Raises:
-      ValueError: there are none.
+      ValueError: if there are none.
     """
     if not inputs:
         raise ValueError("IN: got an empty name")
     if inputs == stdio.NAME:
         if output is None:
-            raise ValueError("OUT: got none, must be named where IN is -, such as - for stdout")
+            raise ValueError("OUT: got none, must be named if IN is -, such as - for stdout")
         return Found([pathlib.Path(inputs)], None)
     path = pathlib.Path(inputs)
     if path.is_dir():
@@ -71,7 +82,8 @@ def find(inputs: str, output: str | None = None) -> Found:
     if root.resolve() in written.parents:
         files = [file for file in files if written not in file.resolve().parents]
     if not files and not unreadable:
-        raise ValueError(f"{file_paths.shown(inputs)}: found no sound files ({_suffixes()})")
+        suffixes = " ".join(sorted(suffix[1:] for suffix in _READABLE))
+        raise ValueError(f"{file_paths.shown(inputs)}: found no sound files ({suffixes})")
     return Found(sorted(files), root, root == path, tuple(unreadable))
 
 
@@ -79,32 +91,26 @@ def _is_pattern(name: str) -> bool:
     return any(character in name for character in "*?[")
 
 
-def _suffixes() -> str:
-    return " ".join(sorted(suffix[1:] for suffix in _READABLE))
+def plan(found: Found, output: str | None, tag: str, options: options.Options) -> list[Job]:
+    """Name an output for each input.
 
-
-def plan(
-    found: Found, output: str | None, tag: str, force: bool = False, suffix: str = ".wav"
-) -> list[Job]:
-    """Names an output for each input.
-
-    One file goes to OUT, or into it where it is a folder; without OUT beside the input, as
-    `<stem><tag>.wav`. The files of a folder or a glob become .wav files in the same tree below
-    OUT, or without OUT: of a folder `<folder><tag>`, of a glob beside each input. Where two files
+    One file goes to OUT, or into OUT if that is a folder; without OUT it goes beside the input, as
+    `<stem><tag><suffix>`. The files of a folder or a glob repeat their tree below OUT. Without OUT,
+    those of a folder go to `<folder><tag>`, and those of a glob beside each input. If two files
     differ only in their suffix, all but a .wav keep it: `a.mp3.wav`.
 
     Args:
-      found: of `find`.
-      output: OUT of the command line, None without.
-      tag: what tells outputs from inputs, such as "_6kbps".
-      force: whether OUT may name a file that exists.
-      suffix: of outputs that OUT does not name, instead of .wav.
+      found: the inputs.
+      output: OUT, if given.
+      tag: ends the names of outputs without OUT, such as "_6kbps".
+      options: `suffix` and `force` are used.
 
     Raises:
-      ValueError: OUT is no folder where one is needed, or an output would overwrite an input, or a
-        file that OUT names: a pattern that the shell has expanded to two files looks like that.
+      ValueError: if OUT must be a folder and is not, or an output would overwrite an input, or the
+        file that OUT names exists. (That may be the second of two files to which the shell has
+        expanded a pattern.)
     """
-    root = found.root
+    root, suffix = found.root, options.suffix
     if output == stdio.NAME:
         if root is not None:
             raise ValueError("OUT: got -, must be a folder, IN names several files")
@@ -119,9 +125,7 @@ def plan(
             folder = named.with_name(named.name + tag)
         else:
             folder = pathlib.Path(output)
-            if folder.is_file() or (
-                not folder.exists() and folder.suffix.lower() in (*sound_files.WRITABLE, CODES)
-            ):
+            if folder.is_file() or (not folder.exists() and _names_file(folder)):
                 raise ValueError(
                     f"{file_paths.shown(output)}: must be a folder, IN names several files"
                 )
@@ -133,12 +137,16 @@ def plan(
     for target in targets:
         if os.path.realpath(target) in inputs:
             raise ValueError(f"{file_paths.shown(target)}: is an input, name another OUT")
-    if root is None and output is not None and targets[0].is_file() and not force:
+    if root is None and output is not None and targets[0].is_file() and not options.force:
         raise ValueError(
             f"{file_paths.shown(targets[0])}: exists already; --force overwrites it (and a "
-            "pattern has to be in quotes)"
+            "pattern must be in quotes)"
         )
     return [Job(*pair) for pair in zip(found.files, targets, strict=True)]
+
+
+def _names_file(path: pathlib.Path) -> bool:
+    return path.suffix.lower() in (*sound_files.WRITABLE, ecdc.SUFFIX)
 
 
 def _target_of_file(file: pathlib.Path, output: str | None, tag: str, suffix: str) -> pathlib.Path:
@@ -152,8 +160,8 @@ def _target_of_file(file: pathlib.Path, output: str | None, tag: str, suffix: st
 def _distinct(
     files: list[pathlib.Path], place: Callable[[pathlib.Path, str], pathlib.Path]
 ) -> list[pathlib.Path]:
-    """A path of its own for each file; `place` makes one of a file and a stem."""
-    # Without case: some file systems take A.wav and a.wav for one.
+    """Return a different path for each file; `place` makes one from a file and a stem."""
+    # Case-insensitive: some file systems do not tell A.wav from a.wav.
     uses = collections.Counter(str(place(file, file.stem)).casefold() for file in files)
     targets: dict[pathlib.Path, None] = {}
     for file in files:
@@ -161,7 +169,7 @@ def _distinct(
         if uses[str(target).casefold()] > 1 and file.suffix.lower() != ".wav":
             target = place(file, file.name)
         number = 2
-        while target in targets:  # such as a.mp3.wav beside a.wav and a.mp3
+        while target in targets:  # such as a.mp3.wav, if there are a.wav and a.mp3 too
             target = place(file, f"{file.name}_{number}")
             number += 1
         targets[target] = None

@@ -10,22 +10,22 @@ from typing import Any, BinaryIO, cast
 from encodec_hk.system import interruption
 
 NAME = "-"
-_WAIT = 0.2  # seconds between looks for an interruption
+_WAIT = 0.2  # seconds between two checks for an interruption
 _PIPE = 1 << 16  # bytes that a pipe holds
 
 
 class Stdin:
-    """Stdin as a file that gives what is there, and ends on Ctrl-C too.
+    """Stdin as a file that returns bytes as they arrive, and that ends on Ctrl-C too.
 
-    It ends with what was in the pipe then, also where the other side goes on.
+    After Ctrl-C it returns what the pipe holds and then ends, even if more arrives.
     """
 
     def __init__(self) -> None:
         self._descriptor = sys.stdin.fileno()
-        self._left = _PIPE  # bytes to take after an interruption
+        self._left = _PIPE  # bytes to return after an interruption
 
     def read(self, size: int) -> bytes:
-        """Waits for bytes; gives all that are there up to `size`, and none at the end."""
+        """Wait for bytes and return those that have arrived, at most `size`; none at the end."""
         data = b""
         while len(data) < size and self._left > 0:
             is_ending = interruption.is_requested()
@@ -42,26 +42,26 @@ class Stdin:
         return data
 
     def seekable(self) -> bool:
-        """False: it may be a pipe."""
+        """Return False: it may be a pipe."""
         return False
 
     def close(self) -> None:
-        """Nothing: it is the process's."""
+        """Do nothing: stdin belongs to the process."""
 
     def _is_ready(self, seconds: float) -> bool:
         return bool(select.select([self._descriptor], [], [], seconds)[0])
 
 
-def told_apart(name: str) -> str:
-    """A path that is not taken for NAME: ./- is a file."""
+def resolve(name: str) -> str:
+    """Return a path that equals NAME for "-" alone: ./- is a file and becomes absolute."""
     return name if name == NAME or os.path.normpath(name) != NAME else os.path.abspath(name)
 
 
 def stdin() -> BinaryIO:
-    """What `run.py infer -` reads.
+    """Return the file to read for IN.
 
     Raises:
-      ValueError: it is closed.
+      ValueError: if stdin is closed.
     """
     if sys.stdin is None:
         raise ValueError("IN: got -, but stdin is closed")
@@ -69,10 +69,10 @@ def stdin() -> BinaryIO:
 
 
 def stdout() -> Any:
-    """What `run.py infer IN -` writes into.
+    """Return the file to write for OUT.
 
     Raises:
-      ValueError: it is a terminal, or closed.
+      ValueError: if stdout is closed or a terminal.
     """
     if sys.stdout is None:
         raise ValueError("OUT: got -, but stdout is closed")

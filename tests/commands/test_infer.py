@@ -1,148 +1,25 @@
 """`run.py infer`: inputs, outputs, formats, failures."""
 
 import contextlib
-import io
 import os
-import pathlib
 import subprocess
 import sys
-import tempfile
-import types
 from typing import Any
 from unittest import mock
 
-import jax
 import numpy as np
 from absl.testing import absltest
 from absl.testing import parameterized
 
 import encodec_hk
-from configs import encodec_24khz
 from configs import encodec_48khz
 from configs import encodec_tiny
-from encodec_hk import checkpoint
-from encodec_hk.blocks import streams
-from encodec_hk.commands import checkpoints
-from encodec_hk.commands import infer
 from encodec_hk.sound import sound_files
-from encodec_hk.system import file_paths
 from encodec_hk.transcode import plan
-
-REPOSITORY = pathlib.Path(__file__).parents[2]
-
-
-class Unchanged:
-    """Stands for a codec, and changes nothing but the level: samples go as codes."""
-
-    name, source, fingerprint = "unchanged", "", 64 * "0"
-    bandwidth = 6.0
-    has_segments = False
-
-    def __init__(self, gain: float = 1.0, batch_size: int = 8) -> None:
-        self.model_config = encodec_tiny.get_config().model
-        self.channels = self.model_config.channels
-        self.sample_rate = self.model_config.sample_rate
-        self.hop_length = 320
-        self.block_frames = 75
-        self.batch_size = batch_size
-        self.num_devices = 1
-        self.gain = gain
-        self.places: list[int] = []  # of the batches of streams
-        self.lengths: list[int] = []  # of the streams that have ended
-        self.num_codebooks: set[int] = set()
-
-    def stream_encoder(self, *, num_codebooks: int, batch: int, block_frames: int) -> Any:
-        self.num_codebooks.add(num_codebooks)
-        self.places.append(batch)
-        self.taken = [0] * batch
-        return types.SimpleNamespace(advance=self.encode, keep=self.keep)
-
-    def stream_decoder(self, **_: Any) -> Any:
-        nothing = mock.Mock(return_value=None)
-        return types.SimpleNamespace(advance=self.decode, keep=nothing, warm_up=nothing)
-
-    def encode(self, samples: list[np.ndarray | None], ends: list[bool]) -> Any:
-        outputs = []
-        for place, (piece, is_last) in enumerate(zip(samples, ends, strict=True)):
-            outputs.append([] if piece is None else [streams.Codes(piece.T)])
-            if piece is not None:
-                assert (piece.dtype, piece.ndim) == (np.float32, 2)
-                assert len(piece) <= 24000
-                self.taken[place] += len(piece)
-            if is_last:
-                self.lengths.append(self.taken[place])
-                self.taken[place] = 0
-        return outputs
-
-    def decode(self, codes: Any, scales: Any, ends: Any, num_samples: Any) -> list[np.ndarray]:
-        nothing = np.zeros((0, self.channels), np.float32)
-        return [nothing if piece is None else self.gain * piece.T for piece in codes]
-
-    def keep(self, places: list[int]) -> None:
-        self.places.append(len(places))
-        self.taken = [self.taken[place] for place in places]
+from tests import infer_cases
 
 
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def sound(length: int, channels: int = 1) -> np.ndarray:
-    """A slow wave [T, C] that any rate holds, of its own height in each channel."""
-    wave = 0.4 * np.sin(2 * np.pi * np.arange(length) / max(length, 1))
-    return (wave[:, None] * np.linspace(1, 0.5, channels)).astype(np.float32)
-
-
-def save(path: str, config: Any) -> None:
-    """Writes a checkpoint of random weights."""
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda expected: (0.1 * rng.normal(size=expected.shape)).astype(np.float32),
-        checkpoint.expected_params(config.model),
-    )
-    facts = {"source": "random", "source_sha256": "", "licence": "none"}
-    checkpoint.save(path, params, config.model, name=config.name, **facts)
-
-
-class InferTestCase(parameterized.TestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-        self.codec: Any = Unchanged()
-        self.stdout, self.stderr = "", ""
-
-    def make(self, name: str, length: int = 2400, channels: int = 1, rate: int = 24000) -> str:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sound_files.write(path, sound(length, channels), rate)
-        return str(path)
-
-    def infer(self, inputs: str, output: str | None = None, **settings: Any) -> int:
-        """Runs the command with the codec of the test; its streams are kept."""
-        stdout, stderr = io.StringIO(), settings.pop("stderr", io.StringIO())
-        with (
-            mock.patch.object(checkpoints, "load_codec", return_value=self.codec),
-            contextlib.redirect_stdout(stdout),
-            contextlib.redirect_stderr(stderr),
-        ):
-            try:
-                return infer.run(None, inputs, output, **settings)
-            finally:
-                self.stdout, self.stderr = stdout.getvalue(), stderr.getvalue()
-
-    def tree(self) -> list[str]:
-        """Every file below the folder of the test, hidden ones too."""
-        return sorted(
-            str(path.relative_to(self.folder))
-            for path in self.folder.rglob("*")
-            if not path.is_dir()
-        )
-
-
-class SoundsTest(InferTestCase):
+class SoundsTest(infer_cases.InferTestCase):
     @parameterized.product(
         rate=(8000, 11025, 22050, 24000, 44100, 96000), channels=(1, 2, 6), length=(1, 2, 4801)
     )
@@ -153,7 +30,9 @@ class SoundsTest(InferTestCase):
         self.assertEqual((found.sample_rate, found.samples.shape), (rate, (length, channels)))
         self.assertEqual(self.codec.lengths, [-(-length * 24000 // rate)])
         if length > 2:
-            expected = np.tile(sound(length, channels).mean(1, keepdims=True), (1, channels))
+            expected = np.tile(
+                infer_cases.sound(length, channels).mean(1, keepdims=True), (1, channels)
+            )
             np.testing.assert_allclose(found.samples, expected, rtol=0, atol=0.02)
 
     @parameterized.product(
@@ -178,20 +57,22 @@ class SoundsTest(InferTestCase):
 
     @parameterized.parameters("int16", "int24")
     def test_clipping_is_reported(self, sample_format: str) -> None:
-        self.codec = Unchanged(gain=5.0)
+        self.codec = infer_cases.Unchanged(gain=5.0)
         source, target = self.make("a.wav"), str(self.folder / "b.wav")
         self.assertEqual(self.infer(source, target, sample_format=sample_format), 0)
         self.assertRegex(self.stderr, r"b\.wav: peak 2\.000 .*clipped; --rescale")
         samples = sound_files.read(target).samples
-        np.testing.assert_allclose(samples, np.clip(5 * sound(2400), -1, 1), rtol=0, atol=2.0**-12)
+        np.testing.assert_allclose(
+            samples, np.clip(5 * infer_cases.sound(2400), -1, 1), rtol=0, atol=2.0**-12
+        )
 
     def test_rescale(self) -> None:
-        self.codec = Unchanged(gain=5.0)
+        self.codec = infer_cases.Unchanged(gain=5.0)
         source, target = self.make("a.wav"), str(self.folder / "b.wav")
         self.assertEqual(self.infer(source, target, rescale=True), 0)
         self.assertRegex(self.stderr, r"b\.wav: peak 2\.000 .*scaled to fit")
         samples = sound_files.read(target).samples
-        np.testing.assert_allclose(samples, 2.5 * sound(2400), rtol=0, atol=2.0**-12)
+        np.testing.assert_allclose(samples, 2.5 * infer_cases.sound(2400), rtol=0, atol=2.0**-12)
 
     def test_rescale_leaves_what_fits(self) -> None:
         source, target = self.make("a.wav"), str(self.folder / "b.wav")
@@ -201,8 +82,8 @@ class SoundsTest(InferTestCase):
             sound_files.read(source).samples, sound_files.read(target).samples
         )
 
-    def test_float_keeps_what_is_too_loud(self) -> None:
-        self.codec = Unchanged(gain=5.0)
+    def test_float_exceeds_full_scale(self) -> None:
+        self.codec = infer_cases.Unchanged(gain=5.0)
         source, target = self.make("a.wav"), str(self.folder / "b.wav")
         self.infer(source, target, sample_format="float32")
         self.assertEqual(self.stderr, "")
@@ -213,7 +94,7 @@ class SoundsTest(InferTestCase):
     )
     def test_bandwidths(self, settings: dict[str, Any], count: int, kbps: str) -> None:
         self.infer(self.make("a.wav"), **settings)
-        self.assertEqual(self.codec.num_codebooks, {count})
+        self.assertEqual(self.codec.counts, {count})
         self.assertEqual(self.tree(), ["a.wav", f"a_{kbps}kbps.wav"])
         self.assertRegex(self.stdout, rf"1 of 1 files, 0\.1 s of audio in .*, {kbps} kbps\n$")
 
@@ -221,7 +102,7 @@ class SoundsTest(InferTestCase):
         ({"bandwidth": 6.0, "num_codebooks": 8}, "bandwidth and num_codebooks: got both"),
         ({"bandwidth": 2.0}, "bandwidth: got 2.0"),
         ({"num_codebooks": 9}, "num_codebooks: got 9"),
-        ({"sample_format": "int8"}, "sample format: got 'int8'"),
+        ({"sample_format": "int8"}, "--sample_format: got 'int8', must be one of"),
     )
     def test_wrong_settings(self, settings: dict[str, Any], message: str) -> None:
         with self.assertRaisesRegex(ValueError, message):
@@ -229,7 +110,7 @@ class SoundsTest(InferTestCase):
         self.assertEqual(self.tree(), ["a.wav"])
 
 
-class NamesTest(InferTestCase):
+class NamesTest(infer_cases.InferTestCase):
     def test_file_into_folders(self) -> None:
         source = self.make("a.flac")
         (self.folder / "there").mkdir()
@@ -300,7 +181,7 @@ class NamesTest(InferTestCase):
             self.make(name)
         (self.folder / "b" / "notes.txt").write_text("no sound")
         inputs = self.tree()
-        for _ in range(2):  # the second time its own outputs are there
+        for _ in range(2):  # the second time, its own outputs exist
             self.infer(str(self.folder / pattern), str(self.folder / "out"))
             self.assertEqual(self.tree(), sorted(inputs + outputs))
 
@@ -347,7 +228,7 @@ class NamesTest(InferTestCase):
         ("a.ecdc", None, "a.ecdc: no such file or folder"),
         ("in", "b.ecdc", "b.ecdc: must be a folder"),
         ("in", "-", "OUT: got -, must be a folder"),
-        ("-", None, "OUT: got none, must be named where IN is -"),
+        ("-", None, "OUT: got none, must be named if IN is -"),
         ("in/a.wav", "b.txt", "b.txt: got suffix '.txt'"),
         ("in/a.wav", "b", "b: got suffix ''"),
         ("in", "b.wav", "b.wav: must be a folder"),
@@ -367,7 +248,7 @@ class NamesTest(InferTestCase):
         self.assertEqual(self.tree(), before)
 
 
-class FailuresTest(InferTestCase):
+class FailuresTest(infer_cases.InferTestCase):
     def test_unreadable_files_are_skipped_and_reported(self) -> None:
         for name in ("a.wav", "b/c.wav", "z.wav"):
             self.make(f"in/{name}")
@@ -422,7 +303,7 @@ class FailuresTest(InferTestCase):
     def test_interruption(self) -> None:
         for name in "abc":
             self.make(f"in/{name}.wav")
-        self.codec = Unchanged(batch_size=1)
+        self.codec = infer_cases.Unchanged(batch_size=1)
         close, calls = sound_files.SoundWriter.close, []
 
         def interrupted(writer: sound_files.SoundWriter) -> None:
@@ -437,16 +318,16 @@ class FailuresTest(InferTestCase):
         self.assertIn("interrupted: 1 of 3 files written", self.stderr)
 
 
-class BatchesTest(InferTestCase):
+class BatchesTest(infer_cases.InferTestCase):
     def test_places(self) -> None:
-        """As many as there are files, up to the batch size; each file has one to itself."""
+        """There are as many as files, up to the batch size; files do not share a place."""
         lengths = [3, 1, 2, 70_000, 24_000, 24_001, 5]
         for index, length in enumerate(lengths):
             self.make(f"in/{index}.wav", length)
         for batch_size, places in ((2, 2), (4, 4), (64, 8)):
-            self.codec = Unchanged(batch_size=batch_size)
+            self.codec = infer_cases.Unchanged(batch_size=batch_size)
             self.infer(str(self.folder / "in"), str(self.folder / "out"))
-            self.assertEqual(self.codec.places, [places])
+            self.assertEqual(self.codec.batches, [places])
             self.assertCountEqual(self.codec.lengths, lengths)
             for index in range(len(lengths)):
                 given = sound_files.read(self.folder / "in" / f"{index}.wav").samples
@@ -457,7 +338,7 @@ class BatchesTest(InferTestCase):
         for name, seconds in (("a", 80), ("b", 1), ("c", 2), ("d", 1), ("e", 1)):
             self.make(f"in/{name}.wav", seconds * 24000)
         self.infer(str(self.folder / "in"), str(self.folder / "out"))
-        self.assertEqual(self.codec.places, [8, 1])
+        self.assertEqual(self.codec.batches, [8, 1])
         self.assertLen(sound_files.read(self.folder / "out" / "a.wav").samples, 80 * 24000)
 
     def test_lines(self) -> None:
@@ -470,84 +351,18 @@ class BatchesTest(InferTestCase):
     def test_bar_on_a_terminal(self) -> None:
         for name in "ab":
             self.make(f"in/{name}.wav")
-        self.infer(str(self.folder / "in"), str(self.folder / "out"), stderr=Terminal())
+        self.infer(str(self.folder / "in"), str(self.folder / "out"), stderr=infer_cases.Terminal())
         self.assertIn("100%", self.stderr)
         self.assertIn("2/2", self.stderr)
         self.assertNotIn("[1/2]", self.stdout)
 
 
-class LoadCodecTest(parameterized.TestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        folder = self.enter_context(tempfile.TemporaryDirectory())
-        self.path = str(pathlib.Path(folder, "weights.safetensors"))
-
-    def test_missing(self) -> None:
-        folder = pathlib.Path(self.path).parent
-        self.enter_context(mock.patch.object(file_paths, "ROOT", folder))
-        self.enter_context(contextlib.chdir(folder))
-        config = encodec_24khz.get_config()
-        command = (
-            "python run.py convert --config=configs/encodec_24khz.py "
-            "--source=facebook/encodec_24khz --output="
-        )
-        for path in (None, self.path):
-            with self.assertRaises(ValueError) as context:
-                checkpoints.load_codec(config, path)
-            self.assertIn(command + (path or config.checkpoint), str(context.exception))
-        with self.assertRaisesRegex(
-            ValueError, "does not exist; name an existing one with --checkpoint=FILE"
-        ):
-            checkpoints.load_codec(encodec_tiny.get_config(), None)
-        with self.assertRaisesRegex(
-            ValueError, "does not exist; name an existing one with --checkpoint=FILE"
-        ):
-            checkpoints.load_codec(None, self.path)
-        with self.assertRaisesRegex(ValueError, "checkpoint: got none"):
-            checkpoints.load_codec(None, None)
-
-    def test_own_checkpoint_from_another_folder(self) -> None:
-        config = encodec_tiny.get_config()
-        root = pathlib.Path(self.path).parent
-        save(str(root / "checkpoints" / "encodec_tiny.safetensors"), config)
-        self.enter_context(mock.patch.object(file_paths, "ROOT", root))
-        self.enter_context(contextlib.chdir(root.parent))
-        self.assertEqual(checkpoints.load_codec(config, None).name, "encodec_tiny")
-
-    def test_settings_of_the_config(self) -> None:
-        config = encodec_tiny.get_config()
-        save(self.path, config)
-        config.inference.bandwidth = 1.5
-        self.assertEqual(checkpoints.load_codec(config, self.path).bandwidth, 1.5)
-        config.checkpoint = self.path
-        self.assertEqual(checkpoints.load_codec(config, None).bandwidth, 1.5)
-        self.assertEqual(checkpoints.load_codec(None, self.path).bandwidth, 6.0)
-
-    def test_another_model(self) -> None:
-        config = encodec_tiny.get_config()
-        save(self.path, config)
-        config.model.num_filters = 16
-        config.model.bandwidths = (3.0, 6.0)
-        with self.assertRaises(ValueError) as context:
-            checkpoints.load_codec(config, self.path)
-        message = str(context.exception)
-        self.assertIn("config.model.num_filters: got 16, the checkpoint has 8", message)
-        self.assertIn("config.model.bandwidths: got (3.0, 6.0), ", message)
-        self.assertEqual(message.count("got"), 2)
-
-    def test_wrong_config(self) -> None:
-        config = encodec_tiny.get_config()
-        config.inference.batch_size = 0
-        with self.assertRaisesRegex(ValueError, "config.inference.batch_size"):
-            checkpoints.load_codec(config, self.path)
-
-
-class CodecTest(InferTestCase):
-    """With the networks, small and random."""
+class CodecTest(infer_cases.InferTestCase):
+    """With small random networks."""
 
     def use(self, config: Any) -> str:
         path = str(self.folder / "weights.safetensors")
-        save(path, config)
+        infer_cases.save(path, config)
         self.codec = encodec_hk.load(path)
         return path
 
@@ -590,13 +405,16 @@ class CodecTest(InferTestCase):
             "sys.exit(status)\n"
         )
         done = subprocess.run(
-            [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True
+            [sys.executable, "-c", program],
+            cwd=infer_cases.REPOSITORY,
+            capture_output=True,
+            text=True,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertLen(sound_files.read(target).samples, 2400)
 
 
-class FindTest(InferTestCase):
+class FindTest(infer_cases.InferTestCase):
     def test_order_and_root(self) -> None:
         for name in ("b.wav", "a/c.wav", "a.wav"):
             self.make(name)

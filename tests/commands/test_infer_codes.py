@@ -1,4 +1,4 @@
-"""`run.py infer` with .ecdc files: what they hold, versions, bandwidths, checkpoints."""
+"""`run.py infer` with .ecdc files: contents, versions, bandwidths, checkpoints."""
 
 import io
 import json
@@ -15,10 +15,10 @@ from absl.testing import parameterized
 from encodec_hk import bitstream
 from encodec_hk.bitstream import version1_layout
 from encodec_hk.commands import checkpoints
+from encodec_hk.commands import infer
 from encodec_hk.sound import pcm
 from encodec_hk.sound import sound_files
 from tests import infer_cases
-from tests import test_infer
 
 RATE = infer_cases.RATE
 HOP = infer_cases.HOP
@@ -57,7 +57,7 @@ class CausalTest(infer_cases.CodesTestCase):
         self.assertEqual((found.sample_rate, found.samples.shape), (RATE, (2 * RATE, 1)))
 
     def test_folders(self) -> None:
-        """Every file as alone, and those of other numbers of codebooks too."""
+        """Every file decodes as it does alone, whatever the numbers of codebooks."""
         for index, length in enumerate((50000, 1, 24000, 7000)):
             self.write(f"in/b/{index}.wav", infer_cases.noise(length, seed=index))
         folder = self.path("in")
@@ -121,7 +121,7 @@ class CausalTest(infer_cases.CodesTestCase):
         version=("v0", "v1"), settings=({"bandwidth": 0.75}, {"num_codebooks": 1})
     )
     def test_lower_bandwidth(self, version: str, settings: dict[str, Any]) -> None:
-        """The first codebooks are what encoding at that bandwidth gives."""
+        """The first codebooks equal those of encoding at the lower bandwidth."""
         source = self.write("a.wav", infer_cases.noise(2 * RATE + 5))
         full = self.run_to(source, "a.ecdc", num_codebooks=2, format=version)
         low = self.run_to(source, "low.ecdc", num_codebooks=1, format=version)
@@ -150,12 +150,12 @@ class CausalTest(infer_cases.CodesTestCase):
     def test_copying_needs_no_codec(self) -> None:
         codes = self.run_to(self.write("a.wav", infer_cases.noise(9000)), "a.ecdc")
         with mock.patch.object(checkpoints, "load_codec", side_effect=AssertionError):
-            copied = test_infer.infer.run(None, codes, self.path("b.ecdc"), num_codebooks=1)
+            copied = infer.run(None, codes, self.path("b.ecdc"), num_codebooks=1)
         self.assertEqual(copied, 0)
         np.testing.assert_array_equal(self.codes(self.path("b.ecdc")), self.codes(codes)[:1])
 
     def test_versions(self) -> None:
-        """Meta's format for Meta's models, and ours for all others and where it is asked for."""
+        """The default is version 0 for Meta's models and version 1 for others."""
         source = self.write("a.wav", infer_cases.noise(900))
         other = infer_cases.like(self.shared, name="another")
         for codec, settings, version in (
@@ -171,13 +171,14 @@ class CausalTest(infer_cases.CodesTestCase):
             self.assertEqual(header.name, codec.name)
             self.assertEqual(header.fingerprint, codec.fingerprint if version else None)
         self.codec = other
-        message = "--format=v0: is for Meta's models; got another, must be encodec_24khz or"
+        message = "--format=v0: supports Meta's models only; got another, must be encodec_24khz or"
         self.fails(message, source, self.path("b.ecdc"), format="v0")
 
     def test_version_0_needs_the_geometry_of_its_model(self) -> None:
         self.codec = infer_cases.make_codec("encodec_24khz", codebook_size=512)
         source = self.write("a.wav", infer_cases.noise(900))
-        message = "--format=v0: is for Meta's models; got encodec_24khz with bits 9, Meta's has 10"
+        message = "got encodec_24khz with bits 9, Meta's has 10"
+        message = f"--format=v0: supports Meta's models only; {message}"
         self.fails(message, source, self.path("b.ecdc"), format="v0")
 
     def test_from_version_to_version(self) -> None:
@@ -209,7 +210,7 @@ class CausalTest(infer_cases.CodesTestCase):
             self.assertEqual(self.infer(self.path("in"), self.path("out")), 1)
             self.assertRegex(self.stderr, f"skipped 1:\n.*{message}\n$")
             self.assertIn("out/a.wav", self.tree())
-        self.run_to(codes, "copy.ecdc")  # which decodes nothing
+        self.run_to(codes, "copy.ecdc")  # a copy is not decoded
 
     def test_another_model_of_version_0(self) -> None:
         self.write("a.wav", infer_cases.noise(900))
@@ -255,7 +256,7 @@ class CausalTest(infer_cases.CodesTestCase):
 
     @parameterized.parameters(False, True)
     def test_rescale(self, is_codes: bool) -> None:
-        """As if the whole had been in memory: the sound before what is too loud, too."""
+        """The whole output is scaled, including the quiet start."""
 
         def louder(*block: Any) -> tuple[Any, Any]:
             state, sound = self.shared.decode_block(*block)
@@ -284,7 +285,7 @@ class CausalTest(infer_cases.CodesTestCase):
 
 
 class SegmentsTest(infer_cases.CodesTestCase):
-    """Of the geometry of Meta's 48 kHz model."""
+    """With the geometry of Meta's 48 kHz model."""
 
     LENGTH = 3 * 47520 + 20000
     STRIDE, OVERLAP = 47520, 480
@@ -295,7 +296,7 @@ class SegmentsTest(infer_cases.CodesTestCase):
         cls.shared = infer_cases.make_codec("encodec_48khz", batch_size=1, **infer_cases.SEGMENTS)
 
     def make_file(self, version: str = "v1") -> tuple[str, np.ndarray]:
-        """A file of four segments, and its sound."""
+        """Return a file of four segments and its sound."""
         source = self.write("a.wav", infer_cases.noise(self.LENGTH, 2))
         codes = self.run_to(source, "a.ecdc", format=version)
         return codes, self.samples(self.run_to(codes, "whole.wav"))
@@ -341,7 +342,7 @@ class SegmentsTest(infer_cases.CodesTestCase):
         self.assertEqual(found.shape, whole.shape)
         start, stop = index * self.STRIDE, (index + 1) * self.STRIDE
         np.testing.assert_array_equal(found[:start], whole[:start])
-        # The segments before and behind it fade out and in.
+        # The neighbouring segments fade out and in.
         silent = found[start + (self.OVERLAP if index else 0) : stop]
         np.testing.assert_allclose(silent, 0, rtol=0, atol=1e-10)
         behind = stop + self.OVERLAP
@@ -349,7 +350,7 @@ class SegmentsTest(infer_cases.CodesTestCase):
 
     @parameterized.product(count=(1, 2, 3), is_piped=(False, True))
     def test_cut_off(self, count: int, is_piped: bool) -> None:
-        """After whole segments: a signal of just those is not possible, it ends a little before."""
+        """A signal cannot end with a full segment, so a cut-off one ends a little earlier."""
         codes, whole = self.make_file()
         data = pathlib.Path(codes).read_bytes()
         place = 9 + int.from_bytes(data[5:9], "big")
@@ -368,7 +369,7 @@ class SegmentsTest(infer_cases.CodesTestCase):
         self.assertLen(found, count * self.STRIDE)
         exact = (count - 1) * self.STRIDE
         np.testing.assert_allclose(found[:exact], whole[:exact], rtol=0, atol=1e-5)
-        # The last segment lacks its last frame, and so a bit of what it is normalised by.
+        # The last segment lacks its last frame, so its statistics differ.
         almost = count * self.STRIDE - 5 * HOP
         np.testing.assert_allclose(found[:almost], whole[:almost], rtol=0, atol=0.01)
         if not is_piped:
@@ -390,8 +391,8 @@ class SegmentsTest(infer_cases.CodesTestCase):
         exact = 2 * self.STRIDE
         np.testing.assert_allclose(found[:exact], whole[:exact], rtol=0, atol=1e-5)
 
-    def test_length_that_cannot_be(self) -> None:
-        """What a header says of the length costs no memory."""
+    def test_impossible_length(self) -> None:
+        """The length in a header costs no memory."""
         codes, _ = self.make_file("v0")
         data = pathlib.Path(codes).read_bytes()
         size = int.from_bytes(data[5:9], "big")

@@ -1,4 +1,4 @@
-"""`run.py infer` where files are damaged or cut off, and where the disk is full."""
+"""`run.py infer` with damaged and cut-off files, and with a full disk."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ BLOCK = infer_cases.BLOCK
 
 
 class DamageTest(infer_cases.CodesTestCase):
-    """Of .ecdc files of four blocks, the last one short."""
+    """With .ecdc files of four blocks, of which the last is short."""
 
     LENGTH = 3 * BLOCK + 20 * HOP - 80
 
@@ -47,7 +47,7 @@ class DamageTest(infer_cases.CodesTestCase):
         self.block = version1_layout.HEAD_SIZE + full.payload_size(75)  # bytes
 
     def damage(self, *blocks: int) -> str:
-        """The file with a byte in the payload of blocks that is another."""
+        """Return a file with one wrong byte in the payload of each of these blocks."""
         data = bytearray(self.data)
         for index in blocks:
             data[self.first + index * self.block + version1_layout.HEAD_SIZE + 5] ^= 0xFF
@@ -65,7 +65,7 @@ class DamageTest(infer_cases.CodesTestCase):
         self.assertEqual(found.shape, self.whole.shape)
         np.testing.assert_array_equal(found[start:stop], 0)
         np.testing.assert_array_equal(found[:start], self.whole[:start])
-        # Behind the edge, as far as the network looks back.
+        # After the edge, as far as the network looks back.
         again = stop + 15 * HOP
         np.testing.assert_allclose(found[again:], self.whole[again:], rtol=0, atol=1e-4)
         self.assertTrue(found[stop : stop + HOP].any() or stop == self.LENGTH)
@@ -87,7 +87,7 @@ class DamageTest(infer_cases.CodesTestCase):
         np.testing.assert_array_equal(found[:BLOCK], self.whole[:BLOCK])
 
     def test_pipes(self) -> None:
-        """What cannot be sought in is decoded alike."""
+        """A pipe is decoded like a file."""
         data = pathlib.Path(self.damage(1, 3)).read_bytes()
         out = self.path("b.wav")
         self.through_pipes(data, out, recover=True, sample_format="float32")
@@ -109,14 +109,14 @@ class DamageTest(infer_cases.CodesTestCase):
             np.testing.assert_allclose(samples, self.whole, rtol=0, atol=1e-4)
 
     def test_copying(self) -> None:
-        """A file of codes has no silence: it is made of whole ones only."""
+        """A damaged file cannot be copied: codes have no silence."""
         for settings in ({}, {"recover": True}, {"format": "v0"}):
             message = "bad.ecdc: damaged block at 1.00 s"
             self.fails(message, self.damage(1), self.path("b.ecdc"), **settings)
 
     @parameterized.parameters((0, 1), (0, 2), (0, 3), (1, 1), (19, 1), (20, 2), (200, 1), (-10, 2))
     def test_cut_off(self, surplus: int, blocks: int) -> None:
-        """A few bytes behind the last whole block, or before its end."""
+        """The file ends a few bytes after a complete block, or before its end."""
         whole = blocks - (surplus < 0)
         size = self.first + blocks * self.block + surplus
         (self.folder / "bad.ecdc").write_bytes(self.data[:size])
@@ -141,7 +141,7 @@ class DamageTest(infer_cases.CodesTestCase):
         self.assertEqual(soundfile.info(self.path("b.wav")).frames, 0)
 
     def test_without_the_end(self) -> None:
-        """The length stands at the start too."""
+        """The header stores the length too."""
         (self.folder / "bad.ecdc").write_bytes(self.data[:-20])
         found = self.samples(self.run_to(self.path("bad.ecdc"), "b.wav"))
         self.assertRegex(self.stderr, "bad.ecdc: no index: the end is missing or damaged")
@@ -161,7 +161,7 @@ class DamageTest(infer_cases.CodesTestCase):
         self.assertLen(found, frames * HOP)
         np.testing.assert_allclose(found, self.whole[: len(found)], rtol=0, atol=1e-4)
 
-    def test_version_0_with_more_behind(self) -> None:
+    def test_version_0_with_more_after_the_end(self) -> None:
         data = pathlib.Path(self.run_to(self.source, "0.ecdc", format="v0")).read_bytes()
         (self.folder / "bad.ecdc").write_bytes(data + b"more")
         found = self.samples(self.run_to(self.path("bad.ecdc"), "b.wav"))
@@ -170,7 +170,7 @@ class DamageTest(infer_cases.CodesTestCase):
 
 
 class OtherSegmentsTest(infer_cases.CodesTestCase):
-    """Segments that start at whole frames: there is no signal of just some of them."""
+    """Segments start at whole frames: no signal consists of just some of them."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -202,7 +202,7 @@ class OtherSegmentsTest(infer_cases.CodesTestCase):
             ).payload_size(10)
             data[place + (index + 1) * size + version1_layout.HEAD_SIZE + 5] ^= 1
             path.write_bytes(data)
-        # Those behind take the places of those that fail.
+        # The next files take the places of those that fail.
         self.assertEqual(self.infer(self.path("codes"), self.path("out"), **settings), 1)
         self.assertRegex(self.stderr, "^skipped 3:\n")
         found = [name for name in self.tree() if name.startswith("out")]
@@ -253,7 +253,7 @@ class OtherSegmentsTest(infer_cases.CodesTestCase):
 
 @contextlib.contextmanager
 def full_disk(size: int) -> Iterator[None]:
-    """Lets no file grow beyond so many bytes."""
+    """Let no file grow beyond `size` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -263,7 +263,7 @@ def full_disk(size: int) -> Iterator[None]:
 
 
 class FailuresTest(infer_cases.CodesTestCase):
-    """In the middle of the work: the one file is an error, of several it is skipped."""
+    """A failure is an error for a single file; among several, the file is skipped."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -274,7 +274,7 @@ class FailuresTest(infer_cases.CodesTestCase):
         return [name for name in self.tree() if name.startswith(start)]
 
     def damaged(self, name: str, seconds: int = 8) -> str:
-        """A FLAC file that reads well for its first half."""
+        """Write a FLAC file whose second half is damaged, and return its path."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         sound_files.write(path, infer_cases.noise(seconds * RATE), RATE)
@@ -301,7 +301,7 @@ class FailuresTest(infer_cases.CodesTestCase):
         self.fails("in/a.flac: ", self.damaged("in/a.flac"), self.path("b.wav"), rescale=True)
 
     @parameterized.parameters(".wav", ".flac", ".ogg", ".mp3", ".ecdc")
-    def test_disk_that_is_full(self, suffix: str) -> None:
+    def test_full_disk(self, suffix: str) -> None:
         samples = infer_cases.noise(20 * RATE)
         source = self.write("in/a.wav", samples)
         self.write("in/b.wav", samples[:2400])
@@ -313,8 +313,8 @@ class FailuresTest(infer_cases.CodesTestCase):
         self.assertEqual(self.names("out"), [f"out/b{suffix}"])
 
     @parameterized.parameters(0, 10, 100, 3000)
-    def test_disk_that_is_full_for_codes(self, size: int) -> None:
-        """From the first byte on, also where the codes are on their way to another format."""
+    def test_full_disk_for_codes(self, size: int) -> None:
+        """From the first byte on, and for copies to another version."""
         source = self.write("a.wav", infer_cases.noise(20 * RATE))
         codes = self.run_to(source, "a.ecdc", format="v1")
         with full_disk(size):
@@ -323,8 +323,8 @@ class FailuresTest(infer_cases.CodesTestCase):
                     message = r"/b\.ecdc: .*(too large|No space)"
                     self.fails(message, name, self.path("b.ecdc"), **settings)
 
-    def test_disk_that_is_full_for_what_waits(self) -> None:
-        """Temporary files of --rescale, and of codes whose length is not known."""
+    def test_full_disk_for_temporary_files(self) -> None:
+        """The temporary file of --rescale fails."""
         source = self.write("in/a.wav", infer_cases.noise(8 * RATE))
         self.write("in/b.wav", infer_cases.noise(2400))
         with full_disk(400_000):
@@ -336,7 +336,7 @@ class FailuresTest(infer_cases.CodesTestCase):
             self.fails("a temporary file: No space", source, self.path("c.wav"), rescale=True)
 
     def test_writer_that_fails_later(self) -> None:
-        """At the last block, or as the file gets its name."""
+        """Writing fails at the last block, or when the file gets its name."""
         source = self.write("a.wav", infer_cases.noise(2 * RATE))
         codes = self.run_to(source, "a.ecdc")
         write = sound_files.SoundWriter.write

@@ -1,4 +1,4 @@
-"""`run.py infer` with stdin and stdout: within the process, and with real pipes and signals."""
+"""`run.py infer` with stdin and stdout: in the process, and with real pipes and signals."""
 
 import fcntl
 import io
@@ -29,13 +29,12 @@ from encodec_hk.transcode import ecdc
 from encodec_hk.transcode import stdio
 from tests import infer_cases
 from tests import random_networks
-from tests import test_infer
 
 RATE = infer_cases.RATE
 
 
 class PipesTest(infer_cases.CodesTestCase):
-    """Stdin and stdout, within the process."""
+    """Stdin and stdout in the process."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -82,14 +81,14 @@ class PipesTest(infer_cases.CodesTestCase):
         )
 
     def test_samples_that_look_like_codes(self) -> None:
-        """Raw samples are no .ecdc file, whatever they begin with."""
+        """Raw samples are not an .ecdc file, whatever they begin with."""
         data = b"ECDC" + bytes(2 * 20000 - 4)
         out = self.through_pipes(data, raw_rate=RATE)
         self.assertLen(out, 2 * 20000)
 
     @parameterized.parameters("v0", "v1")
     def test_codes(self, version: str) -> None:
-        """The same codes as in a file: the length is not known until the end."""
+        """The codes equal those of a file, although the length is unknown until the end."""
         for length in (1, 320, 2 * RATE + 77):
             samples = infer_cases.noise(length)
             path = self.run_to(self.write("a.wav", samples), "a.ecdc", format=version, force=True)
@@ -163,9 +162,14 @@ class PipesTest(infer_cases.CodesTestCase):
             self.stdin_fails("stdin: .*NaN", self.wav(samples), output)
 
     @parameterized.parameters(
-        ("a.wav", "b.wav", {"raw_rate": 8000}, "--raw_rate: is for stdin and stdout"),
-        ("a.wav", "-", {"rescale": True}, "--rescale: has to know all of the sound"),
-        ("a.wav", "-", {"suffix": ".flac"}, "--suffix: got '.flac', stdout takes .wav or .ecdc"),
+        ("a.wav", "b.wav", {"raw_rate": 8000}, "--raw_rate: got 8000, must be with - as IN or OUT"),
+        ("a.wav", "-", {"rescale": True}, "--rescale: got True, must be False on stdout"),
+        (
+            "a.wav",
+            "-",
+            {"suffix": ".flac"},
+            "--suffix: got '.flac', must be .wav or .ecdc on stdout",
+        ),
         (
             *("a.wav", "-", {"raw_rate": 8000, "raw_channels": 2}),
             "--raw_rate, --raw_channels: got 8000 and 2, the sound of .*a.wav has 24000 Hz and 1",
@@ -173,7 +177,7 @@ class PipesTest(infer_cases.CodesTestCase):
         ("a.wav", "-", {"raw_rate": 0}, "--raw_rate: got 0, must be"),
         ("a.wav", "-", {"raw_rate": 8000, "raw_channels": 0}, "--raw_channels: got 0, must be"),
         ("a.wav", "-", {"raw_rate": 8000, "raw_format": "u8"}, "--raw_format: got 'u8', must be"),
-        ("a.wav", "b.wav", {"suffix": ".xyz"}, "--suffix: got '.xyz', must be one of .wav .*ecdc"),
+        ("a.wav", "b.wav", {"suffix": ".xyz"}, "--suffix: got '.xyz', must be one of .wav, .*ecdc"),
     )
     def test_wrong_settings(
         self, source: str, target: str, settings: dict[str, Any], message: str
@@ -194,8 +198,8 @@ class StdinTest(parameterized.TestCase):
         self.enter_context(mock.patch.object(sys, "stdin", named))
         self.stdin = stdio.stdin()
 
-    def test_gives_what_is_there(self) -> None:
-        """And allocates no more than that."""
+    def test_returns_what_has_arrived(self) -> None:
+        """Reading allocates no more than what has arrived."""
         for data in (b"a", b"bcd"):
             self.output.write(data)
             self.assertEqual(self.stdin.read(2**40), data)
@@ -229,7 +233,7 @@ class StdinTest(parameterized.TestCase):
             stdio.stdin()
         with mock.patch.object(sys, "stdout", None), self.assertRaisesRegex(ValueError, "closed"):
             stdio.stdout()
-        self.enter_context(mock.patch.object(sys, "stdout", test_infer.Terminal()))
+        self.enter_context(mock.patch.object(sys, "stdout", infer_cases.Terminal()))
         with self.assertRaisesRegex(ValueError, "stdout is a terminal"):
             stdio.stdout()
 
@@ -251,11 +255,11 @@ class ProcessesTest(parameterized.TestCase):
         checkpoint.save(cls.path, params, model, name="small", **facts)
 
     def start(self, *arguments: str, **settings: Any) -> subprocess.Popen[bytes]:
-        """Starts the command, killed at the end in any case; its pipes hold little."""
+        """Start the command with small pipes; it is killed at the end of the test."""
         command = [sys.executable, "run.py", "infer", *arguments, f"--checkpoint={self.path}"]
         process = subprocess.Popen(
             command,
-            cwd=test_infer.REPOSITORY,
+            cwd=infer_cases.REPOSITORY,
             bufsize=0,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -269,13 +273,13 @@ class ProcessesTest(parameterized.TestCase):
         return process
 
     def feed(self, process: subprocess.Popen[bytes], size: int) -> None:
-        """Writes raw samples little by little: all but what a pipe holds has been read then."""
+        """Write raw samples; afterwards all but a full pipe has been read."""
         assert process.stdin is not None
         data = pcm.encode(infer_cases.noise(size // 2), "s16le")
         for at in range(0, size, 1000):
             process.stdin.write(data[at : at + 1000])
 
-    def test_interruption_keeps_what_came(self) -> None:
+    def test_interruption_keeps_what_has_arrived(self) -> None:
         target = self.folder / "a" / "out.ecdc"
         process = self.start("-", str(target), f"--raw_rate={self.RATE}", stdin=subprocess.PIPE)
         self.feed(process, 3 * self.PIPE)
@@ -306,7 +310,7 @@ class ProcessesTest(parameterized.TestCase):
 
     @staticmethod
     def unread(pipe: IO[bytes]) -> bytes:
-        """The count of bytes that nobody has read, little-endian."""
+        """Return the number of unread bytes, little-endian."""
         return fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
 
     def test_killed_half_way(self) -> None:

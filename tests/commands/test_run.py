@@ -1,4 +1,4 @@
-"""run.py as a process: what is wrong with a call is one line on stderr, and the exit status."""
+"""run.py as a process: errors are one line on stderr and an exit status."""
 
 import os
 import pathlib
@@ -77,7 +77,7 @@ class RunTest(parameterized.TestCase):
 
     @parameterized.parameters((signal.SIGINT, 2.0), (signal.SIGTERM, 6.0))
     def test_interrupted(self, signum, seconds):
-        """Wherever it happens to be: it ends with the status for that, nothing half-written."""
+        """An interruption ends the process with status 130, and no file is half-written."""
         with tempfile.TemporaryDirectory() as folder:
             process = subprocess.Popen(
                 [sys.executable, "run.py", "infer", CLIPS, folder, TINY],
@@ -90,7 +90,7 @@ class RunTest(parameterized.TestCase):
             process.send_signal(signum)
             _, errors = process.communicate(timeout=60)
             names = os.listdir(folder)
-        if process.returncode != 0:  # it may have been done by then
+        if process.returncode != 0:  # it may have finished before
             self.assertEqual(process.returncode, 130, errors)
             self.assertIn("interrupted", errors)
         self.assertEqual([name for name in names if not name.endswith(".wav")], [])
