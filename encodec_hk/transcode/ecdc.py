@@ -54,18 +54,15 @@ def check(found: bitstream.Header, codec: encodec_hk.Codec) -> None:
     Raises:
       ValueError: if the file was made with another model or checkpoint; the message names both.
     """
-    fingerprint = found.fingerprint
-    if fingerprint is None:
-        is_another = found.name != codec.name
-    else:
-        is_another = fingerprint != codec.fingerprint
-    if is_another:
-        maker, here = found.name, codec.name
-        if fingerprint is not None:
-            maker += f" (fingerprint {fingerprint[:16]})"
-            here += f" ({codec.fingerprint[:16]})"
+    made_with, here = found.name, codec.name
+    is_same = made_with == here
+    if found.fingerprint is not None:
+        is_same = found.fingerprint == codec.fingerprint
+        made_with += f" (fingerprint {found.fingerprint[:16]})"
+        here += f" ({codec.fingerprint[:16]})"
+    if not is_same:
         raise ValueError(
-            f"made with {maker}, the checkpoint here is {here}; --checkpoint=FILE names another"
+            f"made with {made_with}, the checkpoint here is {here}; --checkpoint=FILE names another"
         )
     for name, value in _geometry(codec).items():
         if getattr(found, name) != value:
@@ -88,15 +85,14 @@ def num_codebooks(
     Raises:
       ValueError: if the file has fewer, or the bandwidth is no whole number of codebooks.
     """
-    if num_codebooks is None and bandwidth is None:
-        return found.num_codebooks
     kbps = found.kbps / found.num_codebooks
-    count = num_codebooks
+    exact: float = found.num_codebooks
     if bandwidth is not None:
-        count = round(bandwidth / kbps)
-        if abs(bandwidth / kbps - count) > 1e-6:
-            count = 0
-    if not count or not 1 <= count <= found.num_codebooks:
+        exact = bandwidth / kbps
+    elif num_codebooks is not None:
+        exact = num_codebooks
+    count = round(exact)
+    if abs(exact - count) > 1e-6 or not 1 <= count <= found.num_codebooks:
         what = f"{num_codebooks} codebooks" if bandwidth is None else f"{bandwidth:g} kbps"
         raise ValueError(
             f"got {what}, the file has {found.num_codebooks} codebooks of {kbps:g} kbps"

@@ -68,13 +68,9 @@ class SoundIn:
         self.taken = 0
 
     def take(self, size: int) -> tuple[np.ndarray, bool]:
-        """Return the next samples and whether they are the last.
+        """Return the next `size` samples, float32 [T, C], and whether they are the last.
 
-        Args:
-          size: T, which only the last piece and those of a live source fall short of.
-
-        Returns:
-          float32 [T, C], and whether the signal ends with them.
+        The last piece may be shorter, and so may every piece of a live source.
 
         Raises:
           ValueError: if the input cannot be read.
@@ -255,16 +251,10 @@ class CodesIn:
         return lost if total is None else max(min(lost, total - self._frames * hop + lost), 0)
 
     def _cut(self, frames: int) -> tuple[int, int]:
-        """Shorten a file that is cut off after a segment.
+        """Return the samples of a file that is cut off, and how many frames of its end to keep.
 
-        A signal that ends with a segment of full length has one more segment, which covers the
-        overlap again. So the last segment is shortened to the stride.
-
-        Args:
-          frames: of the last segment.
-
-        Returns:
-          The samples of the signal, and the frames of the last segment to keep.
+        No signal ends with a full segment: the overlap would begin one more. So the last segment,
+        of `frames` frames, is shortened to the stride.
         """
         stride, hop = self.header.segment_stride, self.header.hop_length
         assert stride is not None
