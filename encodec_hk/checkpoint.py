@@ -23,7 +23,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
@@ -119,8 +119,14 @@ def save(
     part_file.write(path, safetensors.numpy.save(tensors, metadata=metadata))
 
 
-def load(path: str | os.PathLike[str]) -> Checkpoint:
+def load(
+    path: str | os.PathLike[str], build: Callable[..., model.Model] = model.build
+) -> Checkpoint:
     """Read a checkpoint; its parameters are float32, also if it was saved with `int16`.
+
+    Args:
+      path: the file.
+      build: `model.build`, or what has kept the shapes of parameters (`blocks.traces.builder`).
 
     Raises:
       ValueError: if the file is missing, damaged or of another format or version, or if its
@@ -149,7 +155,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         module, _, param = key.rpartition(".")
         params.setdefault(module, {})[param] = tensor
     try:
-        check_params(params, expected_params(model_config))
+        check_params(params, build(model_config).param_shapes())
         _check_finite(params)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

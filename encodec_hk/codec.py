@@ -100,7 +100,7 @@ class Codec:
         config.validate_model(model_config)
         # A copy: later changes of the caller's config change nothing here.
         self.model_config = model_config = config.from_json(config.to_json(model_config))
-        build = model.build if traces_folder is None else traces.builder(traces_folder)
+        build = _builder(traces_folder)
         self.model = build(model_config)
         self.name = name
         self.source = source
@@ -465,18 +465,39 @@ class Codec:
         return [found[index] for index in range(len(frames))]
 
 
-def load(path: str | os.PathLike[str], **settings: Any) -> Codec:
+def load(
+    path: str | os.PathLike[str],
+    variant: ml_collections.ConfigDict | None = None,
+    *,
+    traces_folder: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Codec:
     """Load a checkpoint made by `run.py convert` or by training.
 
     Args:
       path: a .safetensors file of this project.
+      variant: a whole configuration; its model must be the checkpoint's, and its `inference` gives
+        the settings. None for the defaults of `Codec`.
+      traces_folder: as in `Codec`.
       **settings: keyword arguments of `Codec`: bandwidth, batch_size, block_seconds,
-        decode_precision, devices, traces_folder.
+        decode_precision, devices.
 
     Raises:
-      ValueError: the file is missing, damaged or not of this format.
+      ValueError: the file is missing, damaged, not of this format or of another model.
     """
-    loaded = checkpoint.load(path)
+    loaded = checkpoint.load(path, build=_builder(traces_folder))
+    if variant is not None:
+        if found := config.differences(variant.model, loaded.config):
+            lines = "; ".join(difference.line("the checkpoint") for difference in found)
+            raise ValueError(f"{path}: holds another model; {lines}")
+        settings = {**variant.inference.to_dict(), **settings}
     return Codec(
-        loaded.config, loaded.params, **{"name": loaded.name, "source": loaded.source, **settings}
+        loaded.config,
+        loaded.params,
+        traces_folder=traces_folder,
+        **{"name": loaded.name, "source": loaded.source, **settings},
     )
+
+
+def _builder(traces_folder: str | os.PathLike[str] | None) -> Callable[..., model.Model]:
+    return model.build if traces_folder is None else traces.builder(traces_folder)

@@ -1,4 +1,4 @@
-"""What a command has traced and compiled is kept on disk: the next one starts seconds earlier."""
+"""Compiled programs and traces on disk: the next process starts seconds earlier."""
 
 from __future__ import annotations
 
@@ -10,30 +10,20 @@ import jax
 
 from encodec_hk.system import machine
 
-_CODING = ("infer", "evaluate", "bench")
 
+def enable() -> None:
+    """Keep compiled programs in the user's cache folder, unless JAX already has another one.
 
-def enable(command: str = "") -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX was told of another one.
-
-    They are as fast and compute the same bits. Where the folder cannot be written, nothing is kept.
-
-    Args:
-      command: of run.py; of those that encode and decode, traces are kept there too.
+    Cached programs are as fast and compute the same bits. If the folder cannot be written, nothing
+    is kept.
     """
-    _enable()
-    folder, is_enabled = _settings()
-
-
-def _enable() -> None:
-    """`enable`, of what is compiled."""
     if _settings()[0] is not None:
         return
     folder = cache_folder() / _machine()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         is_writable = os.access(folder, os.W_OK)
-    except (OSError, RuntimeError):  # a home that is not there
+    except (OSError, RuntimeError):  # no home folder
         return
     if is_writable:
         jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -41,20 +31,29 @@ def _enable() -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def traces_folder() -> pathlib.Path | None:
+    """Return the folder for the traces of a codec, beside the programs that JAX keeps on disk.
+
+    None if JAX keeps none, or keeps them in a bucket.
+    """
+    folder, is_enabled = _settings()
+    return pathlib.Path(folder, "traces") if folder and is_enabled and "://" not in folder else None
+
+
 def _settings() -> tuple[str | None, bool]:
-    """JAX's folder of compiled programs, and whether it is to be used."""
+    """Return JAX's folder of compiled programs, and whether it is used."""
     names = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
     folder, is_enabled = (getattr(jax.config, name) for name in names)  # mypy does not know them
     return folder, is_enabled
 
 
 def cache_folder() -> pathlib.Path:
-    """The project's folder in the user's cache folder (`XDG_CACHE_HOME`, `~/.cache`)."""
+    """Return the project's folder in the user's cache folder (`XDG_CACHE_HOME`, `~/.cache`)."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return pathlib.Path(home, "encodec_hk")
 
 
 def _machine() -> str:
-    """A name for the processor: programs of one may not run on another that shares the folder."""
+    """Return a name for the processor: programs of one may not run on another."""
     facts = machine.processor("model name", "flags", "Features")
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]

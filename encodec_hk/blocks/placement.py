@@ -1,10 +1,10 @@
-"""A block's rows shared by devices, each of which has all parameters.
+"""Devices that share the rows of a block, each with all parameters.
 
     rows     0  1  2  3 | 4  5  6  7 | ...      8 rows on 2 devices, a state's rows like a block's
     device   0          | 1
 
-Rows do not depend on each other, so devices have nothing to tell each other: each runs the program
-that it would run alone on its part, and what a row becomes depends on the size of that part alone.
+Rows do not depend on each other, so devices exchange nothing: each runs the program that it would
+run alone on its part, and the result of a row depends on the size of that part only.
 
 Shapes: B rows of a block, on all devices together.
 """
@@ -24,30 +24,30 @@ _SPLIT = jax.sharding.PartitionSpec(AXIS)
 
 
 class Placement:
-    """The devices that blocks are computed on.
+    """The devices that compute blocks.
 
     Attributes:
-      devices: of this process; the first takes the blocks whose rows the others cannot share.
+      devices: of this process; the first takes the blocks whose rows cannot be shared evenly.
     """
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
-        """Takes devices.
+        """Begin.
 
         Args:
-          devices: distinct ones of this process and of one platform; None for all of the default
-            backend, or where `jax.default_device` names one, for that.
+          devices: distinct devices of this process and of one platform; None for all of the default
+            backend, or for the one that `jax.default_device` names.
 
         Raises:
-          ValueError: they are none, or not such.
+          ValueError: the devices are not such.
         """
         if devices is not None:
             _check(devices)
         self.devices = tuple(_default() if devices is None else devices)
         self._mesh: jax.sharding.Mesh | None = None
-        # None: on one device that nobody asked for, JAX decides as it would without this class.
+        # None: for one default device, JAX decides as it would without this class.
         self._everywhere: jax.sharding.Sharding | None = None
         if len(self.devices) > 1:
-            # With axes that are Explicit, the default, Haiku's modules cannot be traced.
+            # Haiku's modules cannot be traced with Explicit axes, the default.
             self._mesh = jax.sharding.Mesh(
                 np.array(self.devices), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,)
             )
@@ -56,8 +56,8 @@ class Placement:
             self._everywhere = jax.sharding.SingleDeviceSharding(devices[0])
 
     def replicate(self, tree: Any) -> Any:
-        """Puts all of a tree of arrays on every device."""
-        # jnp.asarray would compile a copy for every shape.
+        """Put a tree of arrays on every device."""
+        # jnp.asarray would compile a copy for each shape.
         return jax.device_put(jax.tree.map(_own, tree), self._everywhere)
 
     def compile(
@@ -68,18 +68,18 @@ class Placement:
         static_argnames: tuple[str, ...] = (),
         **bound: Any,
     ) -> Callable[..., Any]:
-        """Compiles a block function, its parameters bound.
+        """Compile a block function with its parameters bound.
 
         Args:
-          block: (params, *args, **options) -> outputs: all arrays in args, outputs and in options
-            that are not bound have a leading axis of B rows.
-          params: of `replicate`.
-          static_argnames: options that are no arrays.
-          **bound: further options that belong to the parameters, of `replicate` too.
+          block: (params, *args, **options) -> outputs. All arrays in args, outputs and unbound
+            options have a leading axis of B rows.
+          params: from `replicate`.
+          static_argnames: options that are not arrays.
+          **bound: further options that belong to the parameters, from `replicate`.
 
         Returns:
-          (*args, **options) -> outputs. Where B is a multiple of the devices' number, each device
-          takes as many rows, and outputs stay where they were made; else the first takes all.
+          (*args, **options) -> outputs. If B is a multiple of the number of devices, each takes as
+          many rows and keeps its outputs; else the first device takes all.
         """
         jitted = jax.jit(block, static_argnames=static_argnames or None)
         if self._mesh is None:
@@ -89,10 +89,10 @@ class Placement:
         split = jax.sharding.NamedSharding(self._mesh, _SPLIT)
 
         def is_split(leaf: Any) -> bool:
-            return getattr(leaf, "sharding", None) == split  # none of numpy's, nor while tracing
+            return getattr(leaf, "sharding", None) == split  # numpy's and traced arrays have none
 
         def put(rows: Any) -> Any:
-            # The state of the block before is there already: to hand it to JAX would take longer.
+            # The state of the previous block is in place: device_put would take longer to see it.
             leaves, structure = jax.tree.flatten(rows)
             moved = iter(jax.device_put([leaf for leaf in leaves if not is_split(leaf)], split))
             there = [leaf if is_split(leaf) else next(moved) for leaf in leaves]
@@ -110,12 +110,12 @@ class Placement:
 
 
 def _own(value: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-    """An array that nobody changes: a copy, where it is one of numpy; device_put would share it."""
+    """Return an array that nobody changes: a copy of numpy's, which device_put would share."""
     return value if isinstance(value, jax.Array) else np.array(value)
 
 
 def _default() -> list[jax.Device]:
-    """The devices where none are asked for."""
+    """Return the default devices."""
     device = jax.config.jax_default_device  # type: ignore[attr-defined]  # JAX adds it at run time
     if device is None:
         return jax.local_devices()
@@ -123,7 +123,7 @@ def _default() -> list[jax.Device]:
 
 
 def _check(devices: Any) -> None:
-    """ValueError where these are not distinct devices of this process and of one platform."""
+    """Raise ValueError unless these are distinct devices of this process and of one platform."""
     is_right = isinstance(devices, Sequence) and all(isinstance(d, jax.Device) for d in devices)
     if (
         not is_right
@@ -138,7 +138,7 @@ def _check(devices: Any) -> None:
 
 
 def _first(tree: Any) -> Any:
-    """Replicated arrays as the first device has them, without a copy."""
+    """Return replicated arrays as the first device has them, without a copy."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
@@ -146,7 +146,7 @@ def _first(tree: Any) -> Any:
 def _shared(
     block: Callable[..., Any], mesh: jax.sharding.Mesh, static_argnames: tuple[str, ...]
 ) -> Callable[..., Any]:
-    """The block function over a mesh; one for equal arguments, as `model.build` gives one block."""
+    """Return the block function over a mesh; equal arguments give the same one."""
 
     def shared(replicated: Any, rows: Any, **static: Any) -> Any:
         def part(replicated: Any, rows: Any) -> Any:

@@ -1,12 +1,12 @@
-"""What tracing gives, kept on disk: a process that finds it there need not trace.
+"""Traces kept on disk, so that the next process need not trace.
 
-To trace a network and to lower it takes longer than to load what it was compiled to. Kept are
-lowered programs, as StableHLO (`jax.export`), and the shapes that `jax.eval_shape` finds, as JSON.
-The same program comes of both ways, and computes the same bits.
+Tracing and lowering a network takes longer than loading the compiled program. Kept are lowered
+programs as StableHLO (`jax.export`), and the shapes that `jax.eval_shape` finds as JSON. A program
+computes the same bits whether it was kept or not.
 
-A file's name is the SHA-256 of all that decides its content: what the caller says, the arguments'
-shapes and types, the source code of the networks, the versions of JAX and Haiku, their settings and
-the devices. So none is ever out of date, and one that is damaged is made anew.
+The name of a file is the SHA-256 of all that decides its content: what the caller says, the shapes
+and types of the arguments, the source code of the networks, the versions of JAX and Haiku, their
+settings and the devices. So no file is ever out of date; a damaged one is made anew.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from encodec_hk.networks import model
 from encodec_hk.system import part_file
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
-# Whatever a trace runs through; other files of the package cannot change one.
-_SOURCES = ("config.py", "system/rules.py", "networks/*.py", "blocks/traces.py")
+# All that a trace can run through: this file, the networks, and what these may import.
+_SOURCES = ("blocks/traces.py", "networks/**/*.py", "config.py", "system/**/*.py")
 _PACKAGES = ("dm-haiku", "jax", "jaxlib")
-_DIGEST = 32  # bytes that a file begins with: the SHA-256 of those that follow
+_DIGEST = 32  # bytes at the start of a file: the SHA-256 of the rest
 
 
 def builder(folder: str | os.PathLike[str]) -> Callable[..., model.Model]:
-    """Return `model.build`, its block functions and shapes kept in a folder.
+    """Return `model.build` with its block functions and shapes kept in a folder.
 
-    For encoding and decoding on one device; with several devices nothing is kept. No gradient goes
-    through kept functions.
+    They serve one device; with several, nothing is kept. Gradients do not go through kept
+    functions.
 
     Args:
-      folder: made where it is missing.
+      folder: made if it is missing.
     """
 
     def build(model_config: ml_collections.ConfigDict, precision: str = "float32") -> model.Model:
@@ -54,7 +54,7 @@ def builder(folder: str | os.PathLike[str]) -> Callable[..., model.Model]:
 
 @functools.lru_cache(maxsize=64)
 def _kept(folder: str, config_json: str, precision: str) -> model.Model:
-    """As `model.build`; one for equal arguments, so that what is compiled for one serves all."""
+    """Return the model; equal arguments give the same one, as of `model.build`."""
     built = model.build(config.from_json(config_json), precision)
     if jax.device_count() > 1:
         return built
@@ -75,32 +75,28 @@ def _kept(folder: str, config_json: str, precision: str) -> model.Model:
 
 
 class TraceStore:
-    """A folder of kept traces.
+    """A folder of kept traces, which processes may share.
 
-    Nothing that is wrong with the folder or a file in it is an error: then it is traced as ever.
-    Processes may share it.
+    A problem with the folder or a file is never an error: the network is traced as without it.
     """
 
     def __init__(self, folder: pathlib.Path, *facts: str):
-        """Takes a folder, which is made where it is missing, and what decides all traces here."""
+        """Begin; `facts` decide every trace of this store. The folder is made if missing."""
         self._folder = folder
         self._facts = facts
 
     def shapes(self, name: str, make: Callable[[], Any]) -> Any:
-        """A tree of `jax.ShapeDtypeStruct`s, or None.
+        """Return a tree of `jax.ShapeDtypeStruct`s, or None.
 
         Args:
           name: of the tree.
-          make: () -> dicts and tuples of arrays or their shapes, or None; called where they are not
-            kept.
+          make: () -> dicts and tuples of arrays or their shapes, or None; called if not kept.
         """
         content = self._content([name], lambda: json.dumps(_described(make())).encode())
         return _shapes(json.loads(content))
 
     def program(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, whose trace within `jax.jit` is short where it is kept.
-
-        It cannot be differentiated.
+        """Return the function with a short trace within `jax.jit`, without gradients.
 
         Args:
           name: of the function.
@@ -122,17 +118,17 @@ class TraceStore:
                 facts = [repr(sorted(static.items())), repr(jax.tree.flatten(shapes))]
                 content = self._content([name, *facts], make)
                 program = jax.export.deserialize(bytearray(content))
-            except Exception:  # what cannot be exported can be traced, or says again what is wrong
+            except Exception:  # not exportable: trace it, or let it raise what is wrong again
                 return function(*args, **kwargs)
             return program.call(*args, **arrays)
 
         return kept
 
     def _content(self, facts: list[str], make: Callable[[], bytes]) -> bytes:
-        """What is kept of such facts; where it is not there or not whole, it is made, and kept."""
+        """Return what is kept for such facts; make and keep it if it is missing or damaged."""
         try:
             text = json.dumps([*_surroundings(), *self._facts, *facts])
-        except (OSError, importlib.metadata.PackageNotFoundError):  # no telling what decides it
+        except (OSError, importlib.metadata.PackageNotFoundError):  # the key cannot be known
             return make()
         path = self._folder / f"{facts[0]}-{hashlib.sha256(text.encode()).hexdigest()}"
         with contextlib.suppress(OSError):
@@ -142,19 +138,14 @@ class TraceStore:
         content = make()
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            part = part_file.PartFile(path)
-            try:
+            with part_file.PartFile(path) as part:
                 part.file.write(hashlib.sha256(content).digest() + content)
-            except BaseException:  # an interruption too
-                part.abort()
-                raise
-            part.commit()
         return content
 
 
 @functools.cache
 def _surroundings() -> tuple[str, ...]:
-    """What decides a trace besides its function and arguments."""
+    """Return what decides a trace besides its function and arguments."""
     digest = hashlib.sha256()
     for path in sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern)):
         digest.update(f"{path.relative_to(_PACKAGE)} {path.stat().st_size}\n".encode())
@@ -166,7 +157,7 @@ def _surroundings() -> tuple[str, ...]:
 
 
 def _described(tree: Any) -> Any:
-    """A tree of arrays in terms of JSON: dicts, lists for tuples, and `dtype[shape]` for arrays."""
+    """Return a tree of arrays as JSON: dicts, lists for tuples, `dtype[shape]` for arrays."""
     if tree is None:
         return None
     if isinstance(tree, dict):
@@ -177,7 +168,7 @@ def _described(tree: Any) -> Any:
 
 
 def _shapes(described: Any) -> Any:
-    """Undoes `_described`."""
+    """Undo `_described`."""
     if described is None:
         return None
     if isinstance(described, dict):

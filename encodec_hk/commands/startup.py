@@ -33,7 +33,7 @@ def load_command(name: str) -> types.ModuleType:
     # Imported here because it imports JAX, which a command line with an error need not wait for.
     from encodec_hk.blocks import compilation_cache
 
-    compilation_cache.enable(name)
+    compilation_cache.enable()
     module = importlib.import_module(f"encodec_hk.commands.{name}")
     gc.freeze()  # Later collections skip the modules: they are never freed.
     gc.enable()

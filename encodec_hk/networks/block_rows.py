@@ -1,8 +1,8 @@
 """Where the rows of a block start and end.
 
-A layer of a causal network gives its output for a step as soon as it has the step. A layer that
-looks ahead gives it later: its stream lags. So at every layer the rows lie elsewhere in the block,
-later by the lags of the layers before.
+A layer of a causal network gives its output for a step at once. A layer that looks ahead gives it
+later: its output lags. So the rows lie later in the block of every layer, by the lags of the layers
+before.
 
 Shapes: B rows of a block, T time steps at a layer's own resolution.
 """
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 FAR = 2**30
-"""An end that is not known yet, and the most steps that a start is counted back."""
+"""An end that is not known yet. No start is counted back further."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Rows:
     Attributes:
       start: int32 [B], the row's first step; negative where it came before this block.
       end: int32 [B], one past the row's last step; at least FAR where the row goes on.
-      stop: int32 [B], one past the steps that are there: the next block goes on from it.
-      lag: steps by which the stream lags behind the audio, 0 for whole rows and causal networks.
-      is_whole: every row starts and ends in this block, and layers need not wait for what comes.
-      is_full: every row is whole and fills the block, so that layers need not look where it ends.
+      stop: int32 [B], one past the last step in the block: the next block goes on from it.
+      lag: steps by which the output lags behind the audio, 0 for whole rows and causal networks.
+      is_whole: every row starts and ends in this block, so layers need not wait for more.
+      is_full: every row is whole and fills the block, so layers need not look where it ends.
     """
 
     start: jax.Array
@@ -43,12 +43,12 @@ class Rows:
 
     @classmethod
     def full(cls, batch: int, steps: int) -> Rows:
-        """Rows that fill a block of `steps` steps."""
+        """Return rows that fill a block of `steps` steps."""
         begin, end = jnp.zeros((batch,), jnp.int32), jnp.full((batch,), steps, jnp.int32)
         return cls(begin, end, end, is_whole=True, is_full=True)
 
     def downsampled(self, stride: int, lag: int = 0) -> Rows:
-        """The rows after a convolution that waits for `lag` more steps.
+        """Return the rows after a convolution that waits for `lag` more steps.
 
         A row of L steps has ceil(L / stride); start + lag and stop are multiples of the stride.
         """
@@ -65,7 +65,7 @@ class Rows:
         )
 
     def upsampled(self, stride: int, lag: int = 0) -> Rows:
-        """The rows after a transposed convolution that waits for `lag` outputs."""
+        """Return the rows after a transposed convolution that waits for `lag` outputs."""
         return dataclasses.replace(
             self,
             start=jnp.maximum(self.start, -FAR // stride) * stride + lag,
@@ -76,7 +76,7 @@ class Rows:
         )
 
     def mask(self, size: int) -> jax.Array:
-        """Bool [B, size, 1]: True where a step is there and belongs to its row."""
+        """Return bool [B, size, 1]: whether a step is in the block and belongs to its row."""
         if self.is_full:
             return jnp.ones((self.start.shape[0], size, 1), bool)
         steps = jnp.arange(size)
@@ -85,10 +85,10 @@ class Rows:
 
 
 def divide(counts: jax.Array, divisor: int) -> jax.Array:
-    """Counts [B] over a divisor, rounded towards 0.
+    """Return counts [B] over a divisor, rounded towards 0.
 
-    Not by //, which rounds down at the price of a dozen operations: XLA repeats them in most of its
-    fusions, and they were half of what it has to compile and to load.
+    // rounds down, with a dozen operations that XLA repeats in most of its fusions: they were half
+    of what it had to compile and to load.
     """
     return jax.lax.div(counts, jnp.asarray(divisor, counts.dtype))
 
@@ -96,7 +96,7 @@ def divide(counts: jax.Array, divisor: int) -> jax.Array:
 def delay(
     x: jax.Array, rows: Rows, state: jax.Array | None, steps: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Delays x [B, T, C] by `steps`; the state holds the steps to come, [B, steps, C]."""
+    """Delay x [B, T, C] by `steps`; the state holds the steps to come, [B, steps, C]."""
     batch, size, channels = x.shape
     if state is None:
         state = jnp.zeros((batch, steps, channels), x.dtype)
@@ -105,14 +105,14 @@ def delay(
 
 
 def time_slice(x: jax.Array, start: jax.Array, size: int) -> jax.Array:
-    """Cuts `size` steps from each row of x [B, T, C], from its own start [B] -> [B, size, C]."""
+    """Cut `size` steps from each row of x [B, T, C], from its own start [B] -> [B, size, C]."""
     return jax.vmap(lambda row, at: jax.lax.dynamic_slice_in_dim(row, at, size))(x, start)
 
 
 def time_update(
     x: jax.Array, patch: jax.Array, start: jax.Array, condition: jax.Array
 ) -> jax.Array:
-    """Writes patch [B, P, C] into x [B, T, C] at each row's own start [B], where condition [B]."""
+    """Write patch [B, P, C] into x [B, T, C] at each row's own start [B] if condition [B]."""
 
     def update(row: jax.Array, values: jax.Array, at: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(row, values, at, axis=0)

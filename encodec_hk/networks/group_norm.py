@@ -1,4 +1,4 @@
-"""Normalisation over the time steps that belong to a row.
+"""Normalisation over the time steps of a row.
 
 Shapes: B rows, T time steps, C channels.
 """
@@ -15,10 +15,10 @@ class TimeGroupNorm(hk.Module):
     """GroupNorm with one group: mean and variance over all channels and steps of a row.
 
     Source: `time_group_norm` of the 48 kHz model, `torch.nn.GroupNorm(1, channels)`. Steps outside
-    a row do not enter its statistics, so padding changes nothing.
+    a row do not count, so padding changes nothing.
 
     Attributes:
-      eps: added to the variance, 1e-5 in the released models.
+      eps: added to the variance; 1e-5 in the released models.
     """
 
     def __init__(self, *, eps: float = 1e-5, name: str | None = None):
@@ -26,7 +26,7 @@ class TimeGroupNorm(hk.Module):
         self.eps = eps
 
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        """Normalises x [B, T, C] over the steps where mask [B, T, 1] is True -> [B, T, C]."""
+        """Normalise x [B, T, C] over the steps where mask [B, T, 1] is True -> [B, T, C]."""
         chex.assert_rank([x, mask], 3)
         channels = x.shape[-1]
         scale = hk.get_parameter("scale", (channels,), x.dtype, jnp.ones)
@@ -39,5 +39,5 @@ class TimeGroupNorm(hk.Module):
 
 
 def _sum(x: jax.Array) -> jax.Array:
-    """Sums [B, T, C] over time, then channels: two short sums round less than a long one."""
+    """Sum [B, T, C] over time, then channels: two short sums round less than a long one."""
     return jnp.sum(jnp.sum(x, axis=1, keepdims=True), axis=2, keepdims=True)

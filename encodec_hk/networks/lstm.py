@@ -16,11 +16,11 @@ LSTMState = tuple[jax.Array, jax.Array]  # h and c, each [B, D]
 
 
 class LSTM(hk.Module):
-    """A stack of LSTM layers, with one skip around all of them (Section 3.1).
+    """A stack of LSTM layers with one skip connection around all of them (Section 3.1).
 
-    Equal to `torch.nn.LSTM(D, D, num_layers)`: gates in the order i, f, g, o, its two bias vectors
-    added into one. The product with the input is one matrix product for all frames; only the
-    product with h is in the scan. Frames outside a row leave its h and c as they are.
+    Equal to `torch.nn.LSTM(D, D, num_layers)` with gates in the order i, f, g, o and its two bias
+    vectors added into one. The product with the input is one matrix product for all frames; only
+    the product with h is in the scan. Frames outside a row leave its h and c unchanged.
     """
 
     def __init__(self, *, num_layers: int, name: str | None = None):
@@ -30,7 +30,7 @@ class LSTM(hk.Module):
     def __call__(
         self, x: jax.Array, rows: block_rows.Rows, state: dict[str, LSTMState] | None
     ) -> tuple[jax.Array, block_rows.Rows, dict[str, LSTMState]]:
-        """Runs x [B, F, D] through the layers -> [B, F, D], the rows, each layer's state."""
+        """Run x [B, F, D] through the layers -> [B, F, D], the rows, each layer's state."""
         chex.assert_rank(x, 3)
         y = x
         next_state = {}
@@ -47,7 +47,7 @@ class LSTMLayer(hk.Module):
     def __call__(
         self, x: jax.Array, rows: block_rows.Rows, state: LSTMState | None
     ) -> tuple[jax.Array, LSTMState]:
-        """Runs x [B, F, D] through the layer -> [B, F, D] and its state."""
+        """Run x [B, F, D] through the layer -> [B, F, D] and its state."""
         batch, frames, width = x.shape
         init = hk.initializers.RandomUniform(-(width**-0.5), width**-0.5)
         w_i = hk.get_parameter("w_i", (width, 4 * width), x.dtype, init)
@@ -70,10 +70,10 @@ class LSTMLayer(hk.Module):
 def _recur(
     gates: jax.Array, inside: jax.Array, w_h: jax.Array, state: LSTMState
 ) -> tuple[jax.Array, LSTMState]:
-    """The recurrence over frames: gates [F, B, 4D] before the product with h -> h [F, B, D].
+    """Run the recurrence: gates [F, B, 4D] before the product with h -> h [F, B, D].
 
-    Its gradient, by hand, takes that of w_h as one product over all frames: what differentiates a
-    scan would add up a matrix of that size with every frame.
+    The gradient is written by hand: that of w_h is one product over all frames, where the gradient
+    of a scan would add a matrix of its size for every frame.
     """
     y, last, _ = _scan(gates, inside, w_h, state)
     return y, last
@@ -82,7 +82,7 @@ def _recur(
 def _scan(
     gates: jax.Array, inside: jax.Array, w_h: jax.Array, state: LSTMState
 ) -> tuple[jax.Array, LSTMState, tuple[jax.Array, ...]]:
-    """Gives every h [F, B, D], the last state, and h, c before each frame with its gates."""
+    """Return every h [F, B, D], the last state, and h, c before each frame with its gates."""
 
     def step(
         carry: LSTMState, inputs: tuple[jax.Array, jax.Array]
@@ -115,11 +115,11 @@ def _recur_backward(
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     tanh_c = jnp.tanh(f * cs + i * g)
-    # What each gate's gradient is for one of c (i, f, g) and of h (o), and that of c for one of h.
+    # The gradient of each gate per gradient of c (i, f, g) or of h (o), and of c per gradient of h.
     by_gate = jnp.concatenate([g * i * (1 - i), cs * f * (1 - f), i * (1 - g * g)], axis=-1)
     by_o = tanh_c * o * (1 - o)
     h_to_c = o * (1 - tanh_c * tanh_c)
-    # Kept transposed: products with it as it is are three times slower on CPU.
+    # Transposed once: products with w_h as it lies are three times slower on a CPU.
     back = jax.lax.optimization_barrier(w_h.T)
 
     def step(carry: LSTMState, inputs: tuple[jax.Array, ...]) -> tuple[LSTMState, jax.Array]:

@@ -46,6 +46,9 @@ from encodec_hk.networks import seanet
 Params = Mapping[str, Mapping[str, Any]]
 State = Any
 """A pytree of arrays with a leading axis of B rows; None: every row is whole in its block."""
+Carried = tuple[State, jax.Array]
+Ends = jax.Array | None
+"""num_valid, int32 [B], or is_last, bool [B]; None: every row fills its block."""
 
 
 class Model(NamedTuple):
@@ -70,10 +73,10 @@ class Model(NamedTuple):
 
     init: Callable[[jax.Array], Params]
     param_shapes: Callable[[], Params]
-    encode_block: Callable[..., tuple[State, jax.Array]]
-    decode_block: Callable[..., tuple[State, jax.Array]]
-    embed_block: Callable[..., tuple[State, jax.Array]]
-    synthesize_block: Callable[..., tuple[State, jax.Array]]
+    encode_block: Callable[..., Carried]
+    decode_block: Callable[..., Carried]
+    embed_block: Callable[..., Carried]
+    synthesize_block: Callable[..., Carried]
     layer_names: Callable[[str], tuple[str, ...]]
     layer_block: Callable[..., jax.Array]
     encoder_state: Callable[[int], State]
@@ -109,13 +112,7 @@ class EnCodec(hk.Module):
         self.hop = hop
         self.takes_whole_rows = takes_whole_rows
 
-    def embed(
-        self,
-        state: State,
-        audio: jax.Array,
-        num_valid: jax.Array | None,
-        is_last: jax.Array | None,
-    ) -> tuple[State, jax.Array]:
+    def embed(self, state: State, audio: jax.Array, num_valid: Ends, is_last: Ends) -> Carried:
         """Map audio [B, T, C] to latents [B, F, D]."""
         chex.assert_axis_dimension(audio, 2, self.channels)
         chex.assert_is_divisible(audio.shape[1], self.hop)
@@ -125,33 +122,23 @@ class EnCodec(hk.Module):
         self,
         state: State,
         audio: jax.Array,
-        num_valid: jax.Array | None,
-        is_last: jax.Array | None,
+        num_valid: Ends,
+        is_last: Ends,
         *,
         num_codebooks: int,
         energies: jax.Array | None = None,
-    ) -> tuple[State, jax.Array]:
+    ) -> Carried:
         """Map audio [B, T, C] to codes [B, K, F]."""
         state, latents = self.embed(state, audio, num_valid, is_last)
         return state, self.quantizer.encode(latents, num_codebooks, energies)
 
     def synthesize(
-        self,
-        state: State,
-        latents: jax.Array,
-        num_valid: jax.Array | None,
-        is_last: jax.Array | None,
-    ) -> tuple[State, jax.Array]:
+        self, state: State, latents: jax.Array, num_valid: Ends, is_last: Ends
+    ) -> Carried:
         """Map latents [B, F, D] to audio [B, T, C]."""
         return _carry(self.decoder, state, latents, num_valid, is_last, 1)
 
-    def decode(
-        self,
-        state: State,
-        codes: jax.Array,
-        num_valid: jax.Array | None,
-        is_last: jax.Array | None,
-    ) -> tuple[State, jax.Array]:
+    def decode(self, state: State, codes: jax.Array, num_valid: Ends, is_last: Ends) -> Carried:
         """Map codes [B, K, F] to audio [B, T, C]."""
         return self.synthesize(state, self.quantizer.decode(codes), num_valid, is_last)
 
@@ -248,24 +235,21 @@ def _build(config_json: str, precision: str, platform: str) -> Model:
 
 def _networks(model_config: ml_collections.ConfigDict, convolve: kernels.Convolution) -> EnCodec:
     """Make the modules of a model config; within a transform."""
-    shared: dict[str, Any] = {
-        "ratios": model_config.ratios,
-        "num_filters": model_config.num_filters,
-        "kernel_size": model_config.kernel_size,
-        "last_kernel_size": model_config.last_kernel_size,
-        "num_residual_layers": model_config.num_residual_layers,
-        "residual_kernel_size": model_config.residual_kernel_size,
-        "dilation_base": model_config.dilation_base,
-        "compress": model_config.compress,
-        "shortcut": model_config.shortcut,
-        "num_lstm_layers": model_config.num_lstm_layers,
-        "conv": convolution.ConvSettings(
-            causal=model_config.causal,
-            norm=model_config.norm,
-            pad_mode=model_config.pad_mode,
-            convolve=convolve,
-        ),
-    }
+    names = ("ratios", "num_filters", "kernel_size", "last_kernel_size", "num_lstm_layers")
+    names += (
+        "num_residual_layers",
+        "residual_kernel_size",
+        "dilation_base",
+        "compress",
+        "shortcut",
+    )
+    shared: dict[str, Any] = {name: model_config[name] for name in names}
+    shared["conv"] = convolution.ConvSettings(
+        causal=model_config.causal,
+        norm=model_config.norm,
+        pad_mode=model_config.pad_mode,
+        convolve=convolve,
+    )
     return EnCodec(
         # Made here and not by EnCodec, so that their parameters have no prefix.
         encoder=seanet.Encoder(latent_dim=model_config.latent_dim, name="encoder", **shared),
@@ -297,10 +281,10 @@ def _carry(
     network: Callable[..., tuple[jax.Array, block_rows.Rows, State]],
     state: State,
     x: jax.Array,
-    num_valid: jax.Array | None,
-    is_last: jax.Array | None,
+    num_valid: Ends,
+    is_last: Ends,
     hop: int,
-) -> tuple[State, jax.Array]:
+) -> Carried:
     """Call a network on a block of x [B, T, C], `hop` steps a frame, and keep track of its rows."""
     batch, size, _ = x.shape
     if num_valid is None:
@@ -332,9 +316,7 @@ def _zeros(_: Any, shape: Sequence[int], dtype: Any, *__: Any) -> jax.Array:
     return jnp.zeros(shape, dtype)
 
 
-def _state_shapes(
-    params: Params, block: Callable[..., tuple[State, jax.Array]], x: jax.ShapeDtypeStruct
-) -> State:
+def _state_shapes(params: Params, block: Callable[..., Carried], x: jax.ShapeDtypeStruct) -> State:
     """Return the shapes of the state of one row: those after a block of x."""
     count = jax.ShapeDtypeStruct((1,), jnp.int32)
     begin = {"start": count, "end": count, "layers": None}

@@ -1,12 +1,12 @@
 """Padding of convolutions, for blocks of rows that begin, go on or end anywhere.
 
-What a convolution of a whole row pads, as Meta's `SConv1d` does:
+A convolution pads a whole row like Meta's `SConv1d`:
 
     left pad |           the row            | right pad + what fills the last stride
     c  b  a  | a'...                     z' |  y'  x'                      (reflection)
 
-In blocks, the steps before a block are the end of the block before: the layer's state. The ends of
-a row are patches of a few samples, wherever they lie, and never a pass over the block.
+The steps before a block are the end of the previous block: the layer's state. The ends of a row
+are patches of a few steps wherever they lie, never a pass over the block.
 
 Shapes: B rows, T time steps of the block, C channels.
 """
@@ -32,20 +32,20 @@ def pad_block(
     stride: int,
     mode: str,
 ) -> tuple[jax.Array, jax.Array, int]:
-    """Puts a convolution's padding around a block.
+    """Put a convolution's padding around a block.
 
-    A row of whole length L is padded as `left` steps before and `right + (-L) % stride` after.
-    Reflection of a row no longer than its padding reads it as if zeros followed it up to one
-    step more than the padding, as both reference implementations do.
+    A row of length L is padded by `left` steps before and `right + (-L) % stride` after. A row no
+    longer than its padding is reflected as if zeros followed it, up to one step more than the
+    padding, as in both reference implementations.
 
-    Where rows go on and the convolution looks ahead (right > 0), the block cannot have all that its
-    last windows need: then the windows begin `lag` steps earlier, and so do the next blocks'.
+    If rows go on and the convolution looks ahead (right > 0), a block lacks the steps that its last
+    windows need: then all windows begin `lag` steps earlier, in the next blocks too.
 
     Args:
-      x: [B, T, C], steps outside a row hold anything.
-      rows: where the rows start and end. Without lag, a row that starts in this block and goes on
-        must have more than `left` steps in it, if padded by reflection.
-      context: the steps before the block; None where every row starts in it.
+      x: [B, T, C]; steps outside a row hold anything.
+      rows: where the rows start and end. Without lag, a row that is padded by reflection, starts in
+        this block and goes on must have more than `left` steps in it.
+      context: the steps before the block; None if every row starts in it.
       left: steps of padding before a row.
       right: steps of padding after a row, at most left.
       stride: the convolution's stride.
@@ -83,7 +83,7 @@ def pad_block(
 
 
 def _pad_full(x: jax.Array, left: int, right: int, mode: str) -> jax.Array:
-    """The padding of rows that fill their block, in few steps that a gradient goes through fast."""
+    """Pad rows that fill their block, in few operations, so that gradients are fast."""
     widths = ((0, 0), (left, right), (0, 0))
     if mode == "constant":
         return jnp.pad(x, widths)
@@ -94,7 +94,7 @@ def _pad_full(x: jax.Array, left: int, right: int, mode: str) -> jax.Array:
 
 
 def _head(padded: jax.Array, rows: block_rows.Rows, before: int, left: int, mode: str) -> jax.Array:
-    """What lies before each row's first step, [B, left, C]: reflected, x[left], ..., x[1]."""
+    """Return the steps before each row's first, [B, left, C]; reflected x[left], ..., x[1]."""
     if mode == "constant":
         return jnp.zeros((padded.shape[0], left, padded.shape[2]), padded.dtype)
     source = rows.start[:, None] + jnp.arange(left, 0, -1)
@@ -110,7 +110,7 @@ def _tail(
     stride: int,
     mode: str,
 ) -> jax.Array:
-    """What lies after each row's last step, [B, right + stride - 1, C]."""
+    """Return the steps after each row's last, [B, right + stride - 1, C]."""
     room = right + stride - 1
     if mode == "constant":
         return jnp.zeros((padded.shape[0], room, padded.shape[2]), padded.dtype)
@@ -127,6 +127,6 @@ def _tail(
 
 
 def _take(padded: jax.Array, index: jax.Array) -> jax.Array:
-    """Steps of each row by their index [B, P]; any of them where the index is outside."""
+    """Return steps of each row by their index [B, P]; an index outside gives any step."""
     index = jnp.clip(index, 0, padded.shape[1] - 1)
     return jnp.take_along_axis(padded, index[..., None], axis=1)

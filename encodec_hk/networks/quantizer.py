@@ -13,7 +13,7 @@ import numpy as np
 
 
 def energies(codebooks: np.ndarray) -> np.ndarray:
-    """|E|^2 of every entry of codebooks [K, N, D]: float32 [K, N]."""
+    """Return |E|^2 of every entry of codebooks [K, N, D]: float32 [K, N]."""
     return np.sum(np.square(np.asarray(codebooks, np.float32)), axis=-1)
 
 
@@ -23,20 +23,20 @@ def encode(
     num_codebooks: int | None = None,
     energies: jax.Array | None = None,
 ) -> jax.Array:
-    """Codes of latents: every stage takes the entry nearest to what the stages before left.
+    """Quantise latents: every stage takes the entry nearest to the residual of the stages before.
 
-    Distances are -(|x|^2 - 2 x.E + |E|^2) in float32 with exact products, as in both reference
-    implementations: entries closer to each other than its rounding may be told apart differently.
+    Distances are |x|^2 - 2 x.E + |E|^2 in float32 with exact products, as in both reference
+    implementations. Their rounding decides between entries that are nearly as close.
 
     Args:
       codebooks: [K or more, N, D].
       latents: [B, F, D].
       num_codebooks: K; None for all.
-      energies: of `energies`, to be computed once; None: computed here, which takes four tenths of
-        the time for a single frame.
+      energies: what `energies` returns; None to compute it here, which takes four tenths of the time
+        of a single frame.
 
     Returns:
-      Codes, int32 [B, K, F]; the first of equally near entries.
+      Codes, int32 [B, K, F]; of equally near entries the first.
     """
     chex.assert_rank([codebooks, latents], 3)
     codebooks = jnp.asarray(codebooks)
@@ -47,14 +47,14 @@ def encode(
     if num_codebooks is not None:
         stages = num_codebooks
 
-    # By index: a scan over the first codebooks would copy them, half the time for a single frame.
+    # By index: a scan over the first codebooks would copy them, half the time of a single frame.
     def stage(residual: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
         codebook = codebooks[index]
         product = jnp.matmul(residual, codebook.T, precision=jax.lax.Precision.HIGHEST)
         energy = jnp.sum(jnp.square(residual), axis=-1, keepdims=True)
         squares = jnp.sum(jnp.square(codebook), axis=-1) if energies is None else energies[index]
         distance = energy - 2 * product + squares
-        # Two minima are eight times faster on CPU than one argmin.
+        # Two minima are eight times faster on a CPU than one argmin.
         nearest = distance == jnp.min(distance, axis=-1, keepdims=True)
         codes = jnp.min(jnp.where(nearest, jnp.arange(entries), entries - 1), axis=-1)
         return residual - codebook[codes], codes
@@ -64,7 +64,7 @@ def encode(
 
 
 def decode(codebooks: jax.Array, codes: jax.Array) -> jax.Array:
-    """Latents [B, F, D] of codes [B, K, F]: the sum of their entries, first codebook first.
+    """Return latents [B, F, D] of codes [B, K, F]: the sum of their entries, first codebook first.
 
     Args:
       codebooks: [K or more, N, D].
@@ -99,11 +99,11 @@ class ResidualVectorQuantizer(hk.Module):
     def encode(
         self, latents: jax.Array, num_codebooks: int, energies: jax.Array | None
     ) -> jax.Array:
-        """Latents [B, F, D] -> codes of the first `num_codebooks` codebooks, int32 [B, K, F]."""
+        """Map latents [B, F, D] to codes of the first `num_codebooks` codebooks, int32 [B, K, F]."""
         return encode(self._codebooks(), latents, num_codebooks, energies)
 
     def decode(self, codes: jax.Array) -> jax.Array:
-        """Codes [B, K, F] -> latents [B, F, D]."""
+        """Map codes [B, K, F] to latents [B, F, D]."""
         return decode(self._codebooks(), codes)
 
     def _codebooks(self) -> jax.Array:

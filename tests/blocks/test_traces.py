@@ -16,21 +16,18 @@ from absl.testing import parameterized
 
 import encodec_hk
 from encodec_hk.blocks import traces
-from encodec_hk.networks import model
 from encodec_hk.networks import padding
 from tests import compilation
 from tests import random_networks
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = """
-import hashlib, pathlib, sys
+import hashlib, sys
 from unittest import mock
-from encodec_hk.networks import model
 from encodec_hk.networks import padding
-from tests import test_traces
-model.keep_traces(pathlib.Path(sys.argv[1]))
+from tests.blocks import test_traces
 with mock.patch.object(padding, "pad_block", side_effect=padding.pad_block) as layer:
-    codes, audio = test_traces.coded(test_traces.codec())
+    codes, audio = test_traces.coded(test_traces.codec(sys.argv[1]))
 print(layer.call_count)
 print(hashlib.sha256(codes.tobytes() + audio.tobytes()).hexdigest())
 """
@@ -44,9 +41,10 @@ VARIANTS = {
 }
 
 
-def codec(**overrides):
-    config = random_networks.small(**overrides)
-    return encodec_hk.Codec(config, random_networks.random_params(config), block_seconds=0.5)
+def codec(folder=None, **overrides):
+    model_config = random_networks.small(**overrides)
+    params = random_networks.random_params(model_config)
+    return encodec_hk.Codec(model_config, params, block_seconds=0.5, traces_folder=folder)
 
 
 def coded(codec):
@@ -61,18 +59,12 @@ class TracesTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()), "traces")
-        self.addCleanup(model.keep_traces, None)
-
-    def begin(self):
-        """What a process does first, as if it were another one."""
-        model._kept.cache_clear()
-        model.keep_traces(self.folder)
 
     def counted(self, **overrides):
-        """Codes and audio, and how many layers were traced for them."""
-        self.begin()
+        """Codes and audio, and how many layers a new process traces for them."""
+        traces._kept.cache_clear()
         with mock.patch.object(padding, "pad_block", side_effect=padding.pad_block) as layer:
-            results = coded(codec(**overrides))
+            results = coded(codec(self.folder, **overrides))
         return results, layer.call_count
 
     @parameterized.parameters(*VARIANTS)
@@ -128,7 +120,6 @@ class TracesTest(parameterized.TestCase):
     def test_what_cannot_be_exported_is_traced(self):
         with mock.patch.object(traces.jax.export, "export", side_effect=NotImplementedError):
             found, _ = self.counted()
-        model.keep_traces(None)
         chex.assert_trees_all_equal(found, coded(codec()))
 
     def test_other_models_have_files_of_their_own(self):
@@ -139,15 +130,22 @@ class TracesTest(parameterized.TestCase):
         self.assertLen(list(self.folder.iterdir()), 2 * count)
 
     def test_every_block_takes_the_same_program(self):
-        self.begin()
-        own = codec()
-        block = np.zeros((600, 1), np.float32)
-        with compilation.counted() as compiled, own.stream_encoder(batch=2, block_frames=50) as s:
+        traces._kept.cache_clear()
+        own = codec(self.folder)
+        samples = np.zeros((600, 1), np.float32)
+        runner = own.runner(own.encoding(3), 2, (50,))
+        rows = [runner.open(), runner.open()]
+        with compilation.counted() as compiled:
             for _ in range(3):
-                s.push([block, block])
-            s.keep([1])
+                for row in rows:
+                    row.put(samples)
+                runner.advance(wait=True)
+            rows[0].drop()
+            runner.advance(wait=True)
+            runner.shrink(1)
             for _ in range(3):
-                s.push([block])
+                rows[1].put(samples)
+                runner.advance(wait=True)
         self.assertLen(compiled, 2)  # for two places, and for one
 
 
@@ -159,13 +157,17 @@ class SurroundingsTest(absltest.TestCase):
             self.enter_context(mock.patch.object(traces, "_PACKAGE", package))
             facts = traces._surroundings.__wrapped__
             before = facts()
-            for name in ("model.py", "seanet.py", "quantizer.py", "config.py", "layers/rows.py"):
-                with open(package / name, "a") as file:
-                    file.write("\n")
-                self.assertNotEqual(facts(), before, name)
+            changed = list(package.glob("networks/*.py"))
+            self.assertIn("seanet.py", [path.name for path in changed])
+            changed += [package / "config.py", package / "system/rules.py"]
+            for path in changed:
+                path.write_text(path.read_text() + "\n")
+                self.assertNotEqual(facts(), before, path.name)
                 before = facts()
-            with open(package / "audio.py", "a") as file:
-                file.write("\n")
+            (package / "networks/seanet.py").rename(package / "networks/renamed.py")
+            self.assertNotEqual(facts(), before)
+            before = facts()
+            (package / "sound/resampling.py").write_text("")
             self.assertEqual(facts(), before)
 
     def test_settings_of_jax_are_another_key(self):
