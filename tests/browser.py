@@ -1,4 +1,4 @@
-"""A real browser without a window, for tests of pages."""
+"""A headless browser for tests of pages."""
 
 import contextlib
 import importlib.util
@@ -7,7 +7,7 @@ import unittest
 
 
 def missing():
-    """What keeps Chromium from being driven, and what helps; "" where nothing does."""
+    """Return what is missing to drive Chromium, and how to install it; "" if nothing is."""
     if importlib.util.find_spec("selenium") is None:
         return "selenium is not installed: pip install -r requirements-dev.txt"
     for program, package in (("chromium", "chromium"), ("chromedriver", "chromium-driver")):
@@ -18,7 +18,7 @@ def missing():
 
 @contextlib.contextmanager
 def chromium(folder):
-    """A driver of Chromium; what the browser keeps, and downloads, is in the folder."""
+    """Yield a driver of Chromium whose profile and downloads are in the folder."""
     if missing():
         raise unittest.SkipTest(missing())
     from selenium import webdriver

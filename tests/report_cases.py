@@ -1,4 +1,4 @@
-"""Rows, summary and items to make a report of, small and with names that need escaping."""
+"""Rows, a summary and items for a report, small and with names that need escaping."""
 
 import pathlib
 import tempfile
@@ -10,11 +10,11 @@ from encodec_hk.evaluation import results
 
 ODD = "Grüße \"quoted\" & 'so' <b>x</b></script><!--.wav"
 MODEL = "model_24khz"
-LONG = 8.0  # seconds: a slow machine is still in the middle
+LONG = 8.0  # seconds, so that a slow machine does not reach the end
 
 
 def sound(rate, length, channels, seed):
-    """A tone and noise, float32 [T, C], some of it beyond full scale."""
+    """Return a tone and noise, float32 [T, C], partly beyond full scale."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(rate * length)) / rate
     tone = 0.9 * np.sin(2 * np.pi * 440 * time)[:, None]
@@ -39,7 +39,7 @@ def items():
 
 
 def rows():
-    """Two files in three conditions; PESQ of one is missing, of the other NaN."""
+    """Return rows of two files in three conditions; PESQ is NaN or missing."""
     found = []
     for file, group in (("long.wav", "speech"), (ODD, "music")):
         for codec, kbps in ((MODEL, 1.5), (MODEL, 6.0), ("opus", 6.0)):
@@ -84,7 +84,7 @@ def summary():
 
 
 def written(**changes):
-    """The page of the cases, as text."""
+    """Return the page of the cases as text."""
     given = {
         "title": "A <title> & more",
         "rows": rows(),

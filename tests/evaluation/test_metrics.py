@@ -36,7 +36,7 @@ def normal(shape, seed=0, scale=0.1):
 
 
 def at_snr(reference, decibels, seed=1):
-    """The reference [T, C] and noise that much quieter, orthogonal to it and without a mean."""
+    """Add zero-mean noise to a reference [T, C], orthogonal to it and `decibels` quieter."""
     centred = reference - reference.mean(axis=0)
     noise = normal(reference.shape, seed)
     noise -= noise.mean(axis=0)
@@ -47,7 +47,7 @@ def at_snr(reference, decibels, seed=1):
 
 @functools.cache
 def clip(name, sample_rate, seconds=3.0):
-    """The first seconds of a clip at another rate, mono, float64 [T], of 16 bits."""
+    """Return the start of a clip at a sample rate, mono, float64 [T], rounded to 16 bits."""
     samples, rate = soundfile.read(CLIPS / f"{name}.flac", always_2d=True)
     samples = soxr.resample(samples.mean(axis=1), rate, sample_rate)[: round(seconds * sample_rate)]
     return np.rint(samples * 2**15) / 2**15
@@ -94,8 +94,8 @@ class InputsTest(parameterized.TestCase):
             METRICS[metric](np.ones(5), np.ones(5), sample_rate=0)
 
     @parameterized.parameters(*METRICS)
-    @pytest.mark.few(*range(6))  # ViSQOL takes long to begin
-    def test_one_channel_is_none_and_arrays_are_left_alone(self, metric):
+    @pytest.mark.few(*range(6))  # ViSQOL is slow to start
+    def test_mono_as_one_channel_and_inputs_stay(self, metric):
         reference, estimate = normal(48000, 0), normal(48000, 1)
         copies = reference.copy(), estimate.copy()
         value = METRICS[metric](reference, estimate)
@@ -106,8 +106,8 @@ class InputsTest(parameterized.TestCase):
 
 class SiSnrTest(parameterized.TestCase):
     def test_by_hand(self):
-        # Without its mean the reference is (1, -1, 1, -1); the estimate is twice that and
-        # (1, 1, -1, -1): 4 to 1 in energy.
+        # The zero-mean reference is (1, -1, 1, -1); the estimate is twice that plus
+        # (1, 1, -1, -1): energies are 4 to 1.
         reference = np.array([3.0, 1.0, 3.0, 1.0])
         estimate = np.array([3.0, -1.0, 1.0, -3.0])
         self.assertAlmostEqual(metrics.si_snr(reference, estimate), 10 * np.log10(4), places=12)
@@ -124,7 +124,7 @@ class SiSnrTest(parameterized.TestCase):
         self.assertAlmostEqual(metrics.si_snr(reference, estimate), 7.0, places=8)
 
     @given(st.floats(-1e3, 1e3).filter(lambda x: abs(x) > 1e-3), st.floats(-2, 2))
-    def test_volume_polarity_and_offset_make_no_difference(self, gain, offset):
+    def test_volume_polarity_and_offset_do_not_matter(self, gain, offset):
         reference = normal((1000, 1))
         estimate = at_snr(reference, 10.0)
         self.assertAlmostEqual(metrics.si_snr(reference, gain * estimate + offset), 10.0, places=6)
@@ -144,7 +144,7 @@ class SiSnrTest(parameterized.TestCase):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             self.assertEqual(metrics.si_snr(reference, np.zeros_like(reference)), -100.0)
-            constant = np.full((1000, 2), 0.1)  # whose mean is not 0.1 in floating point
+            constant = np.full((1000, 2), 0.1)  # its mean in floating point is not 0.1
             self.assertEqual(metrics.si_snr(reference, constant), -100.0)
             self.assertTrue(np.isnan(metrics.si_snr(constant, reference)))
             self.assertTrue(np.isnan(metrics.si_snr(0 * reference, 0 * reference)))
@@ -157,7 +157,7 @@ class SiSnrTest(parameterized.TestCase):
 
 
 class SiSnrWindowsTest(parameterized.TestCase):
-    # Less audiocraft's SISNR(sample_rate, segment=5, overlap=0.5) of the same float64 arrays.
+    # The negative of audiocraft's SISNR(sample_rate, segment=5, overlap=0.5) for the same arrays.
     @parameterized.parameters(
         (24000, 1, 1, -0.029188337367045403),
         (24000, 59999, 1, 13.963794683322178),
@@ -177,7 +177,7 @@ class SiSnrWindowsTest(parameterized.TestCase):
     @staticmethod
     @functools.cache
     def pairs():
-        """The signals that the values above are of, drawn one after the other."""
+        """Return the signals of the values above, drawn one after the other."""
         rng = np.random.default_rng(0)
         found = {}
         for rate, steps, channels in (
@@ -225,7 +225,7 @@ class SiSnrWindowsTest(parameterized.TestCase):
 
 def reference_filters(sample_rate, window, bands):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that bands are empty
+        warnings.simplefilter("ignore")  # about empty bands
         return audio_utils.mel_filter_bank(
             window // 2 + 1, bands, 0.0, sample_rate / 2, sample_rate, norm=None, mel_scale="htk"
         )
@@ -270,7 +270,7 @@ class MelDistanceTest(parameterized.TestCase):
         self.assertEqual(metrics.mel_distance(quiet, silence, 24000), 0.0)
         self.assertGreater(metrics.mel_distance(1e5 * quiet, silence, 24000), 2.0)
 
-    def test_blocks_make_no_difference(self):
+    def test_blocks_do_not_matter(self):
         reference, estimate = normal((30000, 2)), normal((30000, 2), 1, 0.01)
         expected = metrics.mel_distance(reference, estimate, 24000)
         with mock.patch.object(metrics, "_BLOCK", 3000):
@@ -288,7 +288,7 @@ class MelDistanceTest(parameterized.TestCase):
 class LogSpectralDistanceTest(parameterized.TestCase):
     @parameterized.parameters(2048, 64)
     def test_by_hand(self, window):
-        """Frame by frame, with the discrete Fourier transform written out."""
+        """Frame by frame, with an explicit discrete Fourier transform."""
         reference, estimate = normal((150, 2), 0), normal((150, 2), 1)
         hop = window // 4
         time = np.arange(window)

@@ -21,7 +21,7 @@ class VisqolTest(parameterized.TestCase):
     def test_falls_with_noise(self, name):
         reference = test_metrics.clip(name, 24000)
         noise = test_metrics.normal(len(reference), scale=1.0)
-        # Google's conformance case of a castanet and itself has 4.7321; so has any signal.
+        # Any signal compared with itself has 4.7321, as Google's conformance case of a castanet.
         best = perceptual.visqol(reference, reference, 24000)
         self.assertAlmostEqual(best, 4.7321, places=4)
         values = [
@@ -36,7 +36,7 @@ class VisqolTest(parameterized.TestCase):
         api = visqol_python.VisqolApi()
         api.create(mode=mode, use_lattice_model=mode == "speech")
 
-        # Of 16 bits at the rate of the mode: nothing to prepare.
+        # 16 bits at the sample rate of the mode: nothing to prepare.
         reference = test_metrics.clip("speech_reading", rate)
         estimate = (
             np.rint((reference + test_metrics.normal(len(reference), scale=5e-4)) * 2**15) / 2**15
@@ -90,7 +90,7 @@ class VisqolTest(parameterized.TestCase):
             ValueError, f"^got .* s of audio and 0 s .* {mode} mode needs 0"
         ):
             score(sound[: shortest - 1], sound[: shortest - 1])
-        # Silence around makes up for what is missing.
+        # Added silence counts towards the length.
         self.assertGreater(perceptual.visqol(sound[:10], sound[:10], rate, mode, 0.5), 1.0)
 
     def test_bad_settings(self):
@@ -104,7 +104,7 @@ class VisqolTest(parameterized.TestCase):
     @parameterized.parameters(
         ("audio", "visqol"), ("speech", "visqol"), ("speech", "ai_edge_litert.interpreter")
     )
-    def test_what_is_not_installed(self, mode, module):
+    def test_missing_packages(self, mode, module):
         sound = test_metrics.normal(48000)
         perceptual._visqol_model.cache_clear()
         self.addCleanup(perceptual._visqol_model.cache_clear)
@@ -142,7 +142,7 @@ class SpeechTest(parameterized.TestCase):
         self.assertAlmostEqual(value, pystoi.stoi(*pair, 16000), places=6)
         self.assertBetween(value, low, high)
 
-    def test_equal_signals_have_the_most(self):
+    def test_equal_signals_score_highest(self):
         reference, _ = self.noisy(0.0)
         self.assertAlmostEqual(perceptual.pesq(reference, reference, 16000), 4.644, places=3)
         self.assertAlmostEqual(perceptual.stoi(reference, reference, 16000), 1.0, places=9)
@@ -155,11 +155,11 @@ class SpeechTest(parameterized.TestCase):
         mono = [soxr.resample(x, 48000, 16000).mean(axis=1) for x in stereo]
         self.assertAlmostEqual(metric(*stereo, 48000), metric(*mono, 16000), places=3)
 
-    def test_pesq_of_long_speech_is_the_mean_of_pieces(self):
+    def test_pesq_of_long_speech_is_the_mean_of_parts(self):
         reference, estimate = self.noisy(1e-3)
         other = self.noisy(1e-2)[1]
         silence = np.zeros(len(reference))
-        long = np.concatenate([reference, silence] * 4)  # 24 s: two pieces of 12
+        long = np.concatenate([reference, silence] * 4)  # 24 s: two parts of 12 s
         half = len(long) // 2
         noisy = long.copy()
         noisy[: len(reference)] = estimate
@@ -170,7 +170,7 @@ class SpeechTest(parameterized.TestCase):
         ]
         value = perceptual.pesq(long, noisy, 16000)
         self.assertAlmostEqual(value, np.mean(expected), places=9)
-        # A piece of silence does not count.
+        # A silent part does not count.
         quiet = np.concatenate([long[:half], np.zeros(half)])
         value = perceptual.pesq(quiet, np.concatenate([noisy[:half], np.zeros(half)]), 16000)
         self.assertAlmostEqual(value, expected[0], places=9)
@@ -202,7 +202,7 @@ class SpeechTest(parameterized.TestCase):
     @parameterized.parameters(
         (perceptual.pesq, "pesq", "pesq"), (perceptual.stoi, "pystoi", "evaluate")
     )
-    def test_what_is_not_installed(self, metric, module, extra):
+    def test_missing_packages(self, metric, module, extra):
         sound = test_metrics.normal(16000)
         with (
             mock.patch.dict(sys.modules, {module: None}),

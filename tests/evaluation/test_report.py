@@ -1,4 +1,4 @@
-"""The report without a browser: what is in the file."""
+"""The report without a browser: the content of the file."""
 
 import base64
 import html.parser
@@ -19,7 +19,7 @@ from tests import report_cases as cases
 
 
 class Page(html.parser.HTMLParser):
-    """Elements as (tag, attributes), text outside of scripts and styles, and JSON."""
+    """A parsed page: elements as (tag, attributes), text outside scripts and styles, JSON."""
 
     def __init__(self, text):
         super().__init__()
@@ -35,7 +35,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data):
         if self._in.get("type") == "application/json":
-            assert "<" not in data  # nothing that could end the element, or open a comment
+            assert "<" not in data  # nothing ends the element or opens a comment
             self.json.append(json.loads(data))
         elif self._in.get("tag") not in ("script", "style"):
             self.text += data
@@ -89,12 +89,12 @@ class StructureTest(parameterized.TestCase):
         self.assertNotIn("b", [tag for tag, a in page.elements if tag == "b" and not a][2:])
         self.assertEqual(page.json[2]["file"], cases.ODD)
 
-    def test_what_is_missing_comes_first(self):
+    def test_missing_measures_come_first(self):
         text = cases.written()
         self.assertIn("<code>pip install pesq</code>", text)
         self.assertLess(text.index("pip install pesq"), text.index('id="quality"'))
         self.assertIn("1 file failed", text)
-        self.assertIn("<dt>codes equal, share</dt><dd>0.99998</dd>", text)
+        self.assertIn("<dt>share of equal codes</dt><dd>0.99998</dd>", text)
         self.assertIn("a processor", text)
         self.assertRegex(text, r"This page is one file of [\d.]+ (k|M)B and loads nothing else: ")
 
@@ -105,7 +105,7 @@ class StructureTest(parameterized.TestCase):
         ("no renditions", {"items": [results.Item("x", "g", 8000, np.zeros((9, 1)), ())]}),
         ("a lone surrogate", {"title": "\udcff"}),
     )
-    def test_what_may_be_missing(self, changes):
+    def test_optional_parts(self, changes):
         page = Page(cases.written(**changes))
         self.assertLen(page.json, 1 + len(changes.get("items", cases.items())))
 
@@ -142,7 +142,7 @@ class SoundsTest(parameterized.TestCase):
             filtered = sounds.anchor(tone, rate)[middle, 0]
             gain = 10 * np.log10(np.mean(filtered**2) / np.mean(tone[middle] ** 2) + 1e-20)
             self.assertBetween(gain, low, high, f"{hertz} Hz")
-            if low > -1:  # not delayed either
+            if low > -1:  # in the passband, without delay
                 np.testing.assert_allclose(filtered, tone[middle, 0], rtol=0, atol=0.01)
 
     def test_no_anchor(self):

@@ -13,7 +13,7 @@ from absl.testing import parameterized
 from tests import browser
 from tests import report_cases as cases
 
-# Kept of every sound that the page starts: when, from where, and whether it is silent.
+# Records for every sound that the page starts: its time, position and peak.
 RECORD = """
 window.starts = [];
 const start = AudioBufferSourceNode.prototype.start;
@@ -76,11 +76,11 @@ class BrowserTest(parameterized.TestCase):
 
     def test_curves_and_tables(self):
         titles = [card.get_attribute("data-measure") for card in self.find(".curve")]
-        self.assertEqual(titles, ["si_snr"])  # not PESQ, which was had of no file
+        self.assertEqual(titles, ["si_snr"])  # not PESQ, which no file has
         self.assertLen(self.find(".curve .point"), 3)
         self.assertNotIn("NaN", self.js("return document.querySelector('.curve').innerHTML"))
         table = self.find("#means")[0]
-        self.assertIn("9.00", table.text)  # of 6 kbps, of all files
+        self.assertIn("9.00", table.text)  # 6 kbps, all files
         self.assertIn("8.50 to 9.50", table.text)
         self.js(
             "const s = document.getElementById('group'); s.value = 'speech';"
@@ -104,7 +104,7 @@ class BrowserTest(parameterized.TestCase):
             samples = item.renditions[0].samples
             self.assertEqual(heard[:2], [item.sample_rate, samples.shape[1]])
             cut = np.clip(samples[:20000, 0], -1, 1 - 2**-15)
-            # The browser divides what is above zero by 32767: up to a step more than was given.
+            # The browser divides positive samples by 32767: up to a step too much.
             np.testing.assert_allclose(heard[2], cut, rtol=0, atol=1.6 * 2**-15)
 
     def test_plays_and_switches_in_place(self):
@@ -167,7 +167,7 @@ class BrowserTest(parameterized.TestCase):
             size = self.js("return document.documentElement.scrollWidth")
             self.assertLessEqual(size, width)
         self.assertIn(cases.ODD, self.find(".player h3")[1].text)
-        self.assertIn("an excerpt; numbers are of all 3 s", self.find(".player summary")[1].text)
+        self.assertIn("an excerpt; numbers are for all 3 s", self.find(".player summary")[1].text)
         unnamed = self.js(
             "return [...document.querySelectorAll('button, input, select')].filter((e) =>"
             "!e.textContent.trim() && !e.labels?.length && !e.ariaLabel).length"
@@ -187,7 +187,7 @@ class BrowserTest(parameterized.TestCase):
             self.assertNotEqual(light, dark)
         self.command("Emulation.setEmulatedMedia", features=[])
 
-    def test_a_page_of_little(self):
+    def test_a_page_with_little(self):
         little = self.folder / "little.html"
         little.write_text(cases.written(rows=cases.rows()[:1], summary={}, items=[]), "utf-8")
         self.open(little.as_uri())
@@ -220,13 +220,13 @@ class BrowserTest(parameterized.TestCase):
             expected = [("hidden reference", ""), ("anchor 3.5 kHz", "")]
             expected += [(r.codec, f"{r.kbps:g}") for r in item.renditions]
             self.assertCountEqual([(r["condition"], r["kbps"]) for r in of_item], expected)
-            for row in of_item:  # of the letter that was scored so
+            for row in of_item:  # the scores of their letters
                 self.assertEqual(int(row["score"]), 60 + int(row["order"]))
                 self.assertRegex(row["time"], r"^20\d\d-\d\d-\d\dT")
         self.assertFalse(any(row["trial"] not in "12" for row in rows))
 
     def take_trial(self):
-        """Hears all and scores them 61, 62 and so on, by keys alone; nothing tells them apart."""
+        """Listen by keys and score 61, 62 and so on; check that the page hides conditions."""
         next_button = self.find("dialog .next")[0]
         rows = self.find("dialog .stimulus")
         for index in range(len(rows) + 1):

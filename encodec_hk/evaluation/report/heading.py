@@ -1,4 +1,4 @@
-"""The head of the page, which is read without any script: what was evaluated, what is missing."""
+"""The head of the page, readable without scripts: what was evaluated and what is missing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from encodec_hk.evaluation import results
 from encodec_hk.evaluation.report import page_data
 
 _KINDS = {"encodec": "EnCodec model", "opus": "Opus, the baseline", "mp3": "MP3, the baseline"}
-# What parity holds, in words; other names stand as they are.
+# Labels of the fields of parity; other fields are labelled by their names.
 _WORDS = {
-    "equal": "codes equal, share",
+    "equal": "share of equal codes",
     "codes": "codes compared",
-    "difference": "audio differs by at most",
+    "difference": "largest difference in audio",
     "peak": "peak of the audio",
 }
 _COMMAND = re.compile(
@@ -25,7 +25,7 @@ _COMMAND = re.compile(
 
 
 def text(value: Any) -> str:
-    """Plain text as HTML."""
+    """Return plain text as HTML."""
     return escaping.escape(str(value))
 
 
@@ -35,14 +35,14 @@ def html(
     summary: results.Summary,
     items: Sequence[results.Item],
 ) -> str:
-    """Title, what was evaluated, codecs, what is missing or failed, parity."""
+    """Return the head: title, numbers, what is missing or failed, codecs, parity."""
     files = {(row["group"], row["file"]): float(row.get("seconds", 0)) for row in rows}
     groups = sorted({row["group"] for row in rows})
     names = page_data.codecs(rows, summary)
     facts = [
         _count(len(files), "file"),
         *([_count(len(groups), "group")] if len(groups) > 1 else []),
-        _duration(sum(files.values())) + " of sound",
+        _duration(sum(files.values())) + " of audio",
         _count(len(names), "codec"),
     ]
     if items:
@@ -57,7 +57,7 @@ def html(
             for file, reason in summary["failed"].items()
         )
         count = _count(len(summary["failed"]), "file")
-        parts.append(_notice(f"{count} failed, in no number below", f"<ul>{lines}</ul>"))
+        parts.append(_notice(f"{count} failed and do not count below", f"<ul>{lines}</ul>"))
     if summary.get("machine"):
         parts.append(f'<p class="small">Speeds were measured on {text(summary["machine"])}.</p>')
     parts.append('<div class="codecs">')
@@ -73,12 +73,12 @@ def html(
 
 
 def sizes(whole: int, sound: int, pictures: int) -> str:
-    """How large the page is, in a sentence; arguments in bytes."""
+    """Return a sentence on the size of the page; arguments in bytes."""
     line = f"This page is one file of {_megabytes(whole)} and loads nothing else"
     if not sound:
         return f"{line}."
     return (
-        f"{line}: {_megabytes(sound)} are sound (16 bit FLAC, as text), "
+        f"{line}: {_megabytes(sound)} are sounds (16 bit FLAC in Base64), "
         f"{_megabytes(pictures)} spectrograms."
     )
 
@@ -104,7 +104,7 @@ def _facts(values: Any) -> str:
 
 def _fact(key: Any, value: Any) -> str:
     shown = _value(value) + (" Hz" if str(key).endswith("sample_rate") else "")
-    if re.fullmatch("[0-9a-f]{24,}", shown):  # a digest is told by its beginning
+    if re.fullmatch("[0-9a-f]{24,}", shown):  # the start identifies a digest
         return f'<dd title="{shown}">{shown[:12]}…</dd>'
     return f"<dd>{_breakable(shown)}</dd>"
 
@@ -114,7 +114,7 @@ def _words(key: Any) -> str:
 
 
 def _breakable(value: Any) -> str:
-    """Plain text as HTML that may be broken after its marks."""
+    """Return plain text as HTML that may wrap after _ and /."""
     return re.sub(r"([_/])", r"\1<wbr>", text(value))
 
 
@@ -124,7 +124,7 @@ def _value(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.6g}" if abs(value) < 1 else f"{value:.4g}"  # a share needs its nines
+        return f"{value:.6g}" if abs(value) < 1 else f"{value:.4g}"  # 0.99998 needs its nines
     if isinstance(value, Mapping):
         return ", ".join(f"{_words(k)} {_value(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
@@ -137,7 +137,7 @@ def _notice(heading: str, content: str) -> str:
 
 
 def _with_commands(line: str) -> str:
-    """A line with what is to be typed set as code."""
+    """Return a line as HTML, with commands set as code."""
     parts, end = [], 0
     for match in _COMMAND.finditer(line):
         parts += [

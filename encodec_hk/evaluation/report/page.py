@@ -1,4 +1,4 @@
-"""Writes the page: the template with its parts filled in."""
+"""Fills the template of the page."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ def write(
     summary: results.Summary,
     items: Sequence[results.Item],
 ) -> None:
-    """Writes one HTML file that needs no other and no network.
+    """Write the report: one HTML file that needs no other file and no network.
 
-    It holds curves of quality by rate, tables of means, a player with spectrograms per file, and a
-    blind listening test after ITU-R BS.1534. Sound is 16 bit FLAC at the item's rate.
+    It holds curves of quality by bitrate, tables of means, a player with spectrograms per file, and
+    a blind listening test after ITU-R BS.1534. Sound is 16 bit FLAC at the item's sample rate.
 
     Args:
-      path: the file, in a folder that exists.
+      path: the file; its folder must exist.
       title: plain text.
-      rows: at least one; measures that are missing or NaN are left out of the page.
-      summary: of the rows; what it lacks is left out of the page.
-      items: files to listen to, each [T, C] with T at least 1; none leaves out players and test.
+      rows: at least one; the page omits measures that are missing or NaN.
+      summary: of the rows; the page omits what it lacks.
+      items: files to listen to, each [T, C] with T at least 1; without any, the page has no players
+        and no test.
 
     Raises:
-      ValueError: there is no row, or a rendition is not of its original's shape, or Pillow, which
-        draws the spectrograms, is not installed.
-      OSError: the file cannot be written.
+      ValueError: if there is no row, a rendition's shape differs from its original's, or Pillow,
+        which draws the spectrograms, is not installed.
+      OSError: if the file cannot be written.
     """
     if not rows:
-        raise ValueError("rows: got none, must be at least one file in one codec at one rate")
+        raise ValueError("rows: got none, must be at least one")
     for item in items:
         _check(item)
 
@@ -67,13 +68,7 @@ def write(
     parts["size"] = heading.sizes(whole, sound_size, picture_size)
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
-    part = part_file.PartFile(path)
-    try:
-        part.file.write(text.encode("utf-8", "replace"))
-    except BaseException:  # an interruption too
-        part.abort()
-        raise
-    part.commit()
+    part_file.write(path, text.encode("utf-8", "replace"))
 
 
 def _check(item: results.Item) -> None:
@@ -84,7 +79,7 @@ def _check(item: results.Item) -> None:
         if rendition.samples.shape != shape:
             raise ValueError(
                 f"{item.file}: got {rendition.codec} at {rendition.kbps:g} kbps of shape "
-                f"{rendition.samples.shape}, must be the original's, {shape}"
+                f"{rendition.samples.shape}, must be the original's {shape}"
             )
 
 

@@ -1,4 +1,4 @@
-"""What the scripts of the page read, as plain values of JSON."""
+"""The data that the scripts of the page read, as JSON."""
 
 from __future__ import annotations
 
@@ -17,19 +17,16 @@ from encodec_hk.evaluation.report import pictures
 from encodec_hk.evaluation.report import sounds
 from encodec_hk.sound import spectrogram_image
 
-# Measures of the table alone: what rate and speed are is no matter of quality.
-NO_CURVE = ("payload_kbps", "total_kbps", "encode_speed", "decode_speed")
-
 
 def codecs(rows: Sequence[results.Row], summary: results.Summary) -> list[str]:
-    """Names of codecs: as the summary has them, then those of rows alone."""
+    """Return the names of codecs: those of the summary, then others in the rows."""
     return list(dict.fromkeys([*summary.get("codecs", {}), *(row["codec"] for row in rows)]))
 
 
 def overview(
     rows: Sequence[results.Row], summary: results.Summary, items: Sequence[results.Item]
 ) -> dict[str, Any]:
-    """What curves and tables are drawn from, and a name for what a listener's browser keeps."""
+    """Return the data of curves and tables, and the id under which a browser keeps scores."""
     known = summary.get("codecs", {})
     tracks = [(i.file, [(r.codec, r.kbps) for r in i.renditions]) for i in items]
     return {
@@ -37,9 +34,11 @@ def overview(
         "measures": [
             {
                 "key": key,
-                **measure._asdict(),
-                "has_curve": key not in NO_CURVE,
-                "is_known": any(_number(row.get(key)) is not None for row in rows),
+                "label": measure.label,
+                "unit": measure.unit,
+                "is_higher_better": measure.is_higher_better,
+                "digits": measure.digits,
+                "has_curve": measure.function is not None,  # the others are not about quality
             }
             for key, measure in measures.MEASURES.items()
         ],
@@ -62,7 +61,7 @@ def overview(
 
 
 def listening(item: results.Item, rows: Sequence[results.Row]) -> tuple[dict[str, Any], int, int]:
-    """A file to listen to: the original, then its renditions; bytes of its sounds and pictures."""
+    """Return the data of an item, and the bytes of its sounds and of its pictures."""
     found = {
         (row["codec"], float(row["kbps"])): row
         for row in rows
@@ -111,7 +110,7 @@ def listening(item: results.Item, rows: Sequence[results.Row]) -> tuple[dict[str
 
 
 def script(value: Any) -> str:
-    """JSON for a script element, which nothing in it can end; NaN and infinities are null."""
+    """Return JSON that cannot end its script element; NaN and infinities become null."""
     text = json.dumps(_plain(value), allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -133,7 +132,7 @@ def _plain(value: Any) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """None for what is missing, NaN or infinite."""
+    """Return a float, or None if the value is missing, NaN or infinite."""
     if value is None or not math.isfinite(value):
         return None
     return float(value)

@@ -1,4 +1,4 @@
-"""Spectrograms as small PNG images, all of one file on one scale.
+"""Spectrograms as small PNG images, on one scale for all renditions of a file.
 
 Shapes: T samples, C channels, N columns of pixels, M rows of pixels.
 """
@@ -15,13 +15,13 @@ from encodec_hk.system import extras
 
 _ROWS = 112
 _COLUMNS = (64, 640)
-_SECONDS = 0.01  # a column, where there are enough columns
+_SECONDS = 0.01  # of a column, unless that is too many or too few columns
 _WINDOW = 0.04  # seconds
-_FRAMES = 8  # of a column at most: a long file is looked at here and there
-_LEVELS = 64  # of colour: steps of 1.25 dB, half the size of 256
+_FRAMES = 8  # the most frames of a column: a long file is sampled
+_LEVELS = 64  # colours: steps of 1.25 dB, and half the file size of 256
 
-# From black over violet and orange to a pale yellow: lightness grows evenly, so that it reads the
-# same in grey and to the colour blind.
+# From black over violet and orange to pale yellow: lightness grows evenly, so it reads the same in
+# grey and to the colour blind.
 _COLOURS = (
     (0x00, 0x00, 0x05),
     (0x1B, 0x11, 0x45),
@@ -36,16 +36,16 @@ _COLOURS = (
 
 
 def decibels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Mean power of the channels in bands of the mel scale, float32 dB [M, N], low bands first.
+    """Return the power of samples [T, C] in mel bands, float32 dB [M, N], low bands first.
 
-    Columns are evenly spread over the whole of the samples [T, C], so pictures of signals of one
+    Power is the mean over channels. Columns are spread evenly over the signal, so signals of one
     length have one time axis.
     """
     steps = len(samples)
     columns = int(np.clip(np.ceil(steps / sample_rate / _SECONDS), *_COLUMNS))
     frames = int(np.clip(np.ceil(steps / sample_rate / _SECONDS / columns), 1, _FRAMES))
     window = 2 * max(1, round(_WINDOW * sample_rate / 2))
-    size = 4 << (window - 1).bit_length()  # finer than the window sees, for no band to be empty
+    size = 4 << (window - 1).bit_length()  # zero-padded, so that no band is empty
     bands = mel_scale.mel_filters(sample_rate, size, _ROWS)
     bands = (bands / np.maximum(bands.sum(axis=0), 1e-9)).astype(np.float32)
     shape = np.hanning(window + 1)[:-1].astype(np.float32)
@@ -78,12 +78,12 @@ def png(picture: np.ndarray, top: float) -> bytes:
 
 
 def gradient() -> str:
-    """The colours from dark to bright, as a background in CSS."""
+    """Return the colours from dark to bright, as a CSS background."""
     return f"linear-gradient(to right, {', '.join(f'rgb{colour}' for colour in _COLOURS)})"
 
 
 def ticks(sample_rate: int) -> list[tuple[str, float]]:
-    """Labels of the frequency axis, each with its height from 0 (bottom) to 1."""
+    """Return the labels of the frequency axis, each with its height from 0 (bottom) to 1."""
     top = np.log1p(sample_rate / 2 / 700)
     kilohertz = (0.5, 1, 2, 4, 8, 16)
     heights = [(f"{k:g} kHz", float(np.log1p(k * 1000 / 700) / top)) for k in kilohertz]

@@ -1,4 +1,4 @@
-"""What the page lets people hear: 16 bit FLAC, and the low-pass anchor of a listening test.
+"""Sounds of the page: 16 bit FLAC, and the low-pass anchor of the listening test.
 
 Shapes: T samples, C channels.
 """
@@ -12,11 +12,11 @@ import soundfile
 
 ANCHOR_HERTZ = 3500.0  # the low-quality anchor of ITU-R BS.1534-3, Section 5.1
 _STOP_HERTZ = 4000.0
-_STOP_DECIBELS = 60.0  # BS.1534 asks for 25 here and 50 at 4.5 kHz, and 0.1 dB of ripple below
+_STOP_DECIBELS = 60.0  # BS.1534 asks for 25 here, 50 at 4.5 kHz, and a passband ripple of 0.1 dB
 
 
 def flac(samples: np.ndarray, sample_rate: int) -> bytes:
-    """A FLAC file of float samples [T, C], rounded to 16 bits and cut off beyond full scale."""
+    """Return a FLAC file of float samples [T, C], clipped and rounded to 16 bits."""
     steps = np.clip(np.rint(np.asarray(samples, np.float64) * 2**15), -(2**15), 2**15 - 1)
     file = io.BytesIO()
     soundfile.write(file, steps.astype(np.int16), sample_rate, subtype="PCM_16", format="FLAC")
@@ -24,9 +24,9 @@ def flac(samples: np.ndarray, sample_rate: int) -> bytes:
 
 
 def anchor(samples: np.ndarray, sample_rate: int) -> np.ndarray | None:
-    """The samples [T, C] without what is above 3.5 kHz, not delayed.
+    """Return samples [T, C] low-passed at 3.5 kHz, without delay.
 
-    None where the sample rate is too low for the filter to take anything away.
+    Returns None if the sample rate is too low for the filter to remove anything.
     """
     if sample_rate <= 2 * _STOP_HERTZ:
         return None
@@ -39,7 +39,7 @@ def anchor(samples: np.ndarray, sample_rate: int) -> np.ndarray | None:
 
 
 def _low_pass(sample_rate: int) -> np.ndarray:
-    """A Kaiser-windowed sinc of odd length, halfway down between pass and stop band."""
+    """Return a Kaiser-windowed sinc of odd length, with its cutoff between pass and stop band."""
     width = 2 * np.pi * (_STOP_HERTZ - ANCHOR_HERTZ) / sample_rate
     half = int(np.ceil((_STOP_DECIBELS - 7.95) / (2.285 * width) / 2))
     cutoff = (ANCHOR_HERTZ + _STOP_HERTZ) / sample_rate  # of half the rate

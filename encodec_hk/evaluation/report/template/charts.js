@@ -1,6 +1,6 @@
-// Curves of quality by rate: one small chart per measure, all of one rate axis.
+// Curves of quality by bitrate: a chart per measure, all with the same bitrate axis.
 
-const RATES = [0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320, 512];
+const KBPS = [0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320, 512];  // ticks
 const HEIGHT = 270;
 
 function drawCurves(group) {
@@ -14,7 +14,7 @@ function drawCurves(group) {
     .map((chart) => curveCard(chart, rates, group));
   box.replaceChildren(...cards.map((card) => card.element));
   for (const card of cards) card.paint();
-  if (!cards.length) box.append(make("p", { class: "note", text: "No measure of quality was taken of these files." }));
+  if (!cards.length) box.append(make("p", { class: "note", text: "These files have no measure of quality." }));
 }
 
 function withMeasure(lines, key) {
@@ -59,7 +59,7 @@ function inWords(measure, lines) {
     const values = points.map((p) => `${fixed(p.mean, measure.digits)} at ${kilobits(p.rate)}`);
     return `${codec}: ${values.join(", ")}`;
   });
-  return `${measure.label} by rate. ${parts.join(". ")}.`;
+  return `${measure.label} by bitrate. ${parts.join(". ")}.`;
 }
 
 function paintCurves(svg, width, measure, lines, rates) {
@@ -78,7 +78,7 @@ function paintCurves(svg, width, measure, lines, rates) {
     svg.append(draw("text", { x: area.left - 8, y: y(value) + 4, "text-anchor": "end", text }));
   }
   let last = -Infinity;
-  for (const rate of RATES.filter((r) => r >= low && r <= high)) {
+  for (const rate of KBPS.filter((r) => r >= low && r <= high)) {
     if (x(rate) - last < 30) continue;
     last = x(rate);
     svg.append(draw("line", { class: "axis", x1: last, x2: last, y1: area.bottom, y2: area.bottom + 5 }));
@@ -124,7 +124,7 @@ function textWidth(svg, text) {
   return width;
 }
 
-// Names stand right of the last point, pushed apart where they would overlap.
+// Writes names to the right of the last points, moved apart if they would overlap.
 function nameLines(svg, lines, x, y, area, room) {
   const names = lines
     .map(({ codec, points }) => ({ codec, x: x(points.at(-1).rate), y: y(points.at(-1).mean) }))
@@ -160,9 +160,9 @@ function showTip(event, svg, tip, spots, measure) {
   const value = `${fixed(point.mean, measure.digits)} ${measure.unit}`.trim();
   const interval = point.high > point.low
     ? ` (${fixed(point.low, measure.digits)} to ${fixed(point.high, measure.digits)})` : "";
-  const files = point.count ? `, ${point.count} file${point.count === 1 ? "" : "s"}` : "";
+  const files = point.count ? `, ${plural(point.count, "file")}` : "";
   tip.replaceChildren(make("b", { text: codec }), `${value}${interval}${files}`, make("br"),
-    `asked ${kilobits(point.asked)}, measured ${kilobits(point.rate)}`);
+    `asked for ${kilobits(point.asked)}, measured ${kilobits(point.rate)}`);
   const edge = tip.parentElement.clientWidth - tip.offsetWidth - 8;
   tip.style.left = `${Math.max(8, Math.min(near.x + 24, edge))}px`;
   tip.style.top = `${near.y - tip.offsetHeight + 30}px`;

@@ -1,11 +1,11 @@
-// What the page was given, and the few ways in which elements are made.
+// The data of the page, and helpers that make elements.
 
 const overview = JSON.parse(document.getElementById("overview").textContent);
 const itemScripts = [...document.querySelectorAll("script.item")];
 const items = itemScripts.map((script) => JSON.parse(script.textContent));
 const byId = (id) => document.getElementById(id);
 
-// An element: attributes, `text`, handlers as `onclick`, and children.
+// Makes an HTML element from attributes, `text`, handlers such as `onclick`, and children.
 function make(name, attributes = {}, ...children) {
   return filled(document.createElement(name), attributes, children);
 }
@@ -25,16 +25,17 @@ function filled(element, attributes, children) {
   return element;
 }
 
-// A name that may be broken after its marks.
+// A name that may wrap after _, / and -.
 const breakable = (name) => (name.match(/[^_/-]*[_/-]?/g) ?? []).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const minus = (text) => text.replace("-", "−");
 const fixed = (value, digits) => (isNumber(value) ? minus(value.toFixed(digits)) : "–");
 const kilobits = (value) => `${Number(value.toPrecision(3))} kbps`;
+const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 const seconds = (value) => `${Math.floor(value / 60)}:${(value % 60).toFixed(1).padStart(4, "0")}`;
 
-// Codecs have a colour, a shape and a dash, so that none is told by its colour alone.
+// Each codec has a colour, a shape and a dash, so that colour alone never tells codecs apart.
 const SHAPES = ["circle", "square", "triangle", "diamond"];
 const DASHES = { encodec: "", "": "", opus: "7 4", mp3: "2 4" };
 const codecIndex = new Map(overview.codecs.map((codec, index) => [codec.name, index]));
@@ -59,14 +60,14 @@ function mark(codec) {
   return svg;
 }
 
-// "of 2 files", where a measure is of fewer files than the group has.
+// "of 2 files" if a measure covers fewer files than the group has.
 function fewerFiles(group, key) {
   const counts = overview.codecs.flatMap(({ name }) => pointsOf(group, name).map(({ means }) => means[key]?.count ?? 0));
   const most = Math.max(0, ...counts);
-  return most && most < overview.files[group] ? `of ${most} file${most === 1 ? "" : "s"}` : "";
+  return most && most < overview.files[group] ? `of ${plural(most, "file")}` : "";
 }
 
-// The points of a codec in a group, by rate: asked for, measured, and the means.
+// The points of a codec in a group, by bitrate: kbps asked for, kbps measured, means.
 function pointsOf(group, codec) {
   const rates = overview.means[group]?.[codec] ?? {};
   return Object.entries(rates)

@@ -1,11 +1,11 @@
-// Several sounds of one length on one clock: a switch goes on at the same sample, over a short fade.
+// Several sounds of one length on one clock: a switch continues at the same sample, with a short fade.
 
-const LEAD = 0.015;  // seconds from a command to what is heard of it
+const LEAD = 0.015;  // seconds from a command to its effect
 const FADE = 0.008;
 const contexts = new Map();
-let playing = null;  // the deck that is heard, one at a time
+let playing = null;  // the only deck that may play
 
-// At the rate of the files, where the browser can: then no sample is resampled by the page.
+// Returns an audio context at the files' sample rate, if the browser can, to avoid resampling.
 function contextFor(rate) {
   if (!contexts.has(rate)) {
     const Context = window.AudioContext || window.webkitAudioContext;
@@ -28,16 +28,16 @@ function bytesOf(uri) {
 }
 
 class Deck {
-  // `onchange` is called at every command and at the end; positions are asked for by who draws them.
+  // Calls `onchange` after every command and at the end; read `position` in between.
   constructor(uris, rate, length, onchange) {
     Object.assign(this, { uris, rate, length, onchange });
     this.active = 0;
     this.loop = false;
     this.isPlaying = false;
     this.hasFailed = false;
-    this.offset = 0;    // seconds, where it stands still
-    this.zero = 0;      // the context's time at which the start of the sound was, or would have been
-    this.voice = null;  // what is heard
+    this.offset = 0;    // seconds, the position while paused
+    this.zero = 0;      // the context's time of the sound's start
+    this.voice = null;  // the source that plays
   }
 
   load() {
@@ -62,7 +62,7 @@ class Deck {
   async play() {
     if (playing && playing !== this) playing.pause();
     playing = this;
-    contextFor(this.rate).resume();  // at once: browsers allow it while they handle a press
+    contextFor(this.rate).resume();  // browsers allow this only while they handle a press
     try {
       await this.load();
     } catch {
@@ -109,7 +109,7 @@ class Deck {
     else this.onchange();
   }
 
-  // Starts what is active at a position, or, without one, where the sound before it will be.
+  // Starts the active sound at a position, or, with null, where the previous one will be.
   #start(position) {
     const { context, rate } = this;
     const when = Math.ceil((context.currentTime + LEAD) * rate) / rate;
@@ -148,7 +148,7 @@ class Deck {
   }
 }
 
-// Calls `tick` when asked, and then at every frame that the browser draws while `isWanted()`.
+// Returns a function that calls `tick` now, and at every drawn frame while `isWanted()`.
 function ticker(tick, isWanted) {
   let isRunning = false;
   const frame = () => {
@@ -163,7 +163,7 @@ function ticker(tick, isWanted) {
   };
 }
 
-// Play, position, time and loop: what a player and a trial have in common.
+// The controls of a deck: play, position, time and loop.
 function transport(deck) {
   const button = make("button", { type: "button", class: "main play", text: "Play", onclick: () => deck.toggle() });
   const slider = make("input", {

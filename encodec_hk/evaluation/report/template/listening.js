@@ -1,7 +1,7 @@
-// The listening test after ITU-R BS.1534: setting it up, its trials in order, and what comes out.
+// The listening test after ITU-R BS.1534: its form, its trials and its end.
 
 const HIDDEN = "hidden reference", ANCHOR = "anchor 3.5 kHz";
-const DEFAULT_CONDITIONS = 8;  // with hidden reference and anchor
+const DEFAULT_CONDITIONS = 8;  // hidden reference and anchor included
 const MOST_CONDITIONS = 26;  // letters
 const STORE = `listening test ${overview.id}`;
 
@@ -10,18 +10,18 @@ const store = {
     try {
       return JSON.parse(localStorage.getItem(STORE));
     } catch {
-      return null;  // no storage here, or not ours
+      return null;  // no storage, or not our data
     }
   },
   write(state) {
     try {
       if (state) localStorage.setItem(STORE, JSON.stringify(state));
       else localStorage.removeItem(STORE);
-    } catch { /* without storage a reload starts anew */ }
+    } catch { /* without storage, a reload starts a new test */ }
   },
 };
 
-// Numbers in [0, 1) that a seed alone decides.
+// Returns a generator of numbers in [0, 1), determined by the seed.
 function random(seed) {
   let state = (Math.imul(seed ^ 0x5bd1e995, 0x85ebca6b) ^ 0x2545f491) | 0 || 1;
   const next = () => {
@@ -45,7 +45,7 @@ function shuffled(list, next) {
 
 const conditionName = (track) => `${track.codec} ${track.kbps}`;
 
-// The conditions of a file in the order of a trial: name, rate and sound of each.
+// The conditions of a file in the order of a trial: name, kbps and sound of each.
 function conditionsOf(item, state, trial) {
   const chosen = item.tracks.slice(1).filter((track) => state.conditions.includes(conditionName(track)));
   const all = [
@@ -63,8 +63,8 @@ function drawTest() {
   byId("test").replaceChildren(setup());
   if (state?.trials?.length && state.trial < state.trials.length) {
     byId("test").prepend(make("aside", { class: "notice" },
-      make("p", { text: `A test was begun: ${state.trial} of ${state.trials.length} trials are done.` }),
-      make("div", { class: "buttons" }, make("button", { type: "button", class: "main resume", text: "Continue it", onclick: () => runTest(state) }))));
+      make("p", { text: `A test is unfinished: ${state.trial} of ${state.trials.length} trials are done.` }),
+      make("div", { class: "buttons" }, make("button", { type: "button", class: "main resume", text: "Continue", onclick: () => runTest(state) }))));
   } else if (state?.done?.length) {
     byId("test").prepend(outcome(state));
   }
@@ -90,9 +90,9 @@ function setup() {
   const check = () => {
     const count = chosen(conditions).length;
     const total = count + DEFAULT_CONDITIONS - room;
-    warning.textContent = count === 0 || chosen(files).length === 0 ? "Choose a codec and a file at least."
-      : `${total} conditions a trial, the hidden reference${room < DEFAULT_CONDITIONS - 1 ? " and the anchor" : ""} among them.`
-        + (total > MOST_CONDITIONS ? ` Choose ${MOST_CONDITIONS} at most.` : total > 12 ? " BS.1534 advises no more than 12." : "");
+    warning.textContent = count === 0 || chosen(files).length === 0 ? "Choose at least one codec and one file."
+      : `${total} conditions per trial, including the hidden reference${room < DEFAULT_CONDITIONS - 1 ? " and the anchor" : ""}.`
+        + (total > MOST_CONDITIONS ? ` Choose at most ${MOST_CONDITIONS}.` : total > 12 ? " BS.1534 advises at most 12." : "");
     return count > 0 && chosen(files).length > 0 && total <= MOST_CONDITIONS;
   };
   const form = make("form", { class: "card setup", onchange: check, onsubmit: (event) => {
@@ -103,15 +103,15 @@ function setup() {
     state.trials = shuffled(usable, random(state.seed));
     runTest(state);
   } },
-    make("p", { class: "note", text: "After ITU-R BS.1534 (MUSHRA): per file the renditions, the original hidden among them, and the original "
-      + "without what is above 3.5 kHz as the low anchor, each scored from 0 to 100 against the open reference. Letters are dealt anew "
-      + "in each trial, and the page keeps to itself what they stand for. Use headphones and a quiet room; loudness is not made equal. "
-      + "The 7 kHz anchor, which the recommendation also asks for, is not part of this test." }),
-    make("div", { class: "line" }, make("label", {}, "Listener, a name or number", listener), make("label", {}, "Seed of the order", seed)),
-    make("fieldset", {}, make("legend", { text: "Codecs and rates" }), conditions),
+    make("p", { class: "note", text: "After ITU-R BS.1534 (MUSHRA). In each trial, score the renditions of a file from 0 to 100 against the open reference. "
+      + "Among them are the hidden reference and a low anchor, the original low-passed at 3.5 kHz. Letters change in each trial, and the "
+      + "page does not show what they stand for. Use headphones in a quiet room. Loudness is not matched, and the 7 kHz anchor of the "
+      + "recommendation is left out." }),
+    make("div", { class: "line" }, make("label", {}, "Listener (name or number)", listener), make("label", {}, "Seed of the order", seed)),
+    make("fieldset", {}, make("legend", { text: "Codecs and bitrates" }), conditions),
     make("fieldset", {}, make("legend", { text: "Files, one trial each" }), files), warning,
     make("div", { class: "buttons" }, make("button", { class: "main start", text: "Start the test" }),
-      make("span", { class: "small", text: "It fills the window. What was scored is kept in this browser, so that a reload continues." })));
+      make("span", { class: "small", text: "The test fills the window. This browser keeps the scores, so that a reload continues." })));
   check();
   return form;
 }

@@ -11,7 +11,7 @@ for (const group of groupNames) {
   const text = `${group === "all" ? "all files" : group} (${count})`;
   byId("group").append(make("option", { value: group, text }));
 }
-byId("group-choice").hidden = groupNames.length < 3;  // one group is all there is
+byId("group-choice").hidden = groupNames.length < 3;  // a single group has all files
 byId("group").addEventListener("change", () => drawGroup(byId("group").value));
 drawLegend();
 drawGroup("all");

@@ -1,4 +1,4 @@
-// A player per file: original and renditions under each other, with aligned spectrograms.
+// A player per file: the original and its renditions, with aligned spectrograms.
 
 const players = [];
 let lastUsed = null;
@@ -9,7 +9,7 @@ function drawPlayers() {
   items.forEach((item, index) => {
     const about = [item.group, `${item.seconds.toFixed(1)} s`, `${item.rate / 1000} kHz`,
       { 1: "mono", 2: "stereo" }[item.channels] ?? `${item.channels} channels`];
-    if (item.whole > item.seconds + 0.1) about.push(`an excerpt; numbers are of all ${item.whole.toFixed(0)} s`);
+    if (item.whole > item.seconds + 0.1) about.push(`an excerpt; numbers are for all ${item.whole.toFixed(0)} s`);
     const element = make("details", { class: "card player", open: index === 0 },
       make("summary", {}, make("h3", { text: item.file }), make("span", { class: "small", text: about.join(" · ") })));
     const player = { item, element, deck: null };
@@ -72,7 +72,7 @@ function trackRow(item, { codec, kbps, measures, picture }, at, name) {
     const short = told.filter((text, index) => told.findIndex((t) => t.split(" ")[0] === text.split(" ")[0]) === index).slice(0, 3);
     label.append(make("small", {}, ...short.flatMap((text, index) => [index ? " · " : "", make("span", { text })])));
   } else {
-    label.append(make("small", { text: "what the codecs were given" }));
+    label.append(make("small", { text: "the input of the codecs" }));
   }
   const input = make("input", { type: "radio", name, checked: at === 0 });
   const key = at < 9 ? make("kbd", { text: at + 1, "aria-hidden": "true" }) : null;
@@ -107,13 +107,13 @@ function colourScale() {
   return make("div", { class: "scale" }, `−${overview.range} dB`, bar, "0 dB, the loudest point of the original");
 }
 
-// Keys go to the player that has the focus, or else to the one used last.
+// Keys go to the player with the focus, or else to the last one used.
 function playerKeys(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
   const { target } = event;
-  const isInside = target.closest?.(".player");
-  if (!isInside && target.closest?.("input, select, textarea, button, summary, a, [tabindex]")) return;
-  const player = isInside ? players.find(({ element }) => element === isInside) : lastUsed;
+  const card = target.closest?.(".player");
+  if (!card && target.closest?.("input, select, textarea, button, summary, a, [tabindex]")) return;
+  const player = card ? players.find(({ element }) => element === card) : lastUsed;
   if (!player?.deck || !player.element.open) return;
   const { deck } = player;
   const count = player.item.tracks.length;

@@ -1,6 +1,6 @@
-// What came out of a listening test: the rule of post-screening, means, and a file to save.
+// The outcome of a listening test: post-screening, means, and a file to save.
 
-// The rule of BS.1534 by which a listener's scores are left out.
+// The rule by which BS.1534 rejects a listener.
 function postScreening(done) {
   const hidden = done.filter(({ condition }) => condition === HIDDEN);
   const low = hidden.filter(({ score }) => score < 90).length;
@@ -24,14 +24,14 @@ function outcome(state) {
     });
   const head = ["Condition", "Mean score", "Range", ""].map((text) => make("th", { scope: "col", text }));
   return make("div", { class: "card setup outcome", role: "region", "aria-label": "Your test" },
-    make("h3", { text: `The test of ${state.listener} is done` }),
-    make("p", { class: "verdict", text: isKept ? "These scores can be kept." : "By the rule below, these scores are to be left out." }),
-    make("p", { class: "note", text: `The hidden reference had less than 90 in ${low} of ${trials} trial${trials === 1 ? "" : "s"}. By the post-screening of `
-      + "BS.1534, a listener who does so in more than 15 % of the trials is left out." }),
+    make("h3", { text: `The test by ${state.listener} is done` }),
+    make("p", { class: "verdict", text: isKept ? "Keep these scores." : "Reject these scores, by the rule below." }),
+    make("p", { class: "note", text: `The hidden reference scored less than 90 in ${low} of ${plural(trials, "trial")}. The post-screening of BS.1534 `
+      + "rejects listeners for whom it does in more than 15 % of the trials." }),
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Mean scores" },
       make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows))),
     make("div", { class: "buttons" }, make("button", { type: "button", class: "main download", text: "Save the scores (CSV)", onclick: () => saveScores(state) }),
-      make("button", { type: "button", text: "Forget this test", onclick: () => {
+      make("button", { type: "button", text: "Delete this test", onclick: () => {
         store.write(null);
         drawTest();
       } })));

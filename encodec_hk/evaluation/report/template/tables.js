@@ -32,14 +32,14 @@ function drawMeans(group) {
     return make("tbody", { class: "start" }, ...rows);
   });
   const count = overview.files[group];
-  const caption = `${count} file${count === 1 ? "" : "s"}. ↑ higher is better, ↓ lower is better; an interval needs two files or more.`;
+  const caption = `${plural(count, "file")}. ↑ higher is better, ↓ lower is better. Intervals need at least two files.`;
   byId("means").replaceChildren(make("table", {}, make("caption", { text: caption }), make("thead", {}, head), ...bodies));
 }
 
 function meanCell(found, digits) {
   if (!isNumber(found?.mean)) return make("td", { text: "–" });
   const { mean, low, high, count } = found;
-  const cell = make("td", { text: fixed(mean, digits), title: count ? `${count} files` : null });
+  const cell = make("td", { text: fixed(mean, digits), title: count ? plural(count, "file") : null });
   if (isNumber(low) && isNumber(high) && high > low) {
     cell.append(make("small", { text: `${fixed(low, digits)} to ${fixed(high, digits)}` }));
   }
@@ -78,7 +78,7 @@ function bookCard(codec, kbps, books) {
     make("td", { text: fixed(perplexity, 0) }), make("td", { text: used ?? "–" }), make("td", { text: unused ?? "–" })));
   const head = ["No.", "Entropy, bits", "Perplexity", "Used", "Dead"].map((text) => make("th", { scope: "col", text }));
   return make("div", { class: "card" },
-    make("h4", { text: `${kbps} kbps, ${books.length} codebook${books.length === 1 ? "" : "s"}` }), svg,
+    make("h4", { text: `${kbps} kbps, ${plural(books.length, "codebook")}` }), svg,
     make("p", { class: "small", text: summary }),
     make("details", {}, make("summary", { text: "Numbers" }),
       make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows))));

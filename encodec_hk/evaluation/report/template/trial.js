@@ -1,16 +1,16 @@
-// One trial of the listening test: a named reference, and unnamed conditions to score.
+// A trial of the listening test: a named reference, and unnamed conditions to score.
 //
-// What a letter stands for is known to this closure alone: elements have letters, no names.
+// Elements have letters only; this closure alone knows the condition of a letter.
 
 const WORDS = ["bad", "poor", "fair", "good", "excellent"];
 const wordOf = (score) => WORDS[Math.min(4, Math.floor(score / 20))];
 
-// `stimuli` are sounds in the order shown, `scores` what was given before a reload, null where not
-// yet; `onscore` is called with the scores at each change, `onnext` when the listener goes on.
+// `stimuli` are sounds in the order shown; `scores` were given before a reload, null if not yet.
+// Calls `onscore` with the scores at each change, `onnext` when the listener continues.
 function trialView({ item, reference, stimuli, scores, heading, isLast, seed, onscore, onnext, onleave }) {
   const count = stimuli.length;
   const letters = stimuli.map((_, index) => String.fromCharCode(65 + index));
-  const needed = Math.min(1, 0.9 * item.seconds);  // seconds of each to be heard
+  const needed = Math.min(1, 0.9 * item.seconds);  // seconds to hear of each
   const heard = new Array(count + 1).fill(0);
   const given = scores.slice();
   const deck = new Deck([reference, ...stimuli], item.rate, item.seconds, () => refresh());
@@ -36,7 +36,7 @@ function trialView({ item, reference, stimuli, scores, heading, isLast, seed, on
       refresh();
     };
     slider.addEventListener("input", set);
-    slider.addEventListener("pointerup", set);  // a click on where it stands is a score too
+    slider.addEventListener("pointerup", set);  // a click without a move is a score too
     return make("div", { class: "stimulus" }, press(index + 1, letter, `Listen to ${letter}`), slider,
       make("output", {}), make("span", { class: "state" }));
   });
@@ -103,7 +103,7 @@ function trialView({ item, reference, stimuli, scores, heading, isLast, seed, on
   };
   const element = make("div", { class: "wide", onkeydown: keys },
     make("h2", { text: heading, tabindex: -1 }),
-    make("p", { class: "note" }, "How close is each to the reference? One of them is the reference itself, and scores 100. ",
+    make("p", { class: "note" }, "How close to the reference is each? One is the reference itself and should score 100. ",
       make("span", { class: "keys" }, make("kbd", { text: "0" }), " plays the reference, ", make("kbd", { text: "A" }), " to ",
         make("kbd", { text: letters.at(-1) }), " the others, ", make("kbd", { text: "Space" }), " pauses; arrow keys move a score.")),
     controls.element, referenceBox,
