@@ -235,13 +235,9 @@ def _build(config_json: str, precision: str, platform: str) -> Model:
 
 def _networks(model_config: ml_collections.ConfigDict, convolve: kernels.Convolution) -> EnCodec:
     """Make the modules of a model config; within a transform."""
-    names = ("ratios", "num_filters", "kernel_size", "last_kernel_size", "num_lstm_layers")
-    names += (
-        "num_residual_layers",
-        "residual_kernel_size",
-        "dilation_base",
-        "compress",
-        "shortcut",
+    names = (
+        *("ratios", "num_filters", "kernel_size", "last_kernel_size", "num_residual_layers"),
+        *("residual_kernel_size", "dilation_base", "compress", "shortcut", "num_lstm_layers"),
     )
     shared: dict[str, Any] = {name: model_config[name] for name in names}
     shared["conv"] = convolution.ConvSettings(

@@ -32,8 +32,8 @@ def encode(
       codebooks: [K or more, N, D].
       latents: [B, F, D].
       num_codebooks: K; None for all.
-      energies: what `energies` returns; None to compute it here, which takes four tenths of the time
-        of a single frame.
+      energies: what `energies` returns; None to compute it here, which takes four tenths of the
+        time of a single frame.
 
     Returns:
       Codes, int32 [B, K, F]; of equally near entries the first.
@@ -99,7 +99,7 @@ class ResidualVectorQuantizer(hk.Module):
     def encode(
         self, latents: jax.Array, num_codebooks: int, energies: jax.Array | None
     ) -> jax.Array:
-        """Map latents [B, F, D] to codes of the first `num_codebooks` codebooks, int32 [B, K, F]."""
+        """Map latents [B, F, D] to codes [B, K, F] of the first `num_codebooks` codebooks."""
         return encode(self._codebooks(), latents, num_codebooks, energies)
 
     def decode(self, codes: jax.Array) -> jax.Array:
