@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from encodec_hk import config as config_lib
+from encodec_hk import config
 from encodec_hk.networks import activation
 from encodec_hk.networks import kernels
 from encodec_hk.networks import lstm
-from encodec_hk.networks import model as model_lib
+from encodec_hk.networks import model
 from tests import random_networks
 
 FRAMES, ROWS, WIDTH = 12, 3, 5
@@ -194,14 +194,16 @@ class NetworkTest(parameterized.TestCase):
     )
     def test_every_parameter(self, overrides):
         # A residual layer narrows to 2 channels: a norm over one would hide what its bias does.
-        config = random_networks.small(ratios=(3,), latent_dim=4, num_lstm_layers=1, **overrides)
-        model = model_lib.build(config)
-        params = random_networks.random_params(config)
+        model_config = random_networks.small(
+            ratios=(3,), latent_dim=4, num_lstm_layers=1, **overrides
+        )
+        networks = model.build(model_config)
+        params = random_networks.random_params(model_config)
         del params["quantizer"]
         rng = np.random.default_rng(0)
-        hop, frames = config_lib.hop_length(config), 10
+        hop, frames = config.hop_length(model_config), 10
         lengths = np.array([frames * hop, 5 * hop - 1])  # one fills the block, one does not
-        audio = rng.standard_normal((2, frames * hop, config.channels))
+        audio = rng.standard_normal((2, frames * hop, model_config.channels))
         target = np.where(
             np.arange(frames * hop)[:, None] < lengths[:, None, None],
             rng.standard_normal(audio.shape),
@@ -210,9 +212,9 @@ class NetworkTest(parameterized.TestCase):
 
         def loss(params):
             is_last = jnp.ones(2, bool)
-            _, latents = model.embed_block(params, None, audio, jnp.asarray(lengths), is_last)
+            _, latents = networks.embed_block(params, None, audio, jnp.asarray(lengths), is_last)
             counts = jnp.asarray(-(-lengths // hop))
-            _, output = model.synthesize_block(params, None, latents, counts, is_last)
+            _, output = networks.synthesize_block(params, None, latents, counts, is_last)
             difference = jnp.where(np.isnan(target), 0, output - np.nan_to_num(target))
             return jnp.mean(jnp.square(difference))
 

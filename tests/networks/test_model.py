@@ -19,8 +19,8 @@ from configs import encodec_24khz_small
 from configs import encodec_32khz
 from configs import encodec_48khz
 from configs import encodec_tiny
-from encodec_hk import config as config_lib
-from encodec_hk.networks import model as model_lib
+from encodec_hk import config
+from encodec_hk.networks import model
 from encodec_hk.networks import quantizer
 from tests import compilation
 from tests import random_networks
@@ -40,15 +40,15 @@ VARIANTS = (
 class Blocks:
     """A network, and rows run through it in blocks of given sizes, noise after their ends."""
 
-    def __init__(self, config, *, decode=False):
-        self.model = model_lib.build(config)
-        self.params = random_networks.random_params(config)
-        self.channels = config.channels
-        self.entries = config.codebook_size
+    def __init__(self, model_config, *, decode=False):
+        self.model = model.build(model_config)
+        self.params = random_networks.random_params(model_config)
+        self.channels = model_config.channels
+        self.entries = model_config.codebook_size
         self.decodes = decode
-        self.hop = 1 if decode else config_lib.hop_length(config)
-        self.gain = config_lib.hop_length(config) if decode else 1
-        self.lag = config_lib.lags(config)[decode]
+        self.hop = 1 if decode else config.hop_length(model_config)
+        self.gain = config.hop_length(model_config) if decode else 1
+        self.lag = config.lags(model_config)[decode]
         self.block = jax.jit(self.model.decode_block if decode else self.model.embed_block)
         self.start = self.model.decoder_state if decode else self.model.encoder_state
 
@@ -94,9 +94,9 @@ class GoldenTest(parameterized.TestCase):
         """Paths and shapes of every variant's parameters, made without weights."""
         found = {}
         for variant in VARIANTS:
-            config = variant.get_config()
-            params = jax.eval_shape(model_lib.build(config.model).init, jax.random.key(0))
-            found[config.name] = {
+            whole = variant.get_config()
+            params = jax.eval_shape(model.build(whole.model).init, jax.random.key(0))
+            found[whole.name] = {
                 f"{path}.{name}": str(list(value.shape))
                 for path, values in sorted(params.items())
                 for name, value in values.items()
@@ -111,13 +111,13 @@ class GoldenTest(parameterized.TestCase):
 class InitialTest(parameterized.TestCase):
     def test_a_signal_stays_alive(self):
         """Through all layers of a network with fresh weights, or training has nothing to go by."""
-        model = model_lib.build(random_networks.small(num_filters=8))
+        networks = model.build(random_networks.small(num_filters=8))
 
         @jax.jit
         def run(key, audio):
-            params = model.init(key)
-            _, latents = model.embed_block(params, None, audio, None, None)
-            return latents, model.synthesize_block(params, None, latents, None, None)[1]
+            params = networks.init(key)
+            _, latents = networks.embed_block(params, None, audio, None, None)
+            return latents, networks.synthesize_block(params, None, latents, None, None)[1]
 
         audio = 0.3 * np.random.default_rng(0).standard_normal((2, 1200, 1)).astype(np.float32)
         latents, output = run(jax.random.key(0), audio)
@@ -145,14 +145,14 @@ class CausalBlocksTest(chex.TestCase):
     )
     @pytest.mark.few(0, 1, 2)
     def test_blocks_and_batches_equal_rows_alone(self, sizes, overrides):
-        config = random_networks.small(**overrides)
-        encoder = Blocks(config)
-        first = config_lib.minimum_first_block(config) * encoder.hop
+        model_config = random_networks.small(**overrides)
+        encoder = Blocks(model_config)
+        first = config.minimum_first_block(model_config) * encoder.hop
         sizes = (max(first, sizes[0]), *sizes[1:])
         rng = np.random.default_rng(0)
         rows = [encoder.draw(rng, n) for n in (1, 2, 5, 11, 12, 13, 83, 84, 85, 95, 96, 97, 400)]
         for found, row in zip(encoder.run(rows, sizes), rows, strict=True):
-            chex.assert_shape(found, (-(-len(row) // encoder.hop), config.latent_dim))
+            chex.assert_shape(found, (-(-len(row) // encoder.hop), model_config.latent_dim))
             expected = encoder.whole(row)
             np.testing.assert_allclose(found, expected, atol=5e-6 * np.abs(expected).max())
 
@@ -256,9 +256,9 @@ class LookAheadTest(chex.TestCase):
     )
     @pytest.mark.few(0)
     def test_whole_rows_in_a_batch_equal_rows_alone(self, **overrides):
-        config = random_networks.small(causal=False, **overrides)
+        model_config = random_networks.small(causal=False, **overrides)
         rng = np.random.default_rng(0)
-        for blocks in (Blocks(config), Blocks(config, decode=True)):
+        for blocks in (Blocks(model_config), Blocks(model_config, decode=True)):
             counts = np.array([1, 2, 5, 11, 12, 13, 85, 96])
             rows = [blocks.draw(rng, -(-n // 12) if blocks.decodes else n) for n in counts]
             found = blocks.run(rows, [96], whole=True)
@@ -275,10 +275,10 @@ class LookAheadTest(chex.TestCase):
     )
     @pytest.mark.few(0)
     def test_blocks_equal_whole_rows(self, sizes, overrides):
-        config = random_networks.small(causal=False, **overrides)
+        model_config = random_networks.small(causal=False, **overrides)
         rng = np.random.default_rng(1)
-        for blocks in (Blocks(config), Blocks(config, decode=True)):
-            hop = config_lib.hop_length(config)
+        for blocks in (Blocks(model_config), Blocks(model_config, decode=True)):
+            hop = config.hop_length(model_config)
             counts = (1, 2, 5, 11, 12, 13, 84, 85, 97, 300)
             rows = [blocks.draw(rng, -(-n // hop) if blocks.decodes else n) for n in counts]
             found = blocks.run(rows, [size * blocks.hop for size in sizes])
@@ -312,16 +312,16 @@ class LookAheadTest(chex.TestCase):
             np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
     def test_normalised_networks_take_whole_rows_alone(self):
-        model = model_lib.build(random_networks.small(causal=False, norm="time_group_norm"))
-        self.assertIsNone(model.encoder_state(2))
-        self.assertIsNone(model.decoder_state(2))
+        networks = model.build(random_networks.small(causal=False, norm="time_group_norm"))
+        self.assertIsNone(networks.encoder_state(2))
+        self.assertIsNone(networks.decoder_state(2))
 
 
 class FullRowsTest(parameterized.TestCase):
     """Rows that fill their block, as crops do in training, have a shorter way to the same."""
 
     @parameterized.product(
-        config=(
+        model_config=(
             {},
             {"causal": False, "shortcut": "identity", "pad_mode": "constant"},
             {"causal": False, "norm": "time_group_norm", "channels": 2},
@@ -329,13 +329,13 @@ class FullRowsTest(parameterized.TestCase):
         frames=(1, 9),
     )
     @pytest.mark.few(0, 2, 4)
-    def test_computes_what_rows_of_that_length_do(self, config, frames):
-        config = random_networks.small(**config)
-        model, params = model_lib.build(config), random_networks.random_params(config)
+    def test_computes_what_rows_of_that_length_do(self, model_config, frames):
+        model_config = random_networks.small(**model_config)
+        networks, params = model.build(model_config), random_networks.random_params(model_config)
         rng = np.random.default_rng(0)
-        audio = rng.standard_normal((2, 12 * frames, config.channels)).astype(np.float32)
-        latents = rng.standard_normal((2, frames, config.latent_dim)).astype(np.float32)
-        for block, x in ((model.embed_block, audio), (model.synthesize_block, latents)):
+        audio = rng.standard_normal((2, 12 * frames, model_config.channels)).astype(np.float32)
+        latents = rng.standard_normal((2, frames, model_config.latent_dim)).astype(np.float32)
+        for block, x in ((networks.embed_block, audio), (networks.synthesize_block, latents)):
             block = jax.jit(block)
             counts = np.full(2, x.shape[1])
             _, expected = block(params, None, x, counts, counts > 0)
@@ -344,11 +344,11 @@ class FullRowsTest(parameterized.TestCase):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
     def test_synthesize_is_decode_from_latents(self):
-        config = random_networks.small()
-        model, params = model_lib.build(config), random_networks.random_params(config)
+        model_config = random_networks.small()
+        networks, params = model.build(model_config), random_networks.random_params(model_config)
         codes = np.random.default_rng(0).integers(0, 16, (2, 3, 9)).astype(np.int32)
         counts, is_last = np.array([9, 4]), np.array([True, True])
         latents = quantizer.decode(params["quantizer"]["codebooks"], codes)
-        _, expected = jax.jit(model.decode_block)(params, None, codes, counts, is_last)
-        _, found = jax.jit(model.synthesize_block)(params, None, latents, counts, is_last)
+        _, expected = jax.jit(networks.decode_block)(params, None, codes, counts, is_last)
+        _, found = jax.jit(networks.synthesize_block)(params, None, latents, counts, is_last)
         np.testing.assert_array_equal(found, expected)
