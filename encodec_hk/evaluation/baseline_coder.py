@@ -134,7 +134,9 @@ def check_kinds(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in KINDS:
             allowed = ", ".join(KINDS)
-            raise ValueError(f"--baselines: got {kind!r}, must be of {allowed}, or empty for none")
+            raise ValueError(
+                f"--baselines: got {kind!r}, must be one of {allowed}, or empty for none"
+            )
 
 
 def make_all(

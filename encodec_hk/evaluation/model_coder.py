@@ -148,7 +148,7 @@ def make_all(
         chosen = [kbps for kbps in bitrates or own if _has(codec, kbps)]
         if not chosen:
             got, allowed = (", ".join(f"{k:g}" for k in each) for each in (bitrates or (), own))
-            raise ValueError(f"--bandwidths: got {got}, must be of {codec.name}'s: {allowed}")
+            raise ValueError(f"--bandwidths: got {got}, must be among {codec.name}'s: {allowed}")
         found.append(ModelCoder(codec, chosen, name=name, checkpoint=checkpoint))
     return found
 

@@ -351,7 +351,7 @@ class EvaluateTest(parameterized.TestCase):
         ({"bandwidths": ["x"]}, "^--bandwidths: got x, must be kbps with commas between: 1.5,3,6$"),
         ({"bandwidths": ["-1", "3"]}, "^--bandwidths: got -1,3, must be kbps"),
         ({"bandwidths": ["2"]}, "^--bandwidths: got 2.0, must be a whole number of codebooks"),
-        ({"baselines": ["flac"]}, "^--baselines: got 'flac', must be of opus, mp3, or empty"),
+        ({"baselines": ["flac"]}, "^--baselines: got 'flac', must be one of opus, mp3, or empty"),
         ({"report_files": -1}, "^--report_files: got -1, must be 0 or more$"),
         ({"workers": -1}, "^--workers: got -1, must be 0 or more$"),
         ({"data": "nothing.wav"}, "^nothing.wav: no such file or folder$"),

@@ -89,7 +89,7 @@ class BaselineTest(parameterized.TestCase):
 
     def test_bad_settings(self):
         with self.assertRaisesRegex(
-            ValueError, "^--baselines: got 'flac', must be of opus, mp3, or empty for none$"
+            ValueError, "^--baselines: got 'flac', must be one of opus, mp3, or empty for none$"
         ):
             baseline_coder.Baseline("flac", 24000, 1, (6,))
         with self.assertRaisesRegex(ValueError, "^opus: got 3 channels, must be 1 or 2$"):
