@@ -1,4 +1,4 @@
-"""Packages of Debian as files: downloaded, checked and unpacked."""
+"""Download, check and unpack Debian packages."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from encodec_hk.system import file_paths
 
 
 def find(name: str, deb_dir: pathlib.Path) -> pathlib.Path:
-    """The one .deb file of a package in a folder; ValueError where there is not one."""
+    """Return the .deb file of a package in a folder; raises ValueError unless there is one."""
     found = sorted(deb_dir.glob(f"{name}_*.deb"))
     if len(found) != 1:
         raise ValueError(
-            f"{file_paths.shown(deb_dir)}: has {len(found)} files {name}_*.deb, must be one"
+            f"{file_paths.shown(deb_dir)}: has {len(found)} files {name}_*.deb, must have one"
         )
     return found[0]
 
 
 def download(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """The .deb file of a package, by apt-get into a folder; ValueError where that fails."""
+    """Download a package into a folder and return its .deb file; raises ValueError if it fails."""
     print(f"{name}: downloading", flush=True)
-    _command("apt-get", "download", name, cwd=folder.resolve())  # it checks the archive's hash
+    _command("apt-get", "download", name, cwd=folder.resolve())  # checks the hash too
     return find(name, folder)
 
 
 def version(name: str, deb: pathlib.Path) -> str:
-    """The version of a .deb file; ValueError where it is not of this package."""
+    """Return the version of a .deb file; raises ValueError if it is of another package."""
     found = _command("dpkg-deb", "--show", str(deb)).strip().split("\t")
     if found[0] != name:
         raise ValueError(f"{file_paths.shown(deb)}: is package {found[0]}, must be {name}")
@@ -35,10 +35,15 @@ def version(name: str, deb: pathlib.Path) -> str:
 
 
 def unpack(deb: pathlib.Path, root: pathlib.Path, archives: str) -> None:
-    """Unpacks a .deb file to a folder, and the ZIP files in it of a suffix, "" for none.
+    """Unpack a .deb file into a folder, and the ZIP archives in it.
+
+    Args:
+      deb: the file.
+      root: the folder.
+      archives: suffix of the ZIP archives; "" leaves them packed.
 
     Raises:
-      ValueError: the package or an archive in it is broken.
+      ValueError: if the package or an archive is broken.
     """
     _command("dpkg-deb", "-x", str(deb), str(root))
     if not archives:
@@ -52,7 +57,7 @@ def unpack(deb: pathlib.Path, root: pathlib.Path, archives: str) -> None:
 
 
 def _command(*arguments: str, cwd: pathlib.Path | None = None) -> str:
-    """What a program prints; its error in one line where it fails."""
+    """Return the output of a program; raises ValueError with one line of its errors if it fails."""
     try:
         result = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True)
     except FileNotFoundError as error:

@@ -1,14 +1,14 @@
-"""Free training data from Debian's packages: speech, music and effects of games.
+"""Make a free training set from Debian packages: speech, music and effects of games.
 
     python -m encodec_hk.datasets.debian OUT [--packages=NAME,NAME] [--deb_dir=FOLDER]
 
-Downloads each package with apt-get (or takes the .deb files of --deb_dir), and writes its sounds as
-16 bit FLAC to OUT/train/SOURCE/ and OUT/heldout/SOURCE/, what is known of each to OUT/SOURCES.md,
-and the packages' own statements of copyright to OUT/licences/. Sources are held out whole: no
-speaker's language or composer's album is in both. Nearly all of it was Vorbis before.
+Downloads each package with apt-get, or takes the .deb files of --deb_dir. Writes the sounds as
+16-bit FLAC to OUT/train/SOURCE/ and OUT/heldout/SOURCE/, a table of the sources to OUT/SOURCES.md,
+and the packages' copyright statements to OUT/licences/. Sources are held out whole: no speaker's
+language and no composer's album is in both parts. Nearly all sounds were stored as Vorbis.
 
-Run again, it goes on where it was stopped. The packages are those of Debian 12; all of them take
-about 1 GB to download and as much to hold.
+The same command again resumes an interrupted one. The packages are those of Debian 12; they take
+about 1 GB to download and 1 GB to store.
 """
 
 from __future__ import annotations
@@ -37,16 +37,18 @@ from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
 from encodec_hk.system import machine
+from encodec_hk.system import part_file
+from encodec_hk.system import rules
 
-_SHORTEST = 0.3  # seconds: shorter files are left out
-_QUIETEST = 0.01  # peak: quieter files are left out
-_THREADS = min(4, machine.num_cores())  # each may hold a piece of music, some 300 MB
+_SHORTEST = 0.3  # seconds; shorter files are left out
+_QUIETEST = 0.01  # peak; quieter files are left out
+_THREADS = min(4, machine.num_cores())  # each may hold a piece of music of 300 MB
 _RECORDS = "sources.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Group:
-    """The files of one source, in the order in which they are taken."""
+    """The files of one source, in the order in which they are used."""
 
     split: str
     source: str
@@ -62,19 +64,19 @@ def build(
     sample_rate: int = 24000,
     channels: int = 1,
 ) -> None:
-    """Makes the data set, or what of it is not there yet.
+    """Make the data set, or the missing part of it.
 
     Args:
-      out: the folder, made if need be.
-      packages: what to take.
-      deb_dir: has the .deb files; None downloads them.
-      sample_rate: Hz, of the files that are written.
-      channels: of them; see `resampling.mix`.
+      out: the folder, created if missing.
+      packages: the packages to use.
+      deb_dir: folder of the .deb files; None downloads them.
+      sample_rate: Hz, of the data set.
+      channels: of the data set; see `resampling.mix`.
 
     Raises:
-      ValueError: a program is missing, a package is unknown or broken, or OUT was made with another
-        rate or number of channels.
-      OSError: the system refuses.
+      ValueError: if a program is missing, a package is unknown or broken, or OUT was made with
+        another rate or number of channels.
+      OSError: if a file cannot be written.
     """
     sound_files.check_writable(out / "NAME.flac", sample_rate, channels)
     out.mkdir(parents=True, exist_ok=True)
@@ -83,43 +85,59 @@ def build(
         if package.name in records:
             made = (records[package.name]["sample_rate"], records[package.name]["channels"])
             _check_same(out, made, (sample_rate, channels))
-            print(f"{package.name}: done before", flush=True)
+            print(f"{package.name}: already done", flush=True)
             continue
-        with tempfile.TemporaryDirectory(prefix=".partial_", dir=out) as folder:
-            temporary = pathlib.Path(folder)
-            if deb_dir:
-                path = deb_archive.find(package.name, deb_dir)
-            else:
-                path = deb_archive.download(package.name, temporary)
-            version = deb_archive.version(package.name, path)
-            root = temporary / "unpacked"
-            deb_archive.unpack(path, root, package.archives)
-            groups = _plan(package, root)
-            with tqdm.tqdm(
-                total=sum(len(group.files) for group in groups),
-                desc=package.name,
-                unit="file",
-                disable=not sys.stderr.isatty(),
-            ) as bar:
-                for group in groups:
-                    target = out / group.split / group.source
-                    if target.exists():
-                        bar.update(len(group.files))
-                    else:
-                        _convert(group, root, temporary, target, sample_rate, channels, bar)
-            _keep_licence(root, package.name, out)
-            records[package.name] = {
-                "version": version,
-                "kind": package.kind,
-                "licence": package.licence,
-                "sample_rate": sample_rate,
-                "channels": channels,
-                "sources": _measure(out, groups, sample_rate, channels),
-            }
-        _write(out / _RECORDS, json.dumps(records, indent=2) + "\n")
-        _write(out / "SOURCES.md", _describe(records))
+        with tempfile.TemporaryDirectory(prefix=".partial_", dir=out) as temporary:
+            records[package.name] = _add_package(
+                package, out, pathlib.Path(temporary), deb_dir, sample_rate, channels
+            )
+        part_file.write(out / _RECORDS, f"{json.dumps(records, indent=2)}\n".encode())
+        part_file.write(out / "SOURCES.md", _table(records).encode())
         for name, (files, minutes) in records[package.name]["sources"].items():
             print(f"{package.name}: {name}: {files} files, {minutes:.1f} minutes", flush=True)
+
+
+def _add_package(
+    package: debian_packages.Package,
+    out: pathlib.Path,
+    temporary: pathlib.Path,
+    deb_dir: pathlib.Path | None,
+    sample_rate: int,
+    channels: int,
+) -> dict:
+    """Add the sounds of a package to the data set, and return its record."""
+    if deb_dir:
+        path = deb_archive.find(package.name, deb_dir)
+    else:
+        path = deb_archive.download(package.name, temporary)
+    version = deb_archive.version(package.name, path)
+    root = temporary / "unpacked"
+    deb_archive.unpack(path, root, package.archives)
+    groups = _group(package, root)
+    with tqdm.tqdm(
+        total=sum(len(group.files) for group in groups),
+        desc=package.name,
+        unit="file",
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        for group in groups:
+            target = out / group.split / group.source
+            if target.exists():
+                bar.update(len(group.files))
+            else:
+                _convert(group, root, temporary, target, sample_rate, channels, bar)
+    statement = root / "usr/share/doc" / package.name / "copyright"
+    if statement.is_file():
+        (out / "licences").mkdir(exist_ok=True)
+        shutil.copyfile(statement, out / "licences" / f"{package.name}.txt")
+    return {
+        "version": version,
+        "kind": package.kind,
+        "licence": package.licence,
+        "sample_rate": sample_rate,
+        "channels": channels,
+        "sources": _measure(out, groups, sample_rate, channels),
+    }
 
 
 def _read_records(out: pathlib.Path) -> dict:
@@ -138,8 +156,8 @@ def _check_same(where: pathlib.Path, made: tuple[int, int], asked: tuple[int, in
         )
 
 
-def _plan(package: debian_packages.Package, root: pathlib.Path) -> list[_Group]:
-    """Which files go where."""
+def _group(package: debian_packages.Package, root: pathlib.Path) -> list[_Group]:
+    """Group the sound files of a package by source, as its rules say."""
     groups: dict[tuple[str, str, float], list[pathlib.Path]] = collections.defaultdict(list)
     for path in root.rglob("*"):
         inside = f"/{path.relative_to(root).as_posix()}"
@@ -157,7 +175,7 @@ def _plan(package: debian_packages.Package, root: pathlib.Path) -> list[_Group]:
                 break
 
     def order(path: pathlib.Path) -> bytes:
-        # By hash: the first minutes are spread over the package, and the same everywhere.
+        # A hash spreads the first minutes over the package, equally on every machine.
         name = f"{package.key}/{path.relative_to(root).as_posix()}"
         return hashlib.sha256(name.encode()).digest()
 
@@ -173,12 +191,12 @@ def _convert(
     channels: int,
     bar: tqdm.tqdm,
 ) -> None:
-    """Writes the files of one source to a temporary folder, renamed when all are there."""
+    """Write the files of one source to a temporary folder, and rename it when it is complete."""
     part = temporary / group.source
     part.mkdir()
 
     def convert(job: tuple[pathlib.Path, pathlib.Path]) -> float:
-        """Seconds written, 0 of a file that is left out."""
+        """Convert a file and return its seconds, 0 if it is left out."""
         source, path = job
         try:
             found = sound_files.read(source)
@@ -196,15 +214,15 @@ def _convert(
     taken = 0.0
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(jobs), 4 * _THREADS):
-            some = jobs[start : start + 4 * _THREADS]
-            for (_, path), seconds in zip(some, pool.map(convert, some), strict=True):
+            batch = jobs[start : start + 4 * _THREADS]
+            for (_, path), seconds in zip(batch, pool.map(convert, batch), strict=True):
                 if taken < 60 * group.minutes:
                     taken += seconds
                 else:
                     path.unlink(missing_ok=True)
                 bar.update()
             if taken >= 60 * group.minutes:
-                bar.update(len(jobs) - start - len(some))
+                bar.update(len(jobs) - start - len(batch))
                 break
     if taken:
         target.parent.mkdir(exist_ok=True)
@@ -212,7 +230,7 @@ def _convert(
 
 
 def _names(files: Sequence[pathlib.Path], root: pathlib.Path) -> dict[pathlib.Path, str]:
-    """A name of its own for each file: the last parts of its path."""
+    """Name each file by the last parts of its path; no name comes twice."""
     names: dict[pathlib.Path, str] = {}
     for path in files:
         parts = [p for p in path.relative_to(root).parts if p not in ("usr", "share", "games")]
@@ -227,7 +245,7 @@ def _names(files: Sequence[pathlib.Path], root: pathlib.Path) -> dict[pathlib.Pa
 def _measure(
     out: pathlib.Path, groups: Sequence[_Group], sample_rate: int, channels: int
 ) -> dict[str, tuple[int, float]]:
-    """Files and minutes of each source that was written, by their headers."""
+    """Return the number of files and minutes of each source, from the headers of its files."""
     measured = {}
     for name in (f"{group.split}/{group.source}" for group in groups):
         seconds = []
@@ -240,22 +258,15 @@ def _measure(
     return measured
 
 
-def _keep_licence(root: pathlib.Path, name: str, out: pathlib.Path) -> None:
-    statement = root / "usr/share/doc" / name / "copyright"
-    if statement.is_file():
-        (out / "licences").mkdir(exist_ok=True)
-        shutil.copyfile(statement, out / "licences" / f"{name}.txt")
-
-
-def _describe(records: dict) -> str:
-    """SOURCES.md."""
+def _table(records: dict) -> str:
+    """Return the content of SOURCES.md."""
     lines = [
         "# Sources",
         "",
-        "Sounds of Debian packages, changed: resampled, mixed, and stored as 16 bit FLAC.",
-        "The licences are those of the packages, whose statements are in `licences/`.",
+        "Sounds of Debian packages, changed: resampled, mixed, and stored as 16-bit FLAC.",
+        "The licences are those of the packages; their statements are in `licences/`.",
         "",
-        "| Folder | Files | Minutes | What it is | Package, version | Licence |",
+        "| Folder | Files | Minutes | Content | Package, version | Licence |",
         "|---|---|---|---|---|---|",
     ]
     rows = []
@@ -266,38 +277,34 @@ def _describe(records: dict) -> str:
     return "\n".join(lines + sorted(rows)) + "\n"
 
 
-def _write(path: pathlib.Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    os.replace(part, path)
-
-
-def _chosen(names: str | None) -> list[debian_packages.Package]:
-    """The packages that a list with commas names, all for None."""
+def _choose(names: str | None) -> list[debian_packages.Package]:
+    """Return the packages of a list with commas; all for None."""
     if names is None:
         return list(debian_packages.PACKAGES)
     known = {package.name: package for package in debian_packages.PACKAGES}
     for name in names.split(","):
         if name not in known:
-            raise ValueError(f"--packages: got {name!r}, must be of {', '.join(known)}")
+            raise rules.error("--packages", name, f"one of {', '.join(known)}")
     return [known[name] for name in names.split(",")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="debian", description=(__doc__ or "").split("\n", 1)[0], allow_abbrev=False
     )
     parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder of the data set")
-    parser.add_argument("--packages", help="names with commas; all without it")
-    parser.add_argument("--deb_dir", type=pathlib.Path, help="has the .deb files already")
+    parser.add_argument("--packages", help="names with commas between; all by default")
+    parser.add_argument(
+        "--deb_dir", type=pathlib.Path, help="folder of .deb files, to download none"
+    )
     parser.add_argument("--sample_rate", type=int, default=24000, help="Hz")
     parser.add_argument("--channels", type=int, default=1)
     flags = parser.parse_args(arguments)
     try:
         build(
             flags.out,
-            _chosen(flags.packages),
+            _choose(flags.packages),
             deb_dir=flags.deb_dir,
             sample_rate=flags.sample_rate,
             channels=flags.channels,
@@ -306,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"debian: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("debian: interrupted; run it again to go on", file=sys.stderr)
+        print("debian: interrupted; run the same command to resume", file=sys.stderr)
         return 130
     return 0
 

@@ -1,8 +1,8 @@
-"""The packages of Debian that `debian` makes a data set of: a table of what goes where.
+"""The Debian packages of the data set, and the folder of each file.
 
 Sources are held out whole: three of Tux Paint's languages, the music of Hedgewars, and the last
-three packages. Of what is held out a few minutes of each are enough. Of the music to train on only
-a part is taken: crops are drawn by duration, and it would outweigh the speech.
+three packages, a few minutes of each. The music to train on is limited too: crops are drawn by
+duration, so it would outweigh the speech.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    r"""Where the files of a package go whose path matches, if no earlier rule does.
+    r"""The folder of the files of a package whose path matches; the first rule that matches counts.
 
     Attributes:
       pattern: a regular expression, searched in "/path/in/the/package".
-      source: the folder, `\1` in it for what the pattern's group caught; None leaves the file out.
+      source: the folder, in which `\1` stands for the pattern's group; None excludes the file.
       split: "train" or "heldout".
-      minutes: whole files are taken until there are as many.
+      minutes: take whole files until their sum reaches this.
     """
 
     pattern: str
@@ -29,15 +29,15 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """A package of Debian.
+    """A Debian package.
 
     Attributes:
       name: for apt-get.
-      key: a short name, part of the hash that decides which files come first.
-      kind: what is in it.
-      licence: in short; the package's statement names the parts.
-      rules: the first that matches a file applies.
-      archives: suffix of zip archives inside, empty for none.
+      key: a short name, part of the hash that orders the files.
+      kind: its content, for the data set's table.
+      licence: a summary; the package's own statement is complete.
+      rules: where its files go.
+      archives: suffix of ZIP archives in the package; "" if there are none.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Package:
 
 
 _SPOKEN = r"(?:_desc|_filled|_outline|/\d)"
-_CLIPS = r"/(?:loop_garzul|guit_em9|loop_tabla)\.flac$"  # of assets/clips: seen by no training
+_CLIPS = r"/(?:loop_garzul|guit_em9|loop_tabla)\.flac$"  # in assets/clips: never train on them
 
 PACKAGES = (
     Package(

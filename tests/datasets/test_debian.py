@@ -1,4 +1,4 @@
-"""The data set of Debian's packages, from a package made here: nothing is downloaded."""
+"""The data set of Debian packages, made from a package that the test builds."""
 
 import contextlib
 import io
@@ -41,7 +41,7 @@ TOYS = debian_packages.Package(
 
 
 def tone(seconds: float, value: float = 0.5, sample_rate: int = 48000) -> np.ndarray:
-    """Stereo: a sine on the left, silence on the right."""
+    """Return stereo: a sine on the left, silence on the right."""
     times = np.arange(int(seconds * sample_rate)) / sample_rate
     left = value * np.sin(2 * np.pi * 440 * times)
     return np.stack([left, 0 * left], axis=1).astype(np.float32)
@@ -62,7 +62,7 @@ class BuildTest(absltest.TestCase):
         sound_files.write(path, samples, 48000)
 
     def package(self) -> None:
-        """toys_1.2-3_all.deb of what the tree holds."""
+        """Build toys_1.2-3_all.deb from the tree."""
         for name, text in (
             ("usr/share/doc/toys/copyright", "all is free"),
             (
@@ -91,7 +91,7 @@ class BuildTest(absltest.TestCase):
         self.add("b/dog_desc_fr.ogg", tone(1.0))
         self.add("a/dog.desc.fr/x.wav", tone(1.0))  # no rule
         self.add("music/tune one.flac", tone(0.5))
-        self.add("music/tune_one.flac", tone(0.5))  # of the same name
+        self.add("music/tune_one.flac", tone(0.5))  # gets the same name
         self.add("music/secret.flac", tone(0.5))
         self.add("music/short.wav", tone(0.29))
         self.add("music/quiet.wav", tone(0.5, 0.019))  # 0.0095 when mixed
@@ -104,7 +104,7 @@ class BuildTest(absltest.TestCase):
         self.package()
         self.build()
         files = self.written()
-        # Three seconds are asked for: three of the five.
+        # The rule asks for three seconds: three of the five files.
         held_out = [name for name in files if name.startswith("heldout")]
         self.assertLen(held_out, 3)
         for name in held_out:
@@ -134,7 +134,7 @@ class BuildTest(absltest.TestCase):
         self.assertRegex(self.errors.getvalue(), r"broken\.ogg: .*; left out\n$")
 
     @needs_dpkg
-    def test_goes_on_where_it_was_stopped(self) -> None:
+    def test_resumes(self) -> None:
         for name in ("x_desc_fr.wav", "y_desc_ru.wav", "z_desc_ru.wav"):
             self.add(name, tone(0.5))
         self.package()
@@ -152,7 +152,7 @@ class BuildTest(absltest.TestCase):
             self.assertRaises(KeyboardInterrupt),
         ):
             self.build()
-        # The first source is whole, of the second nothing is there.
+        # The first source is complete, and nothing of the second is there.
         self.assertEqual(self.written(), ["train/speech_fr/toys-x_desc_fr.flac"])
         self.assertEqual([p.name for p in self.out.iterdir()], ["train"])
         with mock.patch.object(sound_files, "write", side_effect=write) as again:
@@ -160,7 +160,7 @@ class BuildTest(absltest.TestCase):
         self.assertEqual(again.call_count, 2)
         self.assertLen([name for name in self.written() if name.endswith(".flac")], 3)
         with mock.patch.object(deb_archive, "_command", side_effect=AssertionError):
-            self.build()  # all is there
+            self.build()  # nothing is missing
         record = json.loads((self.out / "sources.json").read_text())["toys"]
         self.assertEqual(record["sources"]["train/speech_ru"], [2, 1 / 60])
         with self.assertRaisesRegex(ValueError, "made with 24000 Hz and 1 channels, asked for 480"):
@@ -183,7 +183,7 @@ class BuildTest(absltest.TestCase):
         self.assertEqual(self.written(), [])
 
     def test_no_deb_in_the_folder(self) -> None:
-        with self.assertRaisesRegex(ValueError, r"has 0 files toys_\*\.deb, must be one"):
+        with self.assertRaisesRegex(ValueError, r"has 0 files toys_\*\.deb, must have one"):
             self.build()
 
 
@@ -201,7 +201,9 @@ class CommandTest(parameterized.TestCase):
     def test_unknown_package_of_the_list(self) -> None:
         status, error = self.run_main("--packages=klettres-data,toys")
         self.assertEqual(status, 2)
-        self.assertRegex(error, r"^debian: --packages: got 'toys', must be of tuxpaint-[^\n]+\n$")
+        self.assertRegex(
+            error, r"^debian: --packages: got 'toys', must be one of tuxpaint-[^\n]+\n$"
+        )
 
     def test_no_apt_get(self) -> None:
         with mock.patch.dict(os.environ, {"PATH": self.folder}):
@@ -246,16 +248,16 @@ class TableTest(parameterized.TestCase):
         ("sonic-pi-samples", "/sonic-pi/samples/loop_garzul.flac", None),
         ("sonic-pi-samples", "/sonic-pi/buffers/rand-stream.wav", None),
     )
-    def test_where_files_go(self, name: str, path: str, expected: str | None) -> None:
+    def test_folders_of_files(self, name: str, path: str, expected: str | None) -> None:
         (package,) = (package for package in debian_packages.PACKAGES if package.name == name)
         root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         file = root / path[1:]
         file.parent.mkdir(parents=True)
         file.touch()
-        groups = debian._plan(package, root)
+        groups = debian._group(package, root)
         self.assertEqual([f"{g.split}/{g.source}" for g in groups], [expected] if expected else [])
 
-    def test_no_clip_that_ships_is_trained_on(self) -> None:
+    def test_shipped_clips_are_excluded(self) -> None:
         licences = pathlib.Path(__file__).parents[2] / "assets/clips/LICENSES.md"
         clips = re.findall(r"sonic-pi \S+ `etc/samples/(\S+)`", licences.read_text())
         self.assertLen(clips, 3)
