@@ -1,6 +1,6 @@
-"""The configuration of the training tests: every part of the recipe, at the smallest size.
+"""The variant of the training tests: every part of the recipe, at the smallest size.
 
-A file as those in `configs/`, so that processes of run.py can take it by --config.
+This is a file like those in `configs/`, which processes of run.py take by --config.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ CROP = 512  # samples
 
 
 def get_config():
-    """The locked configuration."""
+    """Return the configuration."""
     config = base.get_config()
     config.name = "tiny"
     config.checkpoint = "checkpoints/tiny.safetensors"
@@ -48,7 +48,7 @@ def get_config():
 
 
 def waves(batch, length=CROP, channels=1, seed=0):
-    """Sines of their own frequency, phase and height, and some noise: float32 [B, T, C]."""
+    """Return sines of random frequency, phase and height, with some noise: float32 [B, T, C]."""
     rng = np.random.default_rng(seed)
     low, high = (0.01, 0.0, 0.1), (0.2, 1.0, 0.8)
     drawn = rng.uniform(low, high, (batch, 1, channels, 3))
@@ -59,7 +59,7 @@ def waves(batch, length=CROP, channels=1, seed=0):
 
 
 def write_sounds(folder, count=3, seconds=1.0, channels=1):
-    """Writes sound files into a folder, made where it is missing."""
+    """Write sound files into a folder, created if missing."""
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     for index, samples in enumerate(waves(count, int(seconds * RATE), channels)):
         sound_files.write(pathlib.Path(folder, f"{index:02}.wav"), samples, RATE)

@@ -1,10 +1,9 @@
-"""`run.py train`: trains a variant, new, from a checkpoint, or from where it stopped."""
+"""`run.py train`: train a variant, from random weights or a checkpoint, or resume a run."""
 
 from __future__ import annotations
 
 import fcntl
 import json
-import os
 import pathlib
 import re
 import sys
@@ -12,18 +11,21 @@ from typing import IO
 
 import jax
 import ml_collections
+import tqdm
 
+from encodec_hk import config
 from encodec_hk.system import extras
 from encodec_hk.system import interruption
+from encodec_hk.system import part_file
 from encodec_hk.system import rules
 
-INTERRUPTED = 130
+_INTERRUPTED = 130  # exit status
 _CONFIG = "config.json"
 _LOCK = ".lock"
 
 
 def run(
-    config: ml_collections.ConfigDict,
+    variant: ml_collections.ConfigDict,
     *,
     data: str | None,
     workdir: str | None,
@@ -32,23 +34,23 @@ def run(
     licence: str | None = None,
     distributed: str | None = None,
 ) -> int:
-    """Trains, and writes the checkpoint WORKDIR/NAME.safetensors.
+    """Train, and write the checkpoint WORKDIR/NAME.safetensors.
 
     Args:
-      config: a whole configuration.
-      data: a folder, or a glob, of the audio to train on.
-      workdir: the run's folder, made where it is missing. If it holds a run, the run goes on.
-      validation: a folder, or a glob, of audio to validate on; by default a twentieth of `data`.
-      init: a checkpoint of ours to start a new run from.
+      variant: a whole configuration.
+      data: a folder or glob of audio to train on.
+      workdir: the run's folder, created if missing. If it holds a run, that run is resumed.
+      validation: a folder or glob of audio to validate on; None holds out a twentieth of `data`.
+      init: a checkpoint of this project to start a new run from.
       licence: of the weights, for the checkpoint.
-      distributed: where this is one of several processes, "HOST:PORT,INDEX,COUNT" or "auto"; see
+      distributed: for one of several processes, "HOST:PORT,INDEX,COUNT" or "auto"; see
         `jax.distributed.initialize`.
 
     Returns:
-      The exit status: 0, or 130 where it was interrupted; then the state is saved.
+      The exit status: 0, or 130 if interrupted; the state is saved in both cases.
 
     Raises:
-      ValueError: with a line for run.py to print.
+      ValueError: if an argument or the audio is wrong, or a step was not finite.
     """
     if not data or not workdir:
         raise ValueError("train: needs --data and --workdir")
@@ -56,27 +58,27 @@ def run(
         _join(distributed)
     for package in ("grain", "optax", "orbax.checkpoint", "tensorboardX"):
         extras.require(package, "train")
-    # Imported here, so that a missing package is a line and not a traceback.
+    # Imported here, so that a missing package is reported in one line.
     from encodec_hk.training import loop
-    from encodec_hk.training import recipe
+    from encodec_hk.training import training_config
 
-    recipe.validate(config)
+    training_config.validate(variant)
     folder = pathlib.Path(workdir).expanduser()
-    _check_network(config, folder)
-    frozen = config.training.frozen
+    _check_network(variant, folder)
+    frozen = variant.training.frozen
     if frozen and init is None and not (folder / _CONFIG).exists():
-        allowed = "() in a run that starts without a checkpoint (--init)"
+        allowed = "() in a new run without a checkpoint (--init)"
         raise rules.error("config.training.frozen", frozen, allowed)
-    params = None if init is None else loop.initial_params(config, init)
+    params = None if init is None else loop.initial_params(variant, init)
     interruption.postpone()
     lock = _lock(folder)
     training = loop.TrainingRun(
-        config, folder, data=data, validation=validation, params=params, report=_report
+        variant, folder, data=data, validation=validation, params=params, report=_report
     )
     try:
-        _keep_config(config, folder)
+        _write_config(variant, folder)
         is_done = training.train(is_stopped=interruption.is_requested)
-        path = folder / f"{config.name}.safetensors"
+        path = folder / f"{variant.name}.safetensors"
         training.export(
             path,
             source=f"trained by run.py train, {training.step} steps",
@@ -87,15 +89,15 @@ def run(
     finally:
         training.close()
         lock.close()
-    _report(f"{path}: after {training.step} of {config.training.num_steps} steps")
+    _report(f"{path}: after {training.step} of {variant.training.num_steps} steps")
     if not is_done:
-        _report("interrupted; the same command goes on")
-        return INTERRUPTED
+        _report("interrupted; run the same command to resume")
+        return _INTERRUPTED
     return 0
 
 
 def _join(distributed: str) -> None:
-    """Makes this process one of several."""
+    """Join the other processes of a distributed run."""
     found = re.fullmatch(r"(\S+:\d+),(\d+),(\d+)", distributed)
     if distributed != "auto" and not (found and int(found[2]) < int(found[3])):
         raise ValueError(
@@ -113,37 +115,33 @@ def _join(distributed: str) -> None:
         raise ValueError(f"distributed: got {distributed!r}: {error}") from error
 
 
-def _check_network(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    """Raises ValueError where the folder holds a run of another network."""
+def _check_network(variant: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
+    """Raise ValueError if the folder holds a run of another network."""
     path = folder / _CONFIG
     if not path.exists():
         return
     try:
-        kept = json.loads(path.read_text())["model"]
+        kept = dict(json.loads(path.read_text())["model"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path}: is not the configuration of a run") from error
-    given = json.loads(config.to_json_best_effort())["model"]
-    different = [
-        f"config.model.{name}: got {given[name]}, the run has {kept.get(name)}"
-        for name in given
-        if given[name] != kept.get(name)
-    ]
+    different = [each.line("the run") for each in config.differences(variant.model, kept)]
     if different:
         raise ValueError(f"{folder}: a run of another network: {'; '.join(different)}")
 
 
 def _lock(folder: pathlib.Path) -> IO[str]:
-    """Keeps other runs out of the folder for as long as this process lives or the file is open.
+    """Keep other runs out of the folder while this process lives and the file is open.
 
     Raises:
-      ValueError: another process has it. Those of one distributed run leave it to the first.
+      ValueError: if another process has the lock. Of the processes of a distributed run, only the
+        first takes it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / _LOCK).open("a")
     if jax.process_index() == 0:
         try:
-            # Unlike flock's, such a lock is not inherited by the processes that read data, which
-            # may outlive this one for a moment.
+            # Unlike flock's, this lock is not inherited by the processes that read data, which may
+            # outlive this process for a moment.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.close()
@@ -151,21 +149,16 @@ def _lock(folder: pathlib.Path) -> IO[str]:
     return file
 
 
-def _keep_config(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    """Writes the config into the run's folder; whole, or not at all."""
+def _write_config(variant: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
     if jax.process_index() == 0:
-        text = json.dumps(json.loads(config.to_json_best_effort()), indent=2)
-        partial = folder / f".{_CONFIG}.part"
-        partial.write_text(text + "\n")
-        os.replace(partial, folder / _CONFIG)
+        text = json.dumps(json.loads(variant.to_json_best_effort()), indent=2)
+        part_file.write(folder / _CONFIG, f"{text}\n".encode())
 
 
 def _report(line: str) -> None:
     if jax.process_index() != 0:
         return
     if sys.stderr.isatty():
-        import tqdm
-
-        tqdm.tqdm.write(line)
+        tqdm.tqdm.write(line)  # above the bar
     else:
         print(line, flush=True)

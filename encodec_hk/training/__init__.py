@@ -1,1 +1,1 @@
-"""Training: losses, codebooks, data and the loop."""
+"""Training: data, losses, codebooks, the step and the run."""

@@ -1,15 +1,14 @@
 """Adversarial losses (Section 3.4 of arXiv 2210.13438).
 
-Everything is a mean over the items of a device, so that the mean over devices is the loss of the
-whole batch. With D_k the logits of scale k of K, and D_k^l the features of layer l of L in it:
+Every loss is a mean over the items of a device; its mean over devices is the loss of the batch.
+With D_k the logits of scale k of K, D_k^l the features of layer l of L, audio x and output y:
 
     generator        1/K  sum_k    mean(max(0, 1 - D_k(y)))
     feature          1/KL sum_k,l  mean|D_k^l(x) - D_k^l(y)| / mean|D_k^l(x)|
     discriminator    1/K  sum_k    mean(max(0, 1 - D_k(x))) + mean(max(0, 1 + D_k(y)))
 
-audiocraft trains its generator with mean(-D_k(y)) instead (its `hinge2` is the loss above), and its
-feature loss is not relative: the division by mean|D(x)| is left out. Its discriminator's loss is
-the same.
+audiocraft trains its generator with mean(-D_k(y)) (its `hinge2` is the loss above), and does not
+divide its feature loss by mean|D(x)|. Its discriminator loss is the same.
 """
 
 from __future__ import annotations
@@ -20,38 +19,35 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from encodec_hk.training import ms_stft
+from encodec_hk.training import stft_discriminator
 
-_SMALLEST_SCALE = 1e-8  # of features: below, a relative difference says nothing
+_SMALLEST_SCALE = 1e-8  # of features, so that silence does not divide by zero
 
 
-def generator_loss(fake: Sequence[ms_stft.Judgement]) -> jax.Array:
-    """How far the generator is from being taken for real.
+def generator_loss(fake: Sequence[stft_discriminator.Judgement]) -> jax.Array:
+    """Return the generator's loss, a scalar: 0 if all logits are at least 1.
 
     Args:
-      fake: what the discriminator says of the generator's output.
-
-    Returns:
-      A scalar; 0 where all logits are at least 1.
+      fake: the judgements of the generator's output.
     """
     return _mean([_hinge(scale.logits) for scale in fake])
 
 
 def feature_loss(
-    fake: Sequence[ms_stft.Judgement],
-    real: Sequence[ms_stft.Judgement],
+    fake: Sequence[stft_discriminator.Judgement],
+    real: Sequence[stft_discriminator.Judgement],
     *,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Difference of the discriminator's features of output and audio, relative to those of audio.
+    """Return the distance of the features of output and audio, relative to those of the audio.
 
     Args:
-      fake: what the discriminator says of the generator's output.
-      real: what it says of the audio; no gradient goes there.
-      axis_name: the axis of the devices, over which the scale of the features is averaged.
+      fake: the judgements of the generator's output.
+      real: the judgements of the audio; they get no gradient.
+      axis_name: the axis of the devices; the scale of the features is averaged over it.
 
     Returns:
-      A scalar; its mean over the devices is the loss of the whole batch.
+      A scalar.
     """
     differences = []
     for fake_scale, real_scale in zip(fake, real, strict=True):
@@ -67,16 +63,15 @@ def feature_loss(
 
 
 def discriminator_loss(
-    fake: Sequence[ms_stft.Judgement], real: Sequence[ms_stft.Judgement]
+    fake: Sequence[stft_discriminator.Judgement], real: Sequence[stft_discriminator.Judgement]
 ) -> jax.Array:
-    """How far the discriminator is from telling output and audio apart.
+    """Return the discriminator's loss, a scalar.
+
+    It is 0 if all logits are at least 1 for the audio and at most -1 for the output.
 
     Args:
-      fake: what the discriminator says of the generator's output.
-      real: what it says of the audio.
-
-    Returns:
-      A scalar; 0 where all logits are at least 1 for the audio and at most -1 for the output.
+      fake: the judgements of the generator's output.
+      real: the judgements of the audio.
     """
     return _mean(
         [

@@ -1,13 +1,13 @@
 """Training of the residual vector quantiser: codebooks by moving averages (Section 3.2).
 
-Codebooks are not parameters that a gradient moves. Each entry is the moving average of the vectors
-that were nearest to it (appendix A.1 of arXiv 1711.00937), so a state holds counts and sums.
+No gradient moves a codebook. Each entry is the moving average of the vectors that were nearest to
+it (appendix A.1 of arXiv 1711.00937): a count and a sum.
 
-Every stage learns from every batch, also the stages that the batch's bandwidth leaves out: what a
-stage is given does not depend on how many come after it.
+Every codebook learns from every batch, even if the batch's bandwidth does not use it: the input of
+a quantiser stage does not depend on the number of stages after it.
 
-`axis_name` names the axis that a batch is split along over devices, None where there is one device.
-Sums go over all of them, so any number of devices gives the same codebooks.
+`axis_name` is the axis along which a batch is split over devices, None for one device. Sums go over
+all devices, so any number of devices gives the same codebooks.
 
 Shapes: B items, F frames, V = B * F vectors, K codebooks, N entries, D latent channels.
 """
@@ -29,8 +29,8 @@ class Codebooks(NamedTuple):
     """The state of training.
 
     Attributes:
-      entries: [K, N, D], what the quantiser uses.
-      counts: [K, N], moving average of how many vectors of a batch each entry was nearest to.
+      entries: [K, N, D], the quantiser's codebooks.
+      counts: [K, N], moving average of the number of vectors of a batch nearest to each entry.
       sums: [K, N, D], moving average of the sum of those vectors.
     """
 
@@ -40,10 +40,10 @@ class Codebooks(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """How the codebooks are used.
+    """Statistics of the use of the codebooks.
 
     Attributes:
-      perplexity: [K], exp of the entropy of the moving counts: N where all entries are used alike.
+      perplexity: [K], exp of the entropy of the counts; N if all entries are used equally.
       dead: [K], share of the entries that were restarted.
     """
 
@@ -52,7 +52,12 @@ class Usage(NamedTuple):
 
 
 def start(entries: jax.Array, num_vectors: int) -> Codebooks:
-    """The state of codebooks [K, N, D] whose entries are used equally, by batches of V vectors."""
+    """Return the state of codebooks [K, N, D] whose entries are used equally.
+
+    Args:
+      entries: the codebooks.
+      num_vectors: V, of the batch of all devices.
+    """
     chex.assert_rank(entries, 3)
     counts = jnp.full(entries.shape[:2], num_vectors / entries.shape[1], entries.dtype)
     return Codebooks(entries, counts, entries * counts[..., None])
@@ -67,13 +72,13 @@ def k_means(
     iterations: int,
     axis_name: str | None = None,
 ) -> Codebooks:
-    """Codebooks of the first batch: k-means of each stage on what the stages before it left.
+    """Return codebooks of a batch, each by k-means on the residual of the stages before it.
 
     Args:
       latents: [B, F, D], this device's part of the batch.
-      key: of the random first means, the same on every device.
+      key: draws the first means; the same on every device.
       num_codebooks: K.
-      codebook_size: N; may exceed the vectors there are, then entries repeat until restarted.
+      codebook_size: N. If it exceeds the number of vectors, entries repeat until restarted.
       iterations: of k-means.
       axis_name: see the top of this module.
     """
@@ -107,15 +112,15 @@ def k_means(
 def quantize(
     entries: jax.Array, latents: jax.Array, num_codebooks: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Quantises with the first `num_codebooks` codebooks; gradients go straight through.
+    """Quantise with the first `num_codebooks` codebooks, with a straight-through gradient.
 
-    The commitment loss of a stage is the mean squared distance of what it is given from its entry.
-    Its gradient reaches the encoder from every stage (in Meta's `encodec` from the first alone).
+    The commitment loss of a stage is the mean squared distance of its input from the chosen entry.
+    Its gradient reaches the encoder from every stage (in Meta's `encodec` from the first only).
 
     Args:
       entries: [K, N, D].
       latents: [B, F, D].
-      num_codebooks: int32, how many of the K are in use; may be traced.
+      num_codebooks: int32, the number of codebooks in use; may be traced.
 
     Returns:
       The quantised latents [B, F, D], the codes of all stages [B, K, F], and the commitment loss
@@ -151,18 +156,18 @@ def update(
     restart_below: float,
     axis_name: str | None = None,
 ) -> tuple[Codebooks, Usage]:
-    """Moves every entry towards the vectors it was nearest to, and restarts those not in use.
+    """Move every entry towards the vectors nearest to it, and restart entries that are hardly used.
 
-    A restarted entry takes the place of a vector drawn from the batch, with the count of an entry
-    in average use. Its sum is reset with it: otherwise the next average would undo the restart.
+    A restarted entry becomes a vector drawn from the batch, with the count of average use. Its sum
+    is reset too; otherwise the next average would undo the restart.
 
     Args:
       codebooks: the state before.
       latents: [B, F, D], this device's part of the batch.
       codes: [B, K, F], of the latents by `codebooks.entries`.
-      key: of the random vectors, the same on every device.
+      key: draws the vectors; the same on every device.
       decay: of the moving averages.
-      restart_below: restart where the count is below this share of the average use.
+      restart_below: an entry is restarted if its count is below this share of the average.
       axis_name: see the top of this module.
     """
     num_codebooks, size, channels = codebooks.entries.shape
@@ -198,27 +203,27 @@ def update(
 
 
 def _nearest(codebook: jax.Array, vectors: jax.Array) -> jax.Array:
-    """Codes [V] of vectors [V, D] by one codebook [N, D]."""
+    """Return the codes [V] of vectors [V, D] by one codebook [N, D]."""
     return quantizer.encode(codebook[None], vectors[None])[0, 0]
 
 
 def _statistics(
     vectors: jax.Array, codes: jax.Array, codebook: jax.Array, axis_name: str | None
 ) -> tuple[jax.Array, jax.Array]:
-    """How many vectors [V, D] have each code, [N], and their sums [N, D], over all devices."""
+    """Return the number [N] and sum [N, D] of the vectors [V, D] of each code, on all devices."""
     counts = jnp.zeros(codebook.shape[0], vectors.dtype).at[codes].add(1)
     sums = jnp.zeros_like(codebook).at[codes].add(vectors)
     return (counts, sums) if axis_name is None else jax.lax.psum((counts, sums), axis_name)
 
 
 def _gather(vectors: jax.Array, axis_name: str | None) -> jax.Array:
-    """The vectors of all devices, one after the other."""
+    """Return the vectors of all devices, concatenated."""
     if axis_name is None:
         return vectors
     return jax.lax.all_gather(vectors, axis_name, axis=0, tiled=True)
 
 
 def _draw(key: jax.Array, count: int, total: int) -> jax.Array:
-    """Indices of `count` of `total` vectors, different ones as long as there are any."""
+    """Draw `count` indices of `total` vectors; none repeats before all are drawn."""
     order = jax.random.permutation(key, total)
     return order[jnp.arange(count) % total]

@@ -1,12 +1,12 @@
 """Training data: an endless stream of random crops, a pure function of the seed.
 
-Item i of the stream is made from (seed, i) alone, so any batch can be made again, a stream goes on
-exactly where it was left, and neither the number of worker processes nor that of shards shows:
+Item i of the stream is a function of (seed, i). So any batch can be made again, a stream resumes
+exactly, and the numbers of worker processes and of shards change nothing:
 
     item    0  1  2  3 | 4  5  6  7 | ...      batches of 4
     shard   0  0  1  1 | 0  0  1  1 | ...      of 2 shards
 
-Letters: B batch, T samples, C channels. Samples are float32 with full scale at 1.
+Shapes: B batch, T samples, C channels. Samples are float32 with full scale at 1.
 """
 
 from __future__ import annotations
@@ -20,52 +20,50 @@ from typing import Any
 
 import grain
 import numpy as np
-import soundfile
 from absl import flags
 from absl import logging
 
 from encodec_hk.sound import sound_files
-from encodec_hk.system import file_errors
-from encodec_hk.system import file_paths
+from encodec_hk.system import rules
 from encodec_hk.training import sound_index
 
-_ITEMS = 2**62  # of the stream: more than any run takes
-_DRAWS = 16  # of a crop, while those drawn are silent or cannot be decoded
-_GAIN_DRAWS = 8  # of an item's gains, while it clips
+_ITEMS = 2**62  # length of the stream: more than any run takes
+_DRAWS = 16  # of a crop at most, while it is silent or cannot be read
+_GAIN_DRAWS = 8  # of an item's gains at most, while it clips
 _SILENCE = 1e-4  # RMS below which a crop is drawn again
-_THREADS = 4  # that read ahead where there are no worker processes
+_THREADS = 4  # that read ahead without worker processes
 
 
 @dataclasses.dataclass(frozen=True)
 class _Item(grain.transforms.Map):
-    """Makes item i of the stream, float32 [T, C], of the number i.
+    """Makes item i of the stream, float32 [T, C], from i.
 
     The paper (section 4.1) mixes one to three sources, normalises by file, applies a gain, and
     rejects what clips. Here:
-    - Files keep the level they are stored at. Their peaks would take a pass over all of them, and
-      published files mostly have one near full scale.
-    - Each crop of a mixture has a gain of its own, uniform in decibels.
-    - Where the sum clips, the gains are drawn again and not the crops: else loud files would come
-      up less often than their durations say. After a few times the sum is scaled to full scale.
-    - All sources are mixed alike; the paper leaves music out of the mixtures of three.
-    - No reverberation: the paper's impulse responses are a data set of their own.
+    - Files keep their level. Finding their peaks would take a pass over all of them, and the peak
+      of most published files is near full scale.
+    - Each crop of a mixture has its own gain, uniform in decibels.
+    - If the sum clips, the gains are drawn again but not the crops: otherwise loud files would come
+      less often than their durations imply. After a few draws the sum is scaled to full scale.
+    - Any sources are mixed; the paper excludes music from mixtures of three.
+    - There is no reverberation: the paper's impulse responses are a data set of their own.
     """
 
     sources: tuple[sound_index.SoundFile, ...]
-    ends: np.ndarray  # [N] seconds of all sources up to each, it included
+    ends: np.ndarray  # [N] cumulative seconds of the sources
     sample_rate: int
     channels: int
     crop_length: int
     seed: int
     mix_probabilities: tuple[float, ...]
     gain_db: tuple[float, float]
-    failed: set[str]  # paths that a warning was given of, in this process
+    failed: set[str]  # paths that this process has warned about
 
     def map(self, element: int) -> np.ndarray:
         rng = np.random.default_rng((self.seed, element))
         chosen = rng.random() * sum(self.mix_probabilities)
         count = 1 + int(np.searchsorted(np.cumsum(self.mix_probabilities), chosen, side="right"))
-        count = min(count, len(self.mix_probabilities))  # should rounding reach the sum
+        count = min(count, len(self.mix_probabilities))  # rounding may reach the sum
         crops = np.stack([self._crop(rng) for _ in range(count)])
         for _ in range(_GAIN_DRAWS):
             gains = 10 ** (rng.uniform(*self.gain_db, size=(count, 1, 1)) / 20)
@@ -75,7 +73,7 @@ class _Item(grain.transforms.Map):
         return sound_files.limit(mixture, rescale=True)[0]
 
     def _crop(self, rng: np.random.Generator) -> np.ndarray:
-        """A crop of a source drawn by duration, at a place drawn uniformly: [T, C]."""
+        """Return a crop [T, C] of a source drawn by duration, at a uniformly drawn start."""
         crop, reason = None, ""
         for _ in range(_DRAWS):
             at = np.searchsorted(self.ends, rng.random() * self.ends[-1], side="right")
@@ -90,28 +88,28 @@ class _Item(grain.transforms.Map):
                     channels=self.channels,
                     length=self.crop_length,
                 )
-            except (OSError, soundfile.LibsndfileError, ValueError) as error:
-                # One bad file must not end a run of days.
-                reason = f"{file_paths.shown(source.path)}: {file_errors.reason(error)}"
+            except ValueError as error:  # one bad file must not end a run of days
+                reason = str(error)
                 if source.path not in self.failed:
                     self.failed.add(source.path)
-                    count = f"files like that so far: {len(self.failed)}"
-                    logging.warning("%s; another crop is drawn (%s)", reason, count)
+                    logging.warning(
+                        "%s; another crop is drawn (bad files so far: %d)", reason, len(self.failed)
+                    )
                 continue
             if np.sqrt(np.mean(np.square(crop))) >= _SILENCE:
                 break
         if crop is None:
-            raise ValueError(f"{_DRAWS} crops in a row cannot be read, the last: {reason}")
+            raise ValueError(f"{_DRAWS} crops in a row cannot be read; the last: {reason}")
         return crop
 
 
 @dataclasses.dataclass(frozen=True)
 class _Shard(grain.transforms.Map):
-    """The number in the stream of an item of one shard."""
+    """Maps the number of an item in a shard to its number in the stream."""
 
     index: int
     batch_size: int  # of all shards
-    items: int  # of one shard in a batch
+    items: int  # of a batch, in this shard
 
     def map(self, element: int) -> int:
         batch, at = divmod(element, self.items)
@@ -121,7 +119,7 @@ class _Shard(grain.transforms.Map):
 class Crops(grain.DatasetIterator):
     """An iterator over batches, float32 [B / shards, T, C].
 
-    Its state is the number of the next batch, and does not depend on workers or shards. `close`
+    Its state is the number of the next batch, whatever the numbers of workers and shards. `close`
     ends the worker processes.
     """
 
@@ -137,31 +135,30 @@ class Crops(grain.DatasetIterator):
             self._iterator = self._start()
         batch = next(self._iterator)
         self._next += 1
-        # Out of the shared memory that workers hand over: it goes away when grain sees fit.
-        return np.array(batch)
+        return np.array(batch)  # a copy, because grain may free the workers' shared memory
 
     def _start(self) -> grain.DatasetIterator:
         threads = 1 if self._num_workers else _THREADS
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         dataset = self._batches[self._next :].to_iter_dataset(options)
         if self._num_workers:
-            # grain reads its flags; where nobody parses any (a library, pytest) their defaults do.
+            # grain reads flags; if nobody parsed them (a library, pytest), use the defaults.
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()
             dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(self._num_workers))
         return iter(dataset)
 
     def get_state(self) -> dict[str, Any]:
-        """The number of the next batch, for `set_state`; JSON can hold it."""
+        """Return the number of the next batch, for `set_state`, as JSON data."""
         return {"next_batch": self._next}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to the batch that a state names."""
+        """Continue at the batch of a state."""
         self._stop()
         self._next = int(state["next_batch"])
 
     def close(self) -> None:
-        """Ends threads and worker processes."""
+        """End threads and worker processes."""
         self._stop()
         super().close()
 
@@ -171,7 +168,7 @@ class Crops(grain.DatasetIterator):
             self._iterator = None
 
 
-def crops(
+def batches(
     sources: Sequence[sound_index.SoundFile],
     *,
     sample_rate: int,
@@ -185,48 +182,52 @@ def crops(
     shard_index: int = 0,
     shard_count: int = 1,
 ) -> Crops:
-    """Batches of random crops, without end (paper: section 4.1).
+    """Return endless batches of random crops (paper: section 4.1).
 
-    A source is drawn with a probability proportional to its duration, the crop uniformly in it. A
-    file shorter than the crop is followed by zeros. Crops that are silent (RMS below 1e-4) or
-    cannot be decoded are drawn again.
+    A source is drawn with a probability proportional to its duration, then a crop of it uniformly.
+    Zeros follow a file that is shorter than the crop. A crop is drawn again if it is silent (RMS
+    below 1e-4) or cannot be read.
 
     Args:
-      sources: of `sources.find`.
+      sources: from `sound_index.scan`.
       sample_rate: Hz.
       channels: of the batches; see `resampling.mix`.
-      crop_length: samples.
-      batch_size: items of a batch, of all shards together.
-      seed: at least 0; it decides everything that is drawn.
+      crop_length: T.
+      batch_size: B, of all shards together.
+      seed: of everything that is drawn; at least 0.
       mix_probabilities: of an item being the sum of 1, 2, 3 ... crops.
-      gain_db: lowest and highest gain of each crop; drawn again where the sum exceeds full scale.
+      gain_db: lowest and highest gain of each crop; drawn again if the sum exceeds full scale.
       num_workers: processes that make batches; 0 for threads of this process. A script that asks
-        for processes must have the usual `if __name__ == "__main__":`.
+        for processes needs the usual `if __name__ == "__main__":`.
       shard_index: which part of every batch to make.
-      shard_count: parts of every batch. Concatenated they are the batch of one shard.
-
-    Returns:
-      An iterator over float32 [B / shard_count, T, C], with `get_state`, `set_state` and `close`.
+      shard_count: number of parts. Concatenated, the parts are the whole batch.
 
     Raises:
-      ValueError: an argument is out of range. While iterating: 16 crops in a row could not be read.
+      ValueError: if an argument is not allowed; while iterating, if 16 crops in a row could not be
+        read.
     """
     if not sources:
         raise ValueError("sources: got none")
-    if crop_length < 1 or batch_size < 1 or shard_count < 1 or batch_size % shard_count:
-        raise ValueError(
-            f"crop_length {crop_length}, batch_size {batch_size}, shard_count {shard_count}: must "
-            "be at least 1, and the batch a multiple of the shards"
-        )
+    for name, value, minimum in (
+        ("crop_length", crop_length, 1),
+        ("batch_size", batch_size, 1),
+        ("shard_count", shard_count, 1),
+        ("seed", seed, 0),
+        ("num_workers", num_workers, 0),
+    ):
+        if value < minimum:
+            raise rules.error(name, value, f"at least {minimum}")
+    if batch_size % shard_count:
+        raise rules.error("batch_size", batch_size, f"a multiple of shard_count ({shard_count})")
     if not 0 <= shard_index < shard_count:
-        raise ValueError(f"shard_index: got {shard_index}, must be below {shard_count}")
-    if seed < 0 or num_workers < 0:
-        raise ValueError(f"seed {seed}, num_workers {num_workers}: must be at least 0")
+        raise rules.error("shard_index", shard_index, f"0 to {shard_count - 1}")
     total = sum(mix_probabilities)
     if min(mix_probabilities, default=-1) < 0 or not math.isclose(total, 1, abs_tol=1e-6):
-        raise ValueError(f"mix_probabilities: got {mix_probabilities}, must sum to 1")
+        raise rules.error(
+            "mix_probabilities", mix_probabilities, "numbers of at least 0 that add up to 1"
+        )
     if not -math.inf < gain_db[0] <= gain_db[1] < math.inf:
-        raise ValueError(f"gain_db: got {gain_db}, must be (lowest, highest)")
+        raise rules.error("gain_db", gain_db, "(lowest, highest)")
     item = _Item(
         sources=tuple(sources),
         ends=np.cumsum([source.seconds for source in sources]),
@@ -244,7 +245,7 @@ def crops(
     return Crops(stream, num_workers)
 
 
-def validation_items(
+def validation_excerpts(
     sources: Sequence[sound_index.SoundFile],
     *,
     sample_rate: int,
@@ -252,44 +253,39 @@ def validation_items(
     seconds: float,
     count: int,
 ) -> list[np.ndarray]:
-    """A fixed selection for validation, the same in every run.
+    """Return excerpts for validation, float32 [T, C] each, the same in every run.
 
-    Folders take turns, and give files evenly spread over those they have. Of each file the middle.
+    Folders take turns; the files chosen are spread evenly over each folder. An excerpt is the
+    middle of its file.
 
     Args:
-      sources: of `sources.find`.
+      sources: from `sound_index.scan`.
       sample_rate: Hz.
-      channels: of the items; see `resampling.mix`.
-      seconds: the longest that an item may be.
-      count: of items; fewer where there are fewer sources.
-
-    Returns:
-      float32 [T, C] each.
+      channels: of the excerpts; see `resampling.mix`.
+      seconds: of an excerpt; less if the file is shorter.
+      count: number of excerpts; fewer if there are fewer sources.
 
     Raises:
-      ValueError: a file cannot be read.
+      ValueError: if a file cannot be read.
     """
     folders: dict[str, list[sound_index.SoundFile]] = collections.defaultdict(list)
     for source in sorted(sources, key=lambda source: source.path):
         folders[os.path.dirname(source.path)].append(source)
     shares = dict.fromkeys(folders, 0)
-    turns: list[tuple[str, int]] = []  # folder, how many it has given before
+    turns: list[tuple[str, int]] = []  # a folder, and its number of turns before
     while len(turns) < min(count, len(sources)):
         for folder, files in folders.items():
             if shares[folder] < len(files) and len(turns) < count:
                 turns.append((folder, shares[folder]))
                 shares[folder] += 1
-    items = []
+    excerpts = []
     for folder, turn in turns:
         source = folders[folder][(2 * turn + 1) * len(folders[folder]) // (2 * shares[folder])]
         whole = -(-source.num_frames * sample_rate // source.sample_rate)
         length = min(whole, int(seconds * sample_rate))
         start = max(source.num_frames - length * source.sample_rate // sample_rate, 0) // 2
-        settings = {"sample_rate": sample_rate, "channels": channels, "length": length}
-        try:
-            items.append(sound_index.read_crop(source, start, **settings))
-        except (OSError, soundfile.LibsndfileError, ValueError) as error:
-            raise ValueError(
-                f"{file_paths.shown(source.path)}: {file_errors.reason(error)}"
-            ) from error
-    return items
+        excerpt = sound_index.read_crop(
+            source, start, sample_rate=sample_rate, channels=channels, length=length
+        )
+        excerpts.append(excerpt)
+    return excerpts

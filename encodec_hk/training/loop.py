@@ -16,29 +16,29 @@ import tqdm
 from jax.experimental import multihost_utils
 
 from encodec_hk import checkpoint
-from encodec_hk import config as config_lib
+from encodec_hk import config
 from encodec_hk.training import crops
-from encodec_hk.training import held_out
 from encodec_hk.training import run_logs
 from encodec_hk.training import sound_index
 from encodec_hk.training import train_state
 from encodec_hk.training import train_step
+from encodec_hk.training import validation_scores
 
-STATES = "states"  # folder of a run's states
-_HOLD_OUT = 20  # without a validation set, one file in so many is held out
+STATES = "states"  # folder of the states in a run's folder
+_HOLD_OUT = 20  # without a validation set, one file in 20 is held out
 
 
 class TrainingRun:
-    """A training run in a folder, new or to be gone on with.
+    """A training run in a folder, new or resumed.
 
     Attributes:
-      step: steps done.
-      state: what the run carries.
+      step: the number of steps done.
+      state: the current state.
     """
 
     def __init__(
         self,
-        config: ml_collections.ConfigDict,
+        variant: ml_collections.ConfigDict,
         workdir: str | os.PathLike[str],
         *,
         data: str,
@@ -46,22 +46,22 @@ class TrainingRun:
         params: Any = None,
         report: Callable[[str], None] = print,
     ):
-        """Opens a run.
+        """Open a run.
 
         Args:
-          config: a whole config.
-          workdir: the run's folder. If it holds states, the run goes on from the latest.
+          variant: a whole configuration.
+          workdir: the run's folder. If it holds states, the run resumes from the latest.
           data: a folder or glob of audio to train on.
-          validation: a folder or glob of audio to validate on; None leaves every 20th file of
-            `data` out of training for it.
-          params: parameters of the networks to start a new run from; None draws them.
-          report: takes lines for the user.
+          validation: a folder or glob of audio to validate on; if None, every 20th file of `data`
+            is held out for validation.
+          params: parameters to start a new run from, as in a checkpoint; if None, they are drawn.
+          report: is called with lines for the user.
 
         Raises:
-          ValueError: the config does not fit the devices, or no audio is found.
+          ValueError: if the variant does not fit the devices or the states, or no audio is found.
         """
-        self._config = config
-        self._training = training = config.training
+        self._variant = variant
+        self._training = training = variant.training
         self._workdir = pathlib.Path(workdir).expanduser().resolve()
         self._report = report if jax.process_index() == 0 else lambda line: None
         devices = jax.device_count()
@@ -75,19 +75,19 @@ class TrainingRun:
         )
         self._replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         self._split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(train_step.AXIS))
-        self._step = train_step.Step(config, mesh)
+        self._step = train_step.TrainStep(variant, mesh)
         self._sources, held_out = _split(data, validation)
-        self._items = crops.validation_items(
+        self._excerpts = crops.validation_excerpts(
             held_out,
-            sample_rate=config.model.sample_rate,
-            channels=config.model.channels,
+            sample_rate=variant.model.sample_rate,
+            channels=variant.model.channels,
             seconds=training.validation_seconds,
             count=training.validation_items,
         )
         minutes = sum(source.seconds for source in self._sources) / 60
         self._report(
             f"{len(self._sources)} files, {minutes:.1f} minutes; validation on "
-            f"{len(self._items)} excerpts"
+            f"{len(self._excerpts)} excerpts"
         )
 
         self._workdir.mkdir(parents=True, exist_ok=True)
@@ -99,14 +99,14 @@ class TrainingRun:
         )
         latest = self._manager.latest_step()
         key = jax.random.key(training.seed)
-        state = jax.tree.map(np.asarray, train_state.create(config, key, params))
+        state = jax.tree.map(np.asarray, train_state.create(variant, key, params))
         self.state = jax.jit(lambda tree: tree, out_shardings=self._replicated)(state)
         if latest is not None:
             self.state = self._restore(latest)
         self.step = int(self.state.step)
         self._has_codebooks = bool(jnp.any(self.state.codebooks.entries))
         if self.step:
-            self._report(f"goes on after step {self.step}")
+            self._report(f"resumed after step {self.step}")
 
     def _restore(self, step: int) -> train_state.TrainState:
         abstract = jax.tree.map(
@@ -122,22 +122,22 @@ class TrainingRun:
             ) from error
 
     def train(self, *, is_stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Trains up to `num_steps`, and saves the state.
+        """Train up to `num_steps`, and save the state.
 
         Args:
-          is_stopped: asked after every step; True, in any process, saves the state and ends the
-            training.
+          is_stopped: is called after every step. If it returns True in any process, training ends
+            early.
 
         Returns:
           Whether all steps are done.
 
         Raises:
-          FloatingPointError: a step was not finite. Its batch and metrics are saved; the run can go
-            on from its latest state.
+          FloatingPointError: if a step was not finite. Its batch and metrics are saved; the run can
+            resume from its latest state.
         """
         training = self._training
         logs = run_logs.Logs(self._workdir, self.step) if jax.process_index() == 0 else None
-        meter = run_logs.Meter(training.batch_size * train_state.crop_length(self._config))
+        meter = run_logs.Meter(training.batch_size * train_state.crop_length(self._variant))
         pending: tuple[int, Any, np.ndarray] | None = None
         bar = tqdm.tqdm(
             total=training.num_steps,
@@ -150,36 +150,27 @@ class TrainingRun:
             while self.step < training.num_steps:
                 try:
                     batch = next(batches)
-                except RuntimeError:  # what asked this process to stop has ended a worker
+                except RuntimeError:  # the signal to stop may have ended a worker process too
                     if not is_stopped() or jax.process_count() > 1:
                         raise
                     break
-                audio = jax.make_array_from_process_local_data(self._split, batch)
-                if not self._has_codebooks and self.step >= training.codebooks.first_step:
-                    self.state = self._step.initialize(self.state, audio)
-                    self._has_codebooks = True
-                self.state, metrics = self._step(
-                    self.state,
-                    audio,
-                    quantized=self._has_codebooks,
-                    judged=self._is_judged(),
-                    learns=train_step.draw_learns(training, self.step),
-                )
-                # One step late, so that the device has work while the host looks.
+                metrics = self._advance(batch)
+                # One step late, so that the device is not idle while the host checks.
                 self._check(pending)
                 pending = (self.step, metrics, batch)
                 self.step += 1
+                is_last = self.step == training.num_steps
                 bar.update()
                 meter.add(metrics)
-                if self.step % training.log_every == 0 or self.step == training.num_steps:
-                    values = meter.take(self._config.model.sample_rate)
+                if self.step % training.log_every == 0 or is_last:
+                    values = meter.take(self._variant.model.sample_rate)
                     if logs is not None:
-                        logs.scalars("metrics", self.step, values)
-                    self._tell(values, bar)
+                        logs.add_row("metrics", self.step, values)
+                    self._show(values, bar)
                 if self.step % training.checkpoint_every == 0:
                     self._check(pending)
                     self._save()
-                if self.step % training.validate_every == 0 or self.step == training.num_steps:
+                if self.step % training.validate_every == 0 or is_last:
                     self._validate(logs)
                     meter.restart()
                 if _is_true_anywhere(is_stopped()):
@@ -196,34 +187,46 @@ class TrainingRun:
         return self.step >= training.num_steps
 
     def export(self, path: str | os.PathLike[str], *, source: str, licence: str) -> None:
-        """Writes the run's parameters as a checkpoint of the project; on the first host alone."""
+        """Write the run's parameters as a checkpoint of this project, on the first host only."""
         if jax.process_index() == 0:
             checkpoint.save(
                 path,
-                jax.device_get(train_state.export(self.state, self._config)),
-                self._config.model,
-                name=self._config.name,
+                jax.device_get(train_state.export(self.state, self._variant)),
+                self._variant.model,
+                name=self._variant.name,
                 source=source,
                 source_sha256="",
                 licence=licence,
             )
 
     def close(self) -> None:
-        """Ends what is still being written."""
+        """Finish writing states."""
         self._manager.close()
 
-    def _is_judged(self) -> bool:
-        losses = self._training.losses
-        is_weighted = any(losses[name] for name in train_state.ADVERSARIAL)
-        return is_weighted and self.step >= self._training.discriminator.first_step
+    def _advance(self, batch: np.ndarray) -> train_step.Arrays:
+        """Take a step on a batch, of which this host has its part, and return the metrics."""
+        training = self._training
+        audio = jax.make_array_from_process_local_data(self._split, batch)
+        if not self._has_codebooks and self.step >= training.codebooks.first_step:
+            self.state = self._step.initialize(self.state, audio)
+            self._has_codebooks = True
+        is_weighted = any(training.losses[name] for name in train_state.ADVERSARIAL)
+        self.state, metrics = self._step(
+            self.state,
+            audio,
+            quantized=self._has_codebooks,
+            judged=is_weighted and self.step >= training.discriminator.first_step,
+            learns=train_step.draw_learns(training, self.step),
+        )
+        return metrics
 
     def _batches(self) -> crops.Crops:
         training = self._training
-        batches = crops.crops(
+        batches = crops.batches(
             self._sources,
-            sample_rate=self._config.model.sample_rate,
-            channels=self._config.model.channels,
-            crop_length=train_state.crop_length(self._config),
+            sample_rate=self._variant.model.sample_rate,
+            channels=self._variant.model.channels,
+            crop_length=train_state.crop_length(self._variant),
             batch_size=training.batch_size,
             seed=training.seed,
             mix_probabilities=training.data.mix_probabilities,
@@ -232,7 +235,7 @@ class TrainingRun:
             shard_index=jax.process_index(),
             shard_count=jax.process_count(),
         )
-        # A batch is a function of the seed and its number, so the step is the data's position.
+        # A batch is a function of the seed and its number, and each step takes one.
         batches.set_state({"next_batch": self.step})
         return batches
 
@@ -240,7 +243,7 @@ class TrainingRun:
         self._manager.save(self.step, args=ocp.args.StandardSave(self.state))
 
     def _check(self, pending: tuple[int, Any, np.ndarray] | None) -> None:
-        """Stops where a step was not finite."""
+        """Raise FloatingPointError if a step, (number, metrics, batch), was not finite."""
         if pending is None or bool(pending[1]["is_finite"]):
             return
         step, metrics, batch = pending
@@ -254,7 +257,7 @@ class TrainingRun:
             f"values: {path}"
         )
 
-    def _tell(self, values: dict[str, float], bar: tqdm.tqdm) -> None:
+    def _show(self, values: dict[str, float], bar: tqdm.tqdm) -> None:
         shown = {name: value for name, value in values.items() if "/" not in name or "loss" in name}
         line = ", ".join(f"{name.removeprefix('loss/')} {v:.4g}" for name, v in shown.items())
         if bar.disable:
@@ -263,54 +266,50 @@ class TrainingRun:
             bar.set_postfix_str(line)
 
     def _validate(self, logs: run_logs.Logs | None) -> None:
-        if logs is None or not self._items:
+        if logs is None or not self._excerpts:
             return
-        params = jax.device_get(train_state.export(self.state, self._config))
-        result = held_out.validate(self._config, params, self._items)
-        logs.scalars("validation", self.step, result.values)
-        for name, audio in result.sounds.items():
-            logs.sound(name, self.step, audio, self._config.model.sample_rate)
+        params = jax.device_get(train_state.export(self.state, self._variant))
+        scores = validation_scores.score(self._variant, params, self._excerpts)
+        logs.add_row("validation", self.step, scores.values)
+        for name, audio in scores.sounds.items():
+            logs.add_sound(name, self.step, audio, self._variant.model.sample_rate)
         logs.flush()
-        line = ", ".join(f"{name} {value:.3f}" for name, value in result.values.items())
+        line = ", ".join(f"{name} {value:.3f}" for name, value in scores.values.items())
         self._report(f"step {self.step}: validation: {line}")
 
 
 def _split(
     data: str, validation: str | None
 ) -> tuple[list[sound_index.SoundFile], list[sound_index.SoundFile]]:
-    """The files to train on and those to validate on."""
-    sources = sound_index.find(data)
+    """Return the files to train on and those to validate on."""
+    sources = sound_index.scan(data)
     if validation is not None:
-        return sources, sound_index.find(validation)
+        return sources, sound_index.scan(validation)
     held_out = sources[_HOLD_OUT // 2 :: _HOLD_OUT]
     del sources[_HOLD_OUT // 2 :: _HOLD_OUT]
     return sources, held_out
 
 
 def _is_true_anywhere(value: bool) -> bool:
-    """Whether a value is true in any process: all of them have to leave at the same step."""
+    """Return whether a value is true in any process: all must stop after the same step."""
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.process_allgather(np.asarray(value)).any())
 
 
-def initial_params(config: ml_collections.ConfigDict, path: str | os.PathLike[str]) -> Any:
-    """Parameters of a checkpoint to start from.
+def initial_params(variant: ml_collections.ConfigDict, path: str | os.PathLike[str]) -> Any:
+    """Return the parameters of a checkpoint, to start a run from.
 
     Raises:
-      ValueError: the checkpoint is of another network; the fields that differ are named.
+      ValueError: if the checkpoint is of another network; the fields that differ are named.
     """
     loaded = checkpoint.load(path)
-    wanted, found = config.model.to_dict(), loaded.config.to_dict()
-    ignored = ["bandwidths"]
-    if "time_group_norm" not in (found["norm"], wanted["norm"]):
-        ignored.append("norm")  # the others are the same network
+    # Bandwidths do not change the networks.
     different = [
-        f"{name} {found[name]} (config: {wanted[name]})"
-        for name in wanted
-        if found[name] != wanted[name] and name not in ignored
+        each.line("the checkpoint")
+        for each in config.differences(variant.model, loaded.config, folded=True)
+        if each.field != "bandwidths"
     ]
     if different:
-        raise ValueError(f"{path}: does not fit the config: {', '.join(different)}")
-    config_lib.validate_model(loaded.config)
+        raise ValueError(f"{path}: a checkpoint of another network: {'; '.join(different)}")
     return jax.tree.map(jnp.asarray, loaded.params)

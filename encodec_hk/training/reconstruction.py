@@ -17,22 +17,22 @@ from encodec_hk.training import spectrogram
 
 
 def time_l1(audio: jax.Array, output: jax.Array) -> jax.Array:
-    """Mean absolute difference of samples, of audio and output [B, T, C]."""
+    """Return the mean absolute difference of audio and output [B, T, C]."""
     chex.assert_equal_shape([audio, output])
     return jnp.mean(jnp.abs(audio - output))
 
 
 def time_l2(audio: jax.Array, output: jax.Array) -> jax.Array:
-    """Mean squared difference of samples, of audio and output [B, T, C]."""
+    """Return the mean squared difference of audio and output [B, T, C]."""
     chex.assert_equal_shape([audio, output])
     return jnp.mean(jnp.square(audio - output))
 
 
 def pre_emphasize(audio: jax.Array, coefficient: float) -> jax.Array:
-    """x[t] - coefficient * x[t - 1] of audio [B, T, C], with x[-1] = 0.
+    """Return x[t] - coefficient * x[t - 1] of audio x [B, T, C], with x[-1] = 0.
 
-    Most of the energy of sound is in low frequencies. A loss of waveforms that are filtered like
-    this follows the phase of higher ones too (arXiv 1911.08922, section 3).
+    Most of the energy of sound is at low frequencies. After this filter, a loss of waveforms
+    follows the phase of higher frequencies too (arXiv 1911.08922, section 3).
     """
     before = jnp.pad(audio, ((0, 0), (1, 0), (0, 0)))[:, :-1]
     return audio - coefficient * before
@@ -48,16 +48,17 @@ def multi_scale_mel(
     exponent: float | None = None,
     floor: float = 1e-5,
 ) -> jax.Array:
-    """L1 and L2 distance of mel spectrograms, over several windows.
+    """Return the L1 and L2 distance of mel spectrograms, averaged over several windows.
 
-    The mean over windows of mean|S(x) - S(y)| + mean(log10 S(x) - log10 S(y))^2, where S are mel
-    spectrograms of the power of a normalised STFT, with a floor under the logarithm. The paper
-    leaves open which of its two terms is of logarithms, and of what; this is audiocraft's reading,
-    with its `alphas` off. Its reflection at the ends is left out: crops have no ends of their own.
-    The gradient of a logarithm is all about the quietest bands, that of a power about the loudest.
-    With an exponent both terms are of S^exponent instead, between the two: for the same error in
-    dB, a band that is 40 dB louder has 0.04 (L1) to 0.16 (L2) times the gradient at an exponent of
-    0.15, where the logarithm's has 0.01.
+    For each window: mean|S(x) - S(y)| + mean(log10(S(x) + floor) - log10(S(y) + floor))^2, where S
+    is the mel spectrogram of the power of a normalised STFT. The paper does not say which of its
+    two terms takes logarithms. This is audiocraft's reading, with its `alphas` off, and without
+    its padding by reflection, because the ends of a crop are not ends of a sound.
+
+    The logarithm gives the quietest bands nearly all of the gradient, the power gives it to the
+    loudest. With an exponent, both terms compare (S + floor)^exponent, which lies between the two:
+    for the same error in dB, a band that is 40 dB louder has 0.04 (L1) to 0.16 (L2) times the
+    gradient at an exponent of 0.15, and 0.01 times with the logarithm.
 
     Args:
       audio: [B, T, C].
@@ -65,16 +66,16 @@ def multi_scale_mel(
       sample_rate: Hz.
       windows: samples, each a multiple of 4; the hop is a quarter.
       num_mels: mel bands of every window.
-      exponent: of the power, in both terms; None: its logarithm in the second, as above.
-      floor: added to the power under the logarithm or the exponent. Far below it a band may hold
-        anything; far too low it makes the loss one of noise that nobody hears.
+      exponent: of the power, in both terms; None for power and logarithm, as above.
+      floor: added to the power. Bands far below it do not count; if it is too low, inaudible noise
+        makes up most of the loss.
     """
     chex.assert_equal_shape([audio, output])
     total = jnp.zeros((), audio.dtype)
     for window in windows:
         filters = mel_scale.mel_filters(sample_rate, window, num_mels).astype(np.float32)
         filters = filters[:, filters.any(axis=0)]
-        share = filters.shape[1] / num_mels  # bands without a bin count as equal
+        share = filters.shape[1] / num_mels  # a band without a bin has no error
 
         mel_audio, mel_output = (
             jnp.matmul(

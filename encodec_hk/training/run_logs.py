@@ -1,10 +1,10 @@
-"""What a run writes down: a CSV file, TensorBoard, and the lines on the terminal."""
+"""The logs of a run: CSV tables, TensorBoard, and means of metrics."""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
-import os
 import pathlib
 import time
 from collections.abc import Mapping
@@ -15,80 +15,85 @@ import numpy as np
 import tensorboardX
 
 from encodec_hk.sound import spectrogram_image
+from encodec_hk.system import part_file
 
 TABLES = ("metrics", "validation")
 
 
 class Logs:
-    """The logs of one run in its folder: `metrics.csv`, `validation.csv` and `tensorboard/`.
+    """The logs in the folder of a run: `metrics.csv`, `validation.csv` and `tensorboard/`.
 
-    Rows after the step that a run goes on from are dropped, so that a run that was killed leaves
-    the same files as one that was not.
+    Rows after the step from which a run resumes are dropped, so that a killed run leaves the same
+    files as an undisturbed one.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int):
-        """Opens the logs of a run that has done `step` steps."""
+        """Open the logs of a run after `step` steps."""
         self._workdir = workdir
         self._columns = {table: _drop_after(workdir / f"{table}.csv", step) for table in TABLES}
         self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
-    def scalars(self, table: str, step: int, values: Mapping[str, float]) -> None:
-        """Adds a row to a table of TABLES; its columns are those of its first row, or more."""
+    def add_row(self, table: str, step: int, values: Mapping[str, float]) -> None:
+        """Add a row to one of TABLES; a new name in `values` becomes a column of all rows."""
         for name, value in values.items():
             self._board.add_scalar(f"{table}/{name}", value, step)
         path, row = self._workdir / f"{table}.csv", {"step": step, **values}
         columns = self._columns[table]
         added = [name for name in row if name not in columns]
-        if added:  # the first row, or a loss that came later: then every row gets its column
+        if added:
             columns += added
             _write(path, columns, [*_read(path)[0], row])
             return
         with path.open("a", newline="") as file:
             csv.DictWriter(file, columns, restval="").writerow(row)
 
-    def sound(self, name: str, step: int, audio: np.ndarray, sample_rate: int) -> None:
-        """Adds audio [T, C] and its spectrogram."""
+    def add_sound(self, name: str, step: int, audio: np.ndarray, sample_rate: int) -> None:
+        """Add audio [T, C] and its spectrogram to TensorBoard."""
         self._board.add_audio(name, np.clip(audio, -1, 1), step, sample_rate)
         self._board.add_image(f"{name}/spectrogram", picture(audio), step, dataformats="HW")
 
     def flush(self) -> None:
-        """Brings what is written so far to the disk."""
+        """Write buffered TensorBoard events to disk."""
         self._board.flush()
 
     def close(self) -> None:
-        """Ends the logs."""
+        """Close the logs."""
         self._board.close()
 
 
 class Meter:
-    """Means of the metrics between two lines of the log, and the speed."""
+    """Means of the metrics of the steps since the last row of the log, and the speed."""
 
     def __init__(self, samples_per_step: int):
-        """Starts with no step; every one has so many samples, of all devices."""
+        """Start before the first step.
+
+        Args:
+          samples_per_step: samples of a batch, of all devices.
+        """
         self._samples = samples_per_step
         self._metrics: list[Mapping[str, jax.Array]] = []
         self._began: float | None = None
         self._steps = 0
 
     def restart(self) -> None:
-        """Leaves the time until the next step out of the speed."""
+        """Exclude the time until the next step from the speed."""
         self._began = None
 
     def add(self, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes in the metrics of a step."""
+        """Add the metrics of a step."""
         self._metrics.append(metrics)
-        if self._began is None:  # the first step compiles: time starts after it
+        if self._began is None:  # a first step compiles: measure from its end
             jax.block_until_ready(metrics)
             self._began, self._steps = time.perf_counter(), 0
         else:
             self._steps += 1
 
     def take(self, sample_rate: int) -> dict[str, float]:
-        """The means since the last call, and seconds of audio per second."""
+        """Return the means since the last call, and seconds of audio per second."""
         metrics = jax.device_get(self._metrics)
         elapsed = time.perf_counter() - (self._began or math.nan)
         values: dict[str, float] = {}
-        for name in sorted(set().union(*metrics)):  # not all steps have all
+        for name in sorted(set().union(*metrics)):  # some metrics are missing in some steps
             if name == "is_finite":
                 continue
             found = [row[name] for row in metrics if name in row]
@@ -117,11 +122,11 @@ def picture(audio: np.ndarray, window: int = 512) -> np.ndarray:
 
 
 def _drop_after(path: pathlib.Path, step: int) -> list[str]:
-    """Drops the rows after a step, and a last one that was cut off; returns the columns."""
+    """Drop the rows after a step and an incomplete last row; return the columns."""
     rows, columns = _read(path)
-    is_cut_off = bool(rows) and not path.read_bytes().endswith(b"\n")
-    whole = rows[: len(rows) - is_cut_off]
-    kept = [row for row in whole if int(row["step"]) <= step]
+    is_incomplete = bool(rows) and not path.read_bytes().endswith(b"\n")
+    complete = rows[: len(rows) - is_incomplete]
+    kept = [row for row in complete if int(row["step"]) <= step]
     if len(kept) < len(rows):
         _write(path, columns, kept)
     return columns
@@ -136,9 +141,8 @@ def _read(path: pathlib.Path) -> tuple[list[Mapping[str, Any]], list[str]]:
 
 
 def _write(path: pathlib.Path, columns: list[str], rows: list[Mapping[str, Any]]) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    part_file.write(path, text.getvalue().encode())

@@ -1,6 +1,6 @@
-"""Spectrograms that gradients go through.
+"""Differentiable spectrograms.
 
-Shapes: B rows, T samples, C audio channels, N frames of a spectrogram, W samples of a window.
+Shapes: B items, T samples, C audio channels, N frames of a spectrogram, W samples of a window.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 
 
 def stft(audio: jax.Array, window_length: int) -> jax.Array:
-    """The normalised short-time Fourier transform of every channel.
+    """Return the normalised short-time Fourier transform of every channel.
 
-    Hann windows (periodic), a quarter of a window apart, with no padding at the ends, divided by
-    the root of the window's energy: what torchaudio's `Spectrogram` of `normalized=True` and
-    `center=False` gives. Samples after the last whole window are left out.
+    Periodic Hann windows start every quarter of a window. There is no padding; samples after the
+    last whole window are ignored. The result is divided by the root of the window's energy, as in
+    torchaudio's `Spectrogram(normalized=True, center=False)`.
 
     Args:
       audio: [B, T, C], T at least `window_length`.
@@ -26,6 +26,9 @@ def stft(audio: jax.Array, window_length: int) -> jax.Array:
 
     Returns:
       complex64 [B, C, N, W / 2 + 1], with N = (T - W) // (W / 4) + 1.
+
+    Raises:
+      ValueError: if window_length is not allowed.
     """
     chex.assert_rank(audio, 3)
     batch, steps, channels = audio.shape

@@ -1,4 +1,4 @@
-"""What a training run carries from step to step."""
+"""What a training run carries from step to step, and how a variant makes it."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from encodec_hk import config as config_lib
-from encodec_hk.networks import model as model_lib
+from encodec_hk import config
+from encodec_hk.networks import model
 from encodec_hk.training import balancer
 from encodec_hk.training import codebook_learning
-from encodec_hk.training import ms_stft
+from encodec_hk.training import stft_discriminator
 from encodec_hk.training import weight_norm
 
 BALANCED = ("time_l1", "time_l2", "mel", "adversarial", "feature")
-"""The losses on the output of the generator, by their names in `config.training.losses`."""
+"""The losses of the generator's output, as `config.training.losses` names them."""
 ADVERSARIAL = ("adversarial", "feature")
+"""Those of them that need the discriminator."""
 FREEZABLE = ("encoder", "quantizer", "decoder")
-"""What `config.training.frozen` may name."""
+"""The networks that `config.training.frozen` may name."""
 
 
 class TrainState(NamedTuple):
     """A pytree of arrays, equal on every device.
 
     Attributes:
-      step: int32, steps done.
-      generator: parameters of encoder and decoder, with weight norm split (`weight_norm`) in the
-        networks that train; those of a frozen one are as a checkpoint has them.
-      average: moving average of those that train.
+      step: int32, the number of steps done.
+      generator: parameters of encoder and decoder, with weight norm split (`weight_norm`). Those of
+        a frozen network are as in a checkpoint.
+      average: moving average of the generator's parameters, without those of frozen networks.
       optimizer: state of the generator's optimiser.
       codebooks: state of the quantiser.
-      discriminator: its parameters.
-      discriminator_optimizer: state of its optimiser.
-      balancer: moving averages of the losses' gradient norms.
+      discriminator: parameters of the discriminator, with weight norm split.
+      discriminator_optimizer: state of the discriminator's optimiser.
+      balancer: moving averages of the norms of the losses' gradients.
     """
 
     step: jax.Array
@@ -49,62 +50,64 @@ class TrainState(NamedTuple):
 
 
 def create(
-    config: ml_collections.ConfigDict, key: jax.Array, params: model_lib.Params | None = None
+    variant: ml_collections.ConfigDict, key: jax.Array, params: model.Params | None = None
 ) -> TrainState:
-    """The state before the first step.
+    """Return the state before the first step.
 
     Args:
-      config: a whole config.
-      key: of the random parameters.
-      params: the networks to start from, as a checkpoint holds them. Without, parameters are drawn,
-        and the codebooks are zeros until `step.initialize`.
+      variant: a whole configuration.
+      key: draws the parameters.
+      params: parameters to start from, as in a checkpoint. If None, they are drawn, and codebooks
+        are zeros until `TrainStep.initialize`.
     """
-    model, training = config.model, config.training
+    training = variant.training
     generator_key, discriminator_key = jax.random.split(key)
     is_fresh = params is None
     if params is None:
-        params = jax.jit(model_lib.build(model).init)(generator_key)
+        params = jax.jit(model.build(variant.model).init)(generator_key)
     generator = {
         module: jax.tree.map(jnp.asarray, dict(leaves))
         for module, leaves in params.items()
         if module != "quantizer"
     }
-    trained, kept = partition(generator, training)
-    if model.norm == "weight_norm":
+    trained, frozen = partition(generator, training)
+    if variant.model.norm == "weight_norm":
         trained = weight_norm.split(trained)
     entries = jnp.asarray(params["quantizer"]["codebooks"])
     if is_fresh:
         entries = jnp.zeros_like(entries)
-    vectors = training.batch_size * crop_length(config) // config_lib.hop_length(model)
-    critic = weight_norm.split(jax.jit(discriminator(config).init)(discriminator_key))
+    num_vectors = training.batch_size * crop_length(variant) // config.hop_length(variant.model)
+    judge = weight_norm.split(jax.jit(discriminator(variant).init)(discriminator_key))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        generator=trained | kept,
-        average=jax.tree.map(jnp.copy, trained),  # a buffer of its own, to be donated
+        generator=trained | frozen,
+        average=jax.tree.map(jnp.copy, trained),  # buffers of their own, because both are donated
         optimizer=optimizer(training).init(trained),
-        codebooks=codebook_learning.start(entries, vectors),
-        discriminator=critic,
-        discriminator_optimizer=discriminator_optimizer(training).init(critic),
+        codebooks=codebook_learning.start(entries, num_vectors),
+        discriminator=judge,
+        discriminator_optimizer=discriminator_optimizer(training).init(judge),
         balancer=balancer.init(BALANCED),
     )
 
 
-def export(state: TrainState, config: ml_collections.ConfigDict) -> dict[str, dict[str, jax.Array]]:
-    """The parameters of a checkpoint: the moving average, weight norm folded, and the codebooks.
+def export(
+    state: TrainState, variant: ml_collections.ConfigDict
+) -> dict[str, dict[str, jax.Array]]:
+    """Return a checkpoint's parameters: the moving average, folded, and the codebooks.
 
-    What is frozen is as it was, to the last bit.
+    Frozen networks are unchanged to the last bit.
     """
     params = state.average
-    if config.model.norm == "weight_norm":
+    if variant.model.norm == "weight_norm":
         params = weight_norm.fold(params)
-    _, kept = partition(state.generator, config.training)
-    return {**params, **kept, "quantizer": {"codebooks": state.codebooks.entries}}
+    _, frozen = partition(state.generator, variant.training)
+    return {**params, **frozen, "quantizer": {"codebooks": state.codebooks.entries}}
 
 
 def partition(
     generator: dict[str, Any], training: ml_collections.ConfigDict
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The modules that train, and those of frozen networks."""
+    """Split the modules into those of trained and those of frozen networks."""
     is_frozen = {module: module.split("/")[0] in training.frozen for module in generator}
     return (
         {module: leaves for module, leaves in generator.items() if not is_frozen[module]},
@@ -113,7 +116,7 @@ def partition(
 
 
 def optimizer(training: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """The generator's: Adam, after clipping the gradient's norm if there is a limit."""
+    """Return the generator's optimiser: Adam, after clipping the gradient's norm if configured."""
     adam = _adam(training, training.learning_rate)
     if training.max_gradient_norm is None:
         return adam
@@ -121,7 +124,7 @@ def optimizer(training: ml_collections.ConfigDict) -> optax.GradientTransformati
 
 
 def discriminator_optimizer(training: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """The discriminator's: Adam, at a learning rate of its own where there is one."""
+    """Return the discriminator's optimiser: Adam, with its own learning rate if configured."""
     rate = training.discriminator.learning_rate
     return _adam(training, training.learning_rate if rate is None else rate)
 
@@ -132,7 +135,7 @@ def _adam(training: ml_collections.ConfigDict, rate: float) -> optax.GradientTra
 
 
 def schedule(training: ml_collections.ConfigDict, rate: float) -> optax.Schedule:
-    """The learning rate by step, `rate` after the warm-up."""
+    """Return the learning rate by step; it is `rate` after the warm-up."""
     warmup = training.warmup_steps
     if training.schedule == "cosine":
         rest = optax.cosine_decay_schedule(rate, max(1, training.num_steps - warmup))
@@ -143,19 +146,19 @@ def schedule(training: ml_collections.ConfigDict, rate: float) -> optax.Schedule
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), rest], [warmup])
 
 
-def crop_length(config: ml_collections.ConfigDict) -> int:
-    """Samples of a crop: `crop_seconds`, rounded up to whole frames."""
-    hop = config_lib.hop_length(config.model)
-    samples = round(config.training.crop_seconds * config.model.sample_rate)
+def crop_length(variant: ml_collections.ConfigDict) -> int:
+    """Return the samples of a crop: `crop_seconds`, rounded up to whole frames."""
+    hop = config.hop_length(variant.model)
+    samples = round(variant.training.crop_seconds * variant.model.sample_rate)
     return -(-samples // hop) * hop
 
 
-def discriminator(config: ml_collections.ConfigDict) -> ms_stft.Discriminator:
-    """The discriminator of the config."""
-    settings = config.training.discriminator
-    return ms_stft.build(
-        channels=config.model.channels,
-        num_filters=settings.num_filters,
-        windows=settings.windows,
-        init=settings.init,
+def discriminator(variant: ml_collections.ConfigDict) -> stft_discriminator.Discriminator:
+    """Build the discriminator of a variant."""
+    fields = variant.training.discriminator
+    return stft_discriminator.build(
+        channels=variant.model.channels,
+        num_filters=fields.num_filters,
+        windows=fields.windows,
+        init=fields.init,
     )

@@ -1,14 +1,14 @@
-"""One step of training, on any number of devices.
+"""One training step, on any number of devices.
 
-Every device has a part of the batch and all of the state. What a step needs of the whole batch
-(gradients, norms, codebook statistics) goes over the axis AXIS, so the number of devices does not
-matter.
+Every device holds a part of the batch and the whole state. Gradients, norms and codebook statistics
+are combined over the axis AXIS, so results do not depend on the number of devices.
 
 Shapes: B items of a device, T samples, C audio channels, F frames, D latent channels, K codebooks.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +18,8 @@ import ml_collections
 import numpy as np
 import optax
 
-from encodec_hk import config as config_lib
+from encodec_hk import config
+from encodec_hk.blocks import segments
 from encodec_hk.networks import model
 from encodec_hk.training import adversarial
 from encodec_hk.training import balancer
@@ -28,30 +29,30 @@ from encodec_hk.training import train_state
 from encodec_hk.training import weight_norm
 
 AXIS = "data"
-Metrics = dict[str, jax.Array]
+Arrays = dict[str, jax.Array]
 
 
-class Step:
-    """The functions of a step, compiled for a mesh of devices with the one axis AXIS.
+class TrainStep:
+    """A training step, compiled for a mesh of devices whose one axis is AXIS.
 
     Attributes:
-      initialize: (state, audio [B, T, C]) -> state, with codebooks by k-means of this batch.
+      initialize: (state, audio [B, T, C]) -> state with codebooks by k-means of this batch. The
+        given state is donated; do not reuse it.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
-        self._model_config = config.model
-        self._training = config.training
-        self._precision = config.training.precision
-        self._model = model.build(config.model, self._precision)
-        self._discriminator = train_state.discriminator(config)
-        self._dtype = jnp.dtype(config.training.dtype)
-        self._counts = tuple(
-            config_lib.num_codebooks_for(config.model, bandwidth)
-            for bandwidth in config.model.bandwidths
+    def __init__(self, variant: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
+        self._model_config = variant.model
+        self._training = variant.training
+        self._model = model.build(variant.model, variant.training.precision)
+        self._discriminator = train_state.discriminator(variant)
+        self._dtype = jnp.dtype(variant.training.dtype)
+        self._codebook_counts = tuple(
+            config.num_codebooks_for(variant.model, bandwidth)
+            for bandwidth in variant.model.bandwidths
         )
-        self.initialize = self._compile(self._initialize, mesh, outputs=1)
         self._mesh = mesh
         self._steps: dict[tuple[bool, bool, bool], Any] = {}
+        self.initialize = self._compile(self._initialize)
 
     def __call__(
         self,
@@ -61,59 +62,47 @@ class Step:
         quantized: bool,
         judged: bool,
         learns: bool = True,
-    ) -> tuple[train_state.TrainState, Metrics]:
-        """Takes a step.
+    ) -> tuple[train_state.TrainState, Arrays]:
+        """Take a step.
 
         Args:
-          state: given up.
+          state: donated; do not reuse it.
           audio: [B, T, C], the batch of all devices.
-          quantized: whether latents are quantised; before codebooks are there, they are not.
-          judged: whether there is a discriminator, whose losses count.
-          learns: whether it takes a step of its own; see `draw_learns`. This is a program of its
-            own and not a branch: as a branch its gradient was 16 times slower on a CPU.
+          quantized: whether to quantise latents; False until the codebooks are initialised.
+          judged: whether to use the losses that need the discriminator.
+          learns: if judged, whether to train the discriminator too; see `draw_learns`. Each value
+            compiles a program of its own: as a branch of one program, the gradient of the
+            discriminator was 16 times slower on a CPU.
 
         Returns:
-          The state and the metrics, of which `is_finite` tells whether all of the step was finite.
-          Where it was not, the state is as before, but for its count of steps.
+          The state and the metrics. If the metric `is_finite` is False, a loss or a parameter was
+          not finite, and the state is unchanged except for its step.
         """
         kind = (quantized, judged, judged and learns)
         if kind not in self._steps:
-            self._steps[kind] = self._compile(self._step(*kind), self._mesh, outputs=2)
+            step = functools.partial(
+                self._step, quantized=quantized, judged=judged, learns=judged and learns
+            )
+            self._steps[kind] = self._compile(step)
         return self._steps[kind](state, audio)
 
-    def _compile(self, function: Callable[..., Any], mesh: jax.sharding.Mesh, outputs: int) -> Any:
+    def _compile(self, function: Callable[..., Any]) -> Any:
         def in_precision(state: train_state.TrainState, audio: jax.Array) -> Any:
-            with jax.default_matmul_precision(self._precision):  # of gradients too
+            with jax.default_matmul_precision(self._training.precision):  # of gradients too
                 return function(state, audio)
 
         everywhere, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(AXIS)
         mapped = jax.shard_map(
             in_precision,
-            mesh=mesh,
+            mesh=self._mesh,
             in_specs=(everywhere, split),
-            out_specs=(everywhere,) * outputs if outputs > 1 else everywhere,
+            out_specs=everywhere,
             check_vma=False,
         )
         return jax.jit(mapped, donate_argnums=0)
 
-    def _embed(self, generator: Any, audio: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Latents [B, F, D], and the scales [B, 1, 1] that the audio was divided by."""
-        scale = jnp.ones((audio.shape[0], 1, 1), audio.dtype)
-        if self._model_config.normalize:
-            mono = jnp.mean(audio, axis=2, keepdims=True)
-            scale = 1e-8 + jnp.sqrt(jnp.mean(jnp.square(mono), axis=1, keepdims=True))
-        latents = self._run(self._model.embed_block, generator, audio / scale)
-        return latents, scale
-
-    def _run(self, block: Callable[..., Any], generator: Any, x: jax.Array) -> jax.Array:
-        """Runs a block function on whole rows, in the dtype of computation."""
-        params = weight_norm.fold(generator)
-        params, x = jax.tree.map(lambda leaf: leaf.astype(self._dtype), (params, x))
-        _, y = block(params, None, x, None, None)
-        return y.astype(jnp.float32)
-
     def _key(self, step: jax.Array) -> jax.Array:
-        """The random key of a step: a run that goes on draws what it would have drawn."""
+        """Return the random key of a step, which a resumed run draws again."""
         return jax.random.fold_in(jax.random.key(self._training.seed), step)
 
     def _initialize(
@@ -131,112 +120,111 @@ class Step:
         return state._replace(codebooks=codebooks)
 
     def _step(
-        self, quantized: bool, judged: bool, learns: bool
-    ) -> Callable[[train_state.TrainState, jax.Array], tuple[train_state.TrainState, Metrics]]:
-        training = self._training
-        is_fixed = "quantizer" in training.frozen
+        self,
+        before: train_state.TrainState,
+        audio: jax.Array,
+        *,
+        quantized: bool,
+        judged: bool,
+        learns: bool,
+    ) -> tuple[train_state.TrainState, Arrays]:
+        count_key, restart_key = jax.random.split(self._key(before.step))
+        num_codebooks = jax.random.choice(count_key, jnp.asarray(self._codebook_counts))
+        trained, frozen = train_state.partition(before.generator, self._training)
+        generate = functools.partial(
+            self._generate,
+            frozen=frozen,
+            entries=before.codebooks.entries if quantized else None,
+            num_codebooks=num_codebooks,
+            audio=audio,
+        )
+        (output, commitment), pull, (latents, codes) = jax.vjp(generate, trained, has_aux=True)
+
+        state, metrics = before, {"num_codebooks": num_codebooks, "loss/commitment": commitment}
+        if learns:
+            state, metrics["discriminator"] = self._train_discriminator(state, audio, output)
         weights = {
-            name: training.losses[name]
+            name: self._training.losses[name]
             for name in train_state.BALANCED
-            if training.losses[name] and (judged or name not in train_state.ADVERSARIAL)
+            if self._training.losses[name] and (judged or name not in train_state.ADVERSARIAL)
         }
+        values, gradients = self._losses(state, audio, output, weights)
+        metrics |= {f"loss/{name}": value for name, value in values.items()}
 
-        def step(
-            state: train_state.TrainState, audio: jax.Array
-        ) -> tuple[train_state.TrainState, Metrics]:
-            draw, restart = jax.random.split(self._key(state.step))
-            count = jax.random.choice(draw, jnp.asarray(self._counts))
-            metrics: Metrics = {"num_codebooks": count}
-            trained, kept = train_state.partition(state.generator, training)
+        state, cotangent, shares = self._balance(state, gradients, weights)
+        metrics |= {f"share/{name}": share for name, share in shares.items()}
+        factor = jnp.asarray(self._training.losses.commitment, commitment.dtype)
+        (gradient,) = pull((cotangent / audio.shape[0], factor))
+        gradient = jax.lax.pmean(gradient, AXIS)
+        metrics["gradient_norm"] = optax.global_norm(gradient)
+        state = self._train_generator(state, gradient)
+        if codes is not None:
+            state, usage = self._train_codebooks(state, latents, codes, restart_key)
+            metrics |= usage._asdict()
 
-            def generate(trained: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
-                generator = trained | kept
-                latents, scale = self._embed(generator, audio)
-                embedded, codes, commitment = latents, None, jnp.zeros(())
-                if quantized:
-                    embedded, codes, commitment = codebook_learning.quantize(
-                        state.codebooks.entries, latents, count
-                    )
-                output = self._run(self._model.synthesize_block, generator, embedded)
-                return (output * scale, commitment), (latents, codes)
+        metrics = jax.lax.pmean(jax.tree.map(jnp.float32, metrics), AXIS)
+        trained, _ = train_state.partition(state.generator, self._training)
+        numbers = jax.tree.leaves((metrics, trained, state.codebooks, state.discriminator))
+        is_finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in numbers]))
+        metrics["is_finite"] = is_finite
+        state = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), state, before)
+        return state._replace(step=before.step + 1), metrics
 
-            (output, commitment), pull, (latents, codes) = jax.vjp(generate, trained, has_aux=True)
-            critic, critic_optimizer = state.discriminator, state.discriminator_optimizer
-            if learns:
-                critic, critic_optimizer, metrics["discriminator"] = self._train_discriminator(
-                    critic, critic_optimizer, audio, output
-                )
-            values, gradients = self._losses(critic, audio, output, weights)
-            metrics |= {f"loss/{name}": value for name, value in values.items()}
-            metrics["loss/commitment"] = commitment
+    def _generate(
+        self,
+        trained: Any,
+        *,
+        frozen: Any,
+        entries: jax.Array | None,
+        num_codebooks: jax.Array,
+        audio: jax.Array,
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array | None]]:
+        """Encode and decode audio, without quantisation if entries is None.
 
-            balance, cotangent, shares = balancer.combine(
-                state.balancer,
-                gradients,
-                weights,
-                decay=training.balancer.decay,
-                axis_name=AXIS,
+        Returns:
+          (output [B, T, C], commitment loss), and for the codebooks (latents [B, F, D], codes
+          [B, K, F] or None).
+        """
+        generator = trained | frozen
+        latents, scale = self._embed(generator, audio)
+        embedded, codes, commitment = latents, None, jnp.zeros(())
+        if entries is not None:
+            embedded, codes, commitment = codebook_learning.quantize(
+                entries, latents, num_codebooks
             )
-            metrics |= {f"share/{name}": share for name, share in shares.items()}
-            if not training.balancer.enabled:
-                size = audio.shape[0]  # of gradients of means, to gradients of each item
-                cotangent = sum(weights[name] * size * gradients[name] for name in weights)
-            factor = jnp.asarray(training.losses.commitment, commitment.dtype)
-            (gradient,) = pull((cotangent / audio.shape[0], factor))
-            gradient = jax.lax.pmean(gradient, AXIS)
-            metrics["gradient_norm"] = optax.global_norm(gradient)
+        output = self._run(self._model.synthesize_block, generator, embedded)
+        return (output * scale, commitment), (latents, codes)
 
-            optimizer = train_state.optimizer(training)
-            updates, optimizer_state = optimizer.update(gradient, state.optimizer)
-            trained = optax.apply_updates(trained, updates)
-            codebooks = state.codebooks
-            if quantized:
-                codebooks, usage = codebook_learning.update(
-                    codebooks,
-                    latents,
-                    codes,
-                    restart,
-                    decay=training.codebooks.decay,
-                    restart_below=0.0 if is_fixed else training.codebooks.restart_below,
-                    axis_name=AXIS,
-                )
-                if is_fixed:  # its use alone moves on
-                    codebooks = codebooks._replace(entries=state.codebooks.entries)
-                metrics |= {"perplexity": usage.perplexity, "dead": usage.dead}
-            new = state._replace(
-                generator=trained | kept,
-                average=optax.incremental_update(
-                    trained, state.average, 1 - training.average_decay
-                ),
-                optimizer=optimizer_state,
-                codebooks=codebooks,
-                discriminator=critic,
-                discriminator_optimizer=critic_optimizer,
-                balancer=balance,
-            )
-            metrics = jax.lax.pmean(jax.tree.map(jnp.float32, metrics), AXIS)
-            numbers = (metrics, trained, codebooks, critic)
-            is_finite = jnp.all(
-                jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(numbers)])
-            )
-            new = jax.tree.map(lambda x, before: jnp.where(is_finite, x, before), new, state)
-            metrics["is_finite"] = is_finite
-            return new._replace(step=state.step + 1), metrics
+    def _embed(self, generator: Any, audio: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return latents [B, F, D], and the scales [B, 1, 1] that the audio was divided by."""
+        scale = jnp.ones((audio.shape[0], 1, 1), audio.dtype)
+        if self._model_config.normalize:
+            scale = segments.rms_scale(audio, jnp)[:, None, None]
+        latents = self._run(self._model.embed_block, generator, audio / scale)
+        return latents, scale
 
-        return step
+    def _run(self, block: Callable[..., Any], generator: Any, x: jax.Array) -> jax.Array:
+        """Run a block function on rows that fill the block, in `training.dtype`."""
+        params = weight_norm.fold(generator)
+        params, x = jax.tree.map(lambda leaf: leaf.astype(self._dtype), (params, x))
+        _, y = block(params, None, x, None, None)
+        return y.astype(jnp.float32)
 
     def _losses(
-        self, critic: Any, audio: jax.Array, output: jax.Array, weights: dict[str, float]
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """The value of every loss of the output, and its gradient with respect to it."""
+        self,
+        state: train_state.TrainState,
+        audio: jax.Array,
+        output: jax.Array,
+        weights: dict[str, float],
+    ) -> tuple[Arrays, Arrays]:
+        """Return the value of every loss in `weights`, and its gradient by the output."""
         training = self._training
-
-        def emphasized(x: jax.Array) -> jax.Array:
-            return reconstruction.pre_emphasize(x, training.pre_emphasis)
-
+        emphasize = functools.partial(
+            reconstruction.pre_emphasize, coefficient=training.pre_emphasis
+        )
         functions: dict[str, Callable[[jax.Array], jax.Array]] = {
-            "time_l1": lambda y: reconstruction.time_l1(emphasized(audio), emphasized(y)),
-            "time_l2": lambda y: reconstruction.time_l2(emphasized(audio), emphasized(y)),
+            "time_l1": lambda y: reconstruction.time_l1(emphasize(audio), emphasize(y)),
+            "time_l2": lambda y: reconstruction.time_l2(emphasize(audio), emphasize(y)),
             "mel": lambda y: reconstruction.multi_scale_mel(
                 audio,
                 y,
@@ -248,51 +236,101 @@ class Step:
             ),
         }
         values, gradients = {}, {}
-        for name in weights.keys() & functions.keys():
-            values[name], gradients[name] = jax.value_and_grad(functions[name])(output)
-        adversarial_names = [name for name in train_state.ADVERSARIAL if name in weights]
-        if adversarial_names:
-            params = weight_norm.fold(critic)
-            real = self._discriminator.apply(params, audio)
+        for name, function in functions.items():
+            if name in weights:
+                values[name], gradients[name] = jax.value_and_grad(function)(output)
+        names = [name for name in train_state.ADVERSARIAL if name in weights]
+        if not names:
+            return values, gradients
 
-            def judge(y: jax.Array) -> tuple[jax.Array, ...]:
-                fake = self._discriminator.apply(params, y)
-                both = {
-                    "adversarial": adversarial.generator_loss(fake),
-                    "feature": adversarial.feature_loss(fake, real, axis_name=AXIS),
-                }
-                return tuple(both[name] for name in adversarial_names)
+        params = weight_norm.fold(state.discriminator)
+        real = self._discriminator.apply(params, audio)
 
-            judged, pull = jax.vjp(judge, output)
-            for name, value in zip(adversarial_names, judged, strict=True):
-                values[name] = value
-                of_one = [jnp.float32(other == name) for other in adversarial_names]
-                (gradients[name],) = pull(tuple(of_one))
-        return values, gradients
+        def judge(y: jax.Array) -> Arrays:
+            fake = self._discriminator.apply(params, y)
+            both = {
+                "adversarial": adversarial.generator_loss(fake),
+                "feature": adversarial.feature_loss(fake, real, axis_name=AXIS),
+            }
+            return {name: both[name] for name in names}
+
+        judged, pull = jax.vjp(judge, output)  # one forward pass for both losses
+        for name in names:
+            (gradients[name],) = pull({other: jnp.float32(other == name) for other in names})
+        return values | judged, gradients
+
+    def _balance(
+        self, state: train_state.TrainState, gradients: Arrays, weights: dict[str, float]
+    ) -> tuple[train_state.TrainState, jax.Array, Arrays]:
+        """Combine the gradients of the losses into one of each item, [B, T, C]."""
+        balancer_state, cotangent, shares = balancer.combine(
+            state.balancer,
+            gradients,
+            weights,
+            decay=self._training.balancer.decay,
+            axis_name=AXIS,
+        )
+        if not self._training.balancer.enabled:
+            size = cotangent.shape[0]  # from the gradient of a mean to that of each item
+            terms = [weights[name] * size * gradients[name] for name in weights]
+            cotangent = sum(terms, start=jnp.zeros((), cotangent.dtype))
+        return state._replace(balancer=balancer_state), cotangent, shares
+
+    def _train_generator(
+        self, state: train_state.TrainState, gradient: Any
+    ) -> train_state.TrainState:
+        trained, frozen = train_state.partition(state.generator, self._training)
+        updates, optimizer = train_state.optimizer(self._training).update(gradient, state.optimizer)
+        trained = optax.apply_updates(trained, updates)
+        average = optax.incremental_update(trained, state.average, 1 - self._training.average_decay)
+        return state._replace(generator=trained | frozen, average=average, optimizer=optimizer)
+
+    def _train_codebooks(
+        self,
+        state: train_state.TrainState,
+        latents: jax.Array,
+        codes: jax.Array,
+        key: jax.Array,
+    ) -> tuple[train_state.TrainState, codebook_learning.Usage]:
+        is_frozen = "quantizer" in self._training.frozen
+        codebooks, usage = codebook_learning.update(
+            state.codebooks,
+            latents,
+            codes,
+            key,
+            decay=self._training.codebooks.decay,
+            restart_below=0.0 if is_frozen else self._training.codebooks.restart_below,
+            axis_name=AXIS,
+        )
+        if is_frozen:  # only the statistics of use change
+            codebooks = codebooks._replace(entries=state.codebooks.entries)
+        return state._replace(codebooks=codebooks), usage
 
     def _train_discriminator(
-        self, critic: Any, optimizer_state: Any, audio: jax.Array, output: jax.Array
-    ) -> tuple[Any, Any, jax.Array]:
-        """The discriminator after its own step, the state of its optimiser, and its loss."""
+        self, state: train_state.TrainState, audio: jax.Array, output: jax.Array
+    ) -> tuple[train_state.TrainState, jax.Array]:
+        """Return the state after a step of the discriminator, and its loss before the step."""
         output = jax.lax.stop_gradient(output)
 
-        def loss(critic: Any) -> jax.Array:
-            params = weight_norm.fold(critic)
+        def loss(params: Any) -> jax.Array:
+            params = weight_norm.fold(params)
             fake = self._discriminator.apply(params, output)
             real = self._discriminator.apply(params, audio)
             return adversarial.discriminator_loss(fake, real)
 
-        value, gradient = jax.value_and_grad(loss)(critic)
+        value, gradient = jax.value_and_grad(loss)(state.discriminator)
         gradient = jax.lax.pmean(gradient, AXIS)
-        optimizer = train_state.discriminator_optimizer(self._training)
-        updates, optimizer_state = optimizer.update(gradient, optimizer_state)
-        return optax.apply_updates(critic, updates), optimizer_state, value
+        updates, optimizer = train_state.discriminator_optimizer(self._training).update(
+            gradient, state.discriminator_optimizer
+        )
+        params = optax.apply_updates(state.discriminator, updates)
+        return state._replace(discriminator=params, discriminator_optimizer=optimizer), value
 
 
 def draw_learns(training: ml_collections.ConfigDict, step: int) -> bool:
-    """Whether the discriminator learns in this step: with `update_probability` (Section 3.4).
+    """Draw whether the discriminator learns in a step: with `update_probability` (Section 3.4).
 
-    It depends on the seed and the step alone, so all hosts agree, and so does a run that goes on.
+    The draw depends on the seed and the step alone, so all hosts agree, and so does a resumed run.
     """
     draw = np.random.default_rng((training.seed, step)).random()
     return bool(draw < training.discriminator.update_probability)

@@ -1,11 +1,10 @@
-"""Weight normalisation, as a reparametrisation of the parameters.
+"""Weight normalisation, as a reparametrisation of the parameters (arXiv 1602.07868).
 
-Training holds the direction `w_v` and the norm `w_g` of every convolution's weight
-(arXiv 1602.07868), w = w_g w_v / |w_v|. The networks never see them: they are folded into `w`
-before every call, and before a checkpoint is written.
+In training, the weight of every convolution is w = w_g w_v / |w_v|, with a norm `w_g` and a
+direction `w_v`. Networks and checkpoints have `w`: the two are folded before every call.
 
-The norm is taken for every output channel; for a transposed convolution for every input channel,
-because PyTorch's `weight_norm` goes by the first axis of the weight.
+There is a norm for every output channel, or for every input channel of a transposed convolution:
+PyTorch's `weight_norm` goes by the first axis of the weight.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Params = Mapping[str, Mapping[str, jax.Array]]
 
 
 def split(params: Params) -> dict[str, dict[str, jax.Array]]:
-    """Replaces every convolution's `w` by `w_g` and `w_v`, which give the same weight."""
+    """Replace the `w` of every convolution by `w_g` and `w_v`."""
     return {
         module: _split(module, leaves) if "w" in leaves else dict(leaves)
         for module, leaves in params.items()
@@ -27,7 +26,7 @@ def split(params: Params) -> dict[str, dict[str, jax.Array]]:
 
 
 def fold(params: Params) -> dict[str, dict[str, jax.Array]]:
-    """The inverse of `split`: parameters as the networks take them."""
+    """Replace `w_g` and `w_v` by `w`: the inverse of `split`."""
     return {
         module: _fold(module, leaves) if "w_v" in leaves else dict(leaves)
         for module, leaves in params.items()
@@ -37,7 +36,7 @@ def fold(params: Params) -> dict[str, dict[str, jax.Array]]:
 def _split(module: str, leaves: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     rest = {name: value for name, value in leaves.items() if name != "w"}
     norm = _norm(module, leaves["w"])
-    # Any direction will do where a weight is zero, but none divides by zero.
+    # A weight of zero may have any direction; its length must not be zero.
     return {**rest, "w_g": norm, "w_v": jnp.where(norm > 0, leaves["w"], 1.0)}
 
 

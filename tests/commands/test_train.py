@@ -1,4 +1,4 @@
-"""`run.py train`, as processes: killed, interrupted, several at once; and what comes of it."""
+"""`run.py train`: processes that are killed, interrupted or joined, and their checkpoints."""
 
 import contextlib
 import csv
@@ -50,7 +50,7 @@ class TrainTestCase(parameterized.TestCase):
 
     @classmethod
     def start(cls, command, *arguments):
-        """Starts a command of run.py; its output is one stream."""
+        """Start a command of run.py, with its stderr in its stdout."""
         return subprocess.Popen(
             [sys.executable, "run.py", command, *map(str, arguments)],
             cwd=ROOT,
@@ -62,7 +62,7 @@ class TrainTestCase(parameterized.TestCase):
 
     @classmethod
     def train(cls, workdir, *arguments):
-        """Starts a training run of the tiny network."""
+        """Start a training run of the tiny network."""
         settings = {"num_steps": STEPS, "checkpoint_every": 4}
         return cls.start(
             "train",
@@ -75,13 +75,13 @@ class TrainTestCase(parameterized.TestCase):
 
     @staticmethod
     def wait(process, status=0):
-        """The output of a process, once it has ended as it should."""
+        """Wait for a process to end with a status, and return its output."""
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == status, (process.returncode, output)
         return output
 
     def interrupt(self, process, signum, is_time, status):
-        """Sends a signal when it is time."""
+        """Send a signal when it is time, and return the output."""
         end = time.monotonic() + PATIENCE
         while process.poll() is None and not is_time():
             self.assertLess(time.monotonic(), end)
@@ -91,7 +91,7 @@ class TrainTestCase(parameterized.TestCase):
 
     @staticmethod
     def rows(workdir):
-        """The rows of the metrics, all but the speed."""
+        """Return the rows of the metrics, without the speed."""
         path = workdir / "metrics.csv"
         if not path.exists():
             return []
@@ -134,27 +134,27 @@ class ResumeTest(TrainTestCase):
             return len(self.rows(run)) > kept
 
         output = self.interrupt(self.train(run), signal.SIGINT, goes_on, 130)
-        self.assertRegex(output, r"goes on after step \d*[048]\n")
+        self.assertRegex(output, r"resumed after step \d*[048]\n")
         self.assertNotIn("Traceback", output)
-        self.assertEndsWith(output, "interrupted; the same command goes on\n")
+        self.assertEndsWith(output, "interrupted; run the same command to resume\n")
         done = len(self.rows(run))
         self.assertBetween(done, kept, STEPS - 1)
         self.assertIn(str(done), os.listdir(run / "states"))
         source = checkpoint.load(run / "tiny.safetensors").metadata["source"]
         self.assertEqual(source, f"trained by run.py train, {done} steps")
 
-        self.assertIn(f"goes on after step {done}\n", self.wait(self.train(run)))
+        self.assertIn(f"resumed after step {done}\n", self.wait(self.train(run)))
         self.assert_as_undisturbed(run)
 
     def test_killed_at_many_moments(self):
-        """While it starts, opens the run, compiles, trains, and writes states."""
+        """Kill it while it starts, opens the run, compiles, trains, and writes states."""
         run = self.folder / "run"
         states = run / "states"
 
         def is_writing(began):
             for path in states.glob("*tmp*"):
                 with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_mtime > began:  # not what an earlier kill has left
+                    if path.stat().st_mtime > began:  # not left by an earlier kill
                         return True
             return False
 
@@ -165,7 +165,7 @@ class ResumeTest(TrainTestCase):
             "first state": is_writing,
             "some state": lambda began: (states / "8").exists(),
             "next state": is_writing,
-            "it goes on": lambda began: time.time() > began + 5,
+            "resumed": lambda began: time.time() > began + 5,
             "another state": is_writing,
         }
         unfinished = 0
@@ -176,13 +176,13 @@ class ResumeTest(TrainTestCase):
                     process, signal.SIGKILL, functools.partial(is_time, began), -signal.SIGKILL
                 )
                 unfinished += any(states.glob("*tmp*"))
-        self.assertGreaterEqual(unfinished, 2)  # states that it had to do without
+        self.assertGreaterEqual(unfinished, 2)  # the run resumed without these states
         self.wait(self.train(run))
         self.assert_as_undisturbed(run)
         self.assertEmpty(list(states.glob("*tmp*")))
 
     def start_both(self, run, *arguments):
-        """Two processes that train as one."""
+        """Start two processes of one distributed run."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -203,10 +203,10 @@ class ResumeTest(TrainTestCase):
         run = self.folder / "run"
         first, second = self.start_both(run, "--config.training.num_steps=3")
         self.assertIn("tiny.safetensors: after 3 of 3 steps", self.wait(first))
-        self.assertNotIn("step", self.wait(second))  # one tells for both
+        self.assertNotIn("step", self.wait(second))  # one reports for both
         self.assert_near_undisturbed(run, 3)
 
-    def test_two_processes_stop_together_and_go_on(self):
+    def test_two_processes_stop_together_and_resume(self):
         run = self.folder / "run"
         for index in range(2):
             before = len(self.rows(run))
@@ -219,7 +219,7 @@ class ResumeTest(TrainTestCase):
             self.wait(both[1 - index], 130)
         done = len(self.rows(run))
         first, second = self.start_both(run)
-        self.assertIn(f"goes on after step {done}\n", self.wait(first))
+        self.assertIn(f"resumed after step {done}\n", self.wait(first))
         self.wait(second)
         self.assert_near_undisturbed(run, STEPS)
 
@@ -234,7 +234,7 @@ class InitialTest(TrainTestCase):
         return path, params
 
     def assert_near(self, path, params, tolerance):
-        """That a checkpoint holds nearly these parameters, and not the same."""
+        """Assert that the parameters of a checkpoint are near these, but not the same."""
         found = checkpoint.load(path).params
         self.assertSameElements(found, params)
         for module, leaves in params.items():
@@ -244,7 +244,7 @@ class InitialTest(TrainTestCase):
         self.assertTrue(np.any(found["encoder/conv_in"]["w"] != params["encoder/conv_in"]["w"]))
 
     def test_from_a_checkpoint_to_all_other_commands(self):
-        """One small step from a checkpoint, and its result through infer and convert."""
+        """Take one small step from a checkpoint; `infer` and `convert` take the result."""
         initial, params = self.save(tiny_training.get_config(), num_lstm_layers=1)
         run = self.folder / "run"
         self.wait(
@@ -285,7 +285,7 @@ class InitialTest(TrainTestCase):
 
     @pytest.mark.slow
     def test_the_shipped_model(self):
-        """A step of its own configuration, on the clips that come with it."""
+        """Take a step with its own configuration, on the clips that come with it."""
         initial = ROOT / "checkpoints" / "encodec_24khz_small.safetensors"
         arguments = [
             f"--init={initial}",
@@ -306,11 +306,11 @@ class InitialTest(TrainTestCase):
 
 
 class BadCallsTest(TrainTestCase):
-    """What is wrong is one line; that run.py prints it and exits with 2 is the last test."""
+    """Errors are one line. The last test has run.py print it and exit with 2."""
 
     def fails(self, message, config=None, **settings):
         given = {"data": str(self.shared / "sounds"), "workdir": str(self.folder / "run")}
-        # Signals are left as they are.
+        # The test keeps its own handlers of signals.
         with (
             mock.patch.object(train.interruption, "postpone"),
             self.assertRaisesRegex(ValueError, message) as raised,
@@ -328,7 +328,7 @@ class BadCallsTest(TrainTestCase):
         empty.mkdir()
         self.fails("empty: no sound files", data=str(empty))
         self.fails("nothing: no sound files", data=str(self.folder / "nothing"))
-        # Nothing is left that would be in the way of the right call.
+        # Nothing is left that would disturb the correct call.
         self.assertFalse((self.folder / "run" / "config.json").exists())
 
     @parameterized.parameters(
@@ -345,7 +345,7 @@ class BadCallsTest(TrainTestCase):
         self.assertFalse((self.folder / "run").exists())
 
     def test_folder_of_another_network(self):
-        train._keep_config(encodec_tiny.get_config(), self.folder)
+        train._write_config(encodec_tiny.get_config(), self.folder)
         message = self.fails("a run of another network: ", workdir=str(self.folder))
         self.assertIn("config.model.num_filters: got 4, the run has 8", message)
 
@@ -372,8 +372,10 @@ class BadCallsTest(TrainTestCase):
 
     def test_initial_checkpoint(self):
         other = str(ROOT / "checkpoints" / "encodec_tiny.safetensors")
-        message = self.fails("encodec_tiny.safetensors: does not fit the config: ", init=other)
-        self.assertIn("num_filters 8 (config: 4)", message)
+        message = self.fails(
+            "encodec_tiny.safetensors: a checkpoint of another network: ", init=other
+        )
+        self.assertIn("config.model.num_filters: got 4, the checkpoint has 8", message)
         self.fails("nothing", init=str(self.folder / "nothing.safetensors"))
         damaged = self.folder / "damaged.safetensors"
         shutil.copy(ROOT / "README.md", damaged)

@@ -7,13 +7,13 @@ import numpy as np
 from absl.testing import parameterized
 
 from encodec_hk.training import adversarial
-from encodec_hk.training import ms_stft
+from encodec_hk.training import stft_discriminator
 
 
 def judge(*scales):
     """Judgements of (logits, features) given as lists of numbers, a number an item."""
     return [
-        ms_stft.Judgement(_rows(logits), [_rows(feature) for feature in features])
+        stft_discriminator.Judgement(_rows(logits), [_rows(feature) for feature in features])
         for logits, features in scales
     ]
 

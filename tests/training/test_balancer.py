@@ -14,7 +14,7 @@ from absl.testing import parameterized
 
 from encodec_hk.training import adversarial
 from encodec_hk.training import balancer
-from encodec_hk.training import ms_stft
+from encodec_hk.training import stft_discriminator
 from tests import compilation
 
 WEIGHTS = {"time": 0.1, "mel": 1.0, "feature": 3.0}
@@ -184,16 +184,20 @@ class BalancerTest(chex.TestCase):
             balancer.combine(balancer.init(["time", "mel"]), random_gradients(0), WEIGHTS)
 
     @pytest.mark.slow
-    def test_eight_devices_are_as_one(self):
+    def test_eight_devices_equal_one(self):
         done = subprocess.run(
-            [sys.executable, "-c", "from tests import test_balancer as t; t.compare_devices()"],
+            [
+                sys.executable,
+                "-c",
+                "from tests.training import test_balancer as t; t.compare_devices()",
+            ],
             cwd=pathlib.Path(__file__).parents[2],
             env=compilation.devices(8),
             capture_output=True,
             text=True,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("8 devices are as one", done.stdout)
+        self.assertIn("8 devices equal one", done.stdout)
 
 
 def compare_devices():
@@ -203,7 +207,7 @@ def compare_devices():
     for values, others in zip(one, every, strict=True):
         chex.assert_trees_all_close(values, others, rtol=1e-4, atol=1e-6)
     chex.assert_tree_all_finite(one)
-    print(f"{count} devices are as one")
+    print(f"{count} devices equal one")
 
 
 def train(num_devices):
@@ -214,7 +218,7 @@ def train(num_devices):
         axis_types=(jax.sharding.AxisType.Auto,),
         devices=jax.devices()[:num_devices],
     )
-    network = ms_stft.build(num_filters=2, windows=(32,))
+    network = stft_discriminator.build(num_filters=2, windows=(32,))
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     critic = jax.tree.map(lambda leaf: rng.uniform(-0.3, 0.3, leaf.shape), shapes)

@@ -318,16 +318,20 @@ class QuantizeTest(chex.TestCase):
 
 
 class DevicesTest(parameterized.TestCase):
-    def test_eight_devices_are_as_one(self):
+    def test_eight_devices_equal_one(self):
         done = subprocess.run(
-            [sys.executable, "-c", "from tests import test_codebooks as t; t.compare_devices()"],
+            [
+                sys.executable,
+                "-c",
+                "from tests.training import test_codebook_learning as t; t.compare_devices()",
+            ],
             cwd=pathlib.Path(__file__).parents[2],
             env=compilation.devices(8),
             capture_output=True,
             text=True,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("8 devices are as one", done.stdout)
+        self.assertIn("8 devices equal one", done.stdout)
 
 
 def compare_devices():
@@ -340,7 +344,7 @@ def compare_devices():
         chex.assert_trees_all_close((state, usage), (others, other_usage), rtol=1e-4, atol=1e-4)
     restarts = np.array([usage.dead for _, _, usage in one[1:]])
     assert np.all(restarts.sum(axis=0) > 0), f"no restarts to compare: {restarts}"
-    print(f"{count} devices are as one")
+    print(f"{count} devices equal one")
 
 
 def train(num_devices):

@@ -1,6 +1,6 @@
 """The stream of training crops, and the selection for validation.
 
-Letters: B batch, T samples, C channels.
+Shapes: B batch, T samples, C channels.
 """
 
 import json
@@ -15,17 +15,18 @@ from unittest import mock
 import chex
 import numpy as np
 import pytest
+import soundfile
 from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
-from encodec_hk.training import crops as crops_lib
+from encodec_hk.training import crops
 from encodec_hk.training import sound_index
 
 RATE = 8000
 LENGTH = 400
-UNIT = 2.0**-15  # of 16 bit files
+UNIT = 2.0**-15  # of 16-bit files
 
 
 def noise(length: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -52,7 +53,7 @@ class FolderTest(parameterized.TestCase):
 
     def crops(
         self, sources: list[sound_index.SoundFile] | None = None, **changes: Any
-    ) -> crops_lib.Crops:
+    ) -> crops.Crops:
         settings: dict[str, Any] = {
             "sample_rate": RATE,
             "channels": 1,
@@ -63,8 +64,8 @@ class FolderTest(parameterized.TestCase):
             "gain_db": (0.0, 0.0),
             "num_workers": 0,
         }
-        found = sound_index.find(str(self.folder)) if sources is None else sources
-        iterator = crops_lib.crops(found, **(settings | changes))
+        found = sound_index.scan(str(self.folder)) if sources is None else sources
+        iterator = crops.batches(found, **(settings | changes))
         self.addCleanup(iterator.close)
         return iterator
 
@@ -73,21 +74,21 @@ class FolderTest(parameterized.TestCase):
             self.write(f"{number}.flac", noise(2000 + 700 * number, seed=number))
 
 
-class FindTest(FolderTest):
+class ScanTest(FolderTest):
     def test_headers_in_order_of_paths(self) -> None:
         self.write("b/a.flac", noise(24000, 2), 24000)
         self.write("a.wav", noise(441), 44100)
         self.write("b/.hidden.wav", noise(100))
         (self.folder / "notes.txt").write_text("no sound")
-        with mock.patch.object(crops_lib.os, "walk", side_effect=reversed_walk):
-            sources = sound_index.find(str(self.folder))
+        with mock.patch.object(os, "walk", side_effect=reversed_walk):
+            sources = sound_index.scan(str(self.folder))
         expected = [
             sound_index.SoundFile(str(self.folder / "a.wav"), 441, 44100, 1),
             sound_index.SoundFile(str(self.folder / "b/a.flac"), 24000, 24000, 2),
         ]
         self.assertEqual(sources, expected)
         self.assertEqual([source.seconds for source in sources], [0.01, 1.0])
-        self.assertEqual(sound_index.find(f"{self.folder}/**/*.flac"), expected[1:])
+        self.assertEqual(sound_index.scan(f"{self.folder}/**/*.flac"), expected[1:])
 
     @parameterized.parameters((3, 3), (8, 6))
     def test_unreadable_files_are_left_out_with_warnings(self, files: int, lines: int) -> None:
@@ -96,7 +97,7 @@ class FindTest(FolderTest):
         for number in range(files - 1):
             (self.folder / f"{number}.flac").write_bytes(b"fLaC, or is it?")
         with self.assertLogs("absl", "WARNING") as logs:
-            sources = sound_index.find(str(self.folder))
+            sources = sound_index.scan(str(self.folder))
         self.assertEqual([pathlib.Path(source.path).name for source in sources], ["good.wav"])
         self.assertLen(logs.output, lines)
         self.assertIn("0.flac: ", logs.output[0])
@@ -107,17 +108,17 @@ class FindTest(FolderTest):
         self.write("good.wav", noise(100))
         path = self.write("empty.wav", noise(0))
         with self.assertLogs("absl", "WARNING") as logs:
-            sound_index.find(str(self.folder))
+            sound_index.scan(str(self.folder))
         self.assertIn(f"{path}: the file holds no samples; the file is left out", logs.output[0])
 
     def test_nothing_found(self) -> None:
         with self.assertRaisesRegex(ValueError, f"^{self.folder}: no sound files$"):
-            sound_index.find(str(self.folder))
+            sound_index.scan(str(self.folder))
         with self.assertRaisesRegex(ValueError, "nowhere: no sound files$"):
-            sound_index.find(str(self.folder / "nowhere"))
+            sound_index.scan(str(self.folder / "nowhere"))
         (self.folder / "a.wav").write_bytes(b"")
         with self.assertRaisesRegex(ValueError, "none of 1 sound files can be read$"):
-            sound_index.find(str(self.folder))
+            sound_index.scan(str(self.folder))
 
 
 class ReadCropTest(FolderTest):
@@ -126,9 +127,9 @@ class ReadCropTest(FolderTest):
         target = 24000
         samples = noise(2 * rate, 2)
         self.write("a.wav", samples, rate)
-        (source,) = sound_index.find(str(self.folder))
+        (source,) = sound_index.scan(str(self.folder))
         whole = resampling.resample(resampling.mix(samples, 1), rate, target)
-        step = rate // np.gcd(rate, target)  # samples of the file where one of the result falls
+        step = rate // np.gcd(rate, target)  # samples of the file per common sample
         for start in (0, step, (rate // step) * step, (2 * rate // step - 3) * step):
             crop = sound_index.read_crop(source, start, sample_rate=target, channels=1, length=5000)
             chex.assert_shape(crop, (5000, 1))
@@ -136,7 +137,7 @@ class ReadCropTest(FolderTest):
             at = start * target // rate
             expected = np.zeros((5000, 1), np.float32)
             expected[: len(whole) - at] = whole[at : at + 5000]
-            # Past the end the filter rings on, which the whole has cut off.
+            # Past the end, the whole lacks the ringing of the filter.
             inside = min(5000, len(whole) - at)
             np.testing.assert_allclose(crop[:inside], expected[:inside], rtol=0, atol=1e-6)
             np.testing.assert_allclose(crop[inside + 400 :], 0, rtol=0, atol=1e-6)
@@ -145,28 +146,25 @@ class ReadCropTest(FolderTest):
     def test_channels(self, given: int, wanted: int) -> None:
         samples = noise(1000, given)
         self.write("a.wav", samples)
-        (source,) = sound_index.find(str(self.folder))
+        (source,) = sound_index.scan(str(self.folder))
         crop = sound_index.read_crop(source, 10, sample_rate=RATE, channels=wanted, length=900)
         np.testing.assert_array_equal(crop, resampling.mix(samples, wanted)[10:910])
 
     def test_only_the_crop_is_read(self) -> None:
         self.write("a.flac", noise(400000))
-        (source,) = sound_index.find(str(self.folder))
+        (source,) = sound_index.scan(str(self.folder))
         with mock.patch.object(
-            crops_lib.soundfile.SoundFile,
-            "read",
-            autospec=True,
-            side_effect=crops_lib.soundfile.SoundFile.read,
+            soundfile.SoundFile, "read", autospec=True, side_effect=soundfile.SoundFile.read
         ) as read:
             sound_index.read_crop(source, 300000, sample_rate=RATE, channels=1, length=LENGTH)
         self.assertEqual(read.call_args.args[1], LENGTH)
 
-    def test_a_file_that_has_become_shorter(self) -> None:
+    def test_file_that_became_shorter(self) -> None:
         self.constant("a.wav", 0.5, seconds=1.0)
-        (source,) = sound_index.find(str(self.folder))
+        (source,) = sound_index.scan(str(self.folder))
         self.constant("a.wav", 0.5, seconds=0.5)
         sound_index.read_crop(source, 0, sample_rate=RATE, channels=1, length=RATE // 2)
-        with self.assertRaisesRegex(ValueError, "^the file ends before its header says$"):
+        with self.assertRaisesRegex(ValueError, "a.wav: the file ends before its header says$"):
             sound_index.read_crop(source, 1, sample_rate=RATE, channels=1, length=RATE // 2)
 
 
@@ -186,7 +184,7 @@ class StreamTest(FolderTest):
 
     @parameterized.parameters((0, 0), (2, 0))
     @pytest.mark.few(0)
-    def test_goes_on_where_it_was_left(self, workers: int, workers_after: int) -> None:
+    def test_resumes_from_a_state(self, workers: int, workers_after: int) -> None:
         self.noises()
         whole = self.crops()
         batches = [next(whole) for _ in range(5)]
@@ -199,13 +197,13 @@ class StreamTest(FolderTest):
         self.assertEqual(resumed.get_state(), state)
         for batch in batches[3:]:
             np.testing.assert_array_equal(next(resumed), batch)
-        # Back, in the middle of the work.
+        # Back again, while workers are running.
         whole.set_state({"next_batch": 1})
         np.testing.assert_array_equal(next(whole), batches[1])
         self.assertEqual(whole.get_state(), {"next_batch": 2})
 
     @parameterized.parameters(2, 4)
-    def test_shards_make_up_the_batch(self, count: int) -> None:
+    def test_shards_concatenate_to_the_batch(self, count: int) -> None:
         self.noises()
         whole = self.crops()
         shards = [self.crops(shard_index=index, shard_count=count) for index in range(count)]
@@ -219,12 +217,12 @@ class StreamTest(FolderTest):
         script.write_text(
             "from absl import app\n"
             "import numpy as np\n"
-            "from encodec_hk.training import data\n"
-            "from encodec_hk.training import sources as sources_lib\n"
+            "from encodec_hk.training import crops\n"
+            "from encodec_hk.training import sound_index\n"
             "def main(argv):\n"
             "    settings = dict(sample_rate=8000, channels=1, crop_length=400, batch_size=4,\n"
             "        seed=0, mix_probabilities=(1.0,), gain_db=(0.0, 0.0), num_workers=2)\n"
-            "    stream = data.crops(sources_lib.find(argv[1]), **settings)\n"
+            "    stream = crops.batches(sound_index.scan(argv[1]), **settings)\n"
             "    stream.set_state({'next_batch': 1})\n"
             "    np.save(argv[2], np.stack([next(stream) for _ in range(3)]))\n"
             "if __name__ == '__main__':\n"
@@ -236,7 +234,7 @@ class StreamTest(FolderTest):
             capture_output=True,
             text=True,
             timeout=120,
-            env=os.environ | {"PYTHONPATH": str(pathlib.Path(crops_lib.__file__).parents[2])},
+            env=os.environ | {"PYTHONPATH": str(pathlib.Path(crops.__file__).parents[2])},
         )
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         stream = self.crops()
@@ -244,13 +242,13 @@ class StreamTest(FolderTest):
         np.testing.assert_array_equal(np.load(output), np.stack(expected))
 
     @parameterized.parameters(
-        ({"batch_size": 5, "shard_count": 2}, "a multiple of the shards"),
+        ({"batch_size": 5, "shard_count": 2}, "got 5, must be a multiple of shard_count"),
         ({"shard_index": 2, "shard_count": 2}, "shard_index: got 2"),
-        ({"seed": -1}, "seed -1"),
-        ({"crop_length": 0}, "crop_length 0"),
-        ({"mix_probabilities": (0.5, 0.4)}, "must sum to 1"),
-        ({"mix_probabilities": (1.5, -0.5)}, "must sum to 1"),
-        ({"mix_probabilities": ()}, "must sum to 1"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"crop_length": 0}, "crop_length: got 0"),
+        ({"mix_probabilities": (0.5, 0.4)}, "that add up to 1"),
+        ({"mix_probabilities": (1.5, -0.5)}, "that add up to 1"),
+        ({"mix_probabilities": ()}, "that add up to 1"),
         ({"gain_db": (6.0, -10.0)}, "gain_db: got"),
         ({"sources": []}, "sources: got none"),
     )
@@ -267,7 +265,7 @@ class ItemsTest(FolderTest):
         whole = resampling.resample(resampling.mix(samples, 1), 44100, 24000)
         batch = next(self.crops(sample_rate=24000, crop_length=2400))
         chex.assert_shape(batch, (4, 2400, 1))
-        # Between two samples of the whole file its crops differ; their levels do not.
+        # Crops may start between the samples of the whole file; their levels are equal.
         levels = np.sqrt(np.mean(batch**2, axis=(1, 2)))
         np.testing.assert_allclose(levels, np.sqrt(np.mean(whole**2)), rtol=0.1)
 
@@ -278,20 +276,20 @@ class ItemsTest(FolderTest):
         np.testing.assert_array_equal(next(self.crops()), np.stack([expected] * 4))
 
     def test_sources_by_duration_and_crops_uniformly(self) -> None:
-        # The value of a sample says which file it is of, and in the ramp also where it was.
+        # The value of a sample tells its file, and its place in the ramp.
         ramp = np.linspace(0.3, 0.6, 3 * RATE, dtype=np.float32)[:, None]
         self.write("long.wav", ramp)
         self.constant("short.wav", 0.1, seconds=1.0)
         batch = next(self.crops(batch_size=2000, crop_length=100))
         starts = batch[:, 0, 0]
         from_long = starts > 0.2
-        # Three of four: six standard deviations are 0.058. By files it would be a half.
+        # 3 of 4, to six standard deviations of 0.0097. By files it would be 1 of 2.
         self.assertAlmostEqual(from_long.mean(), 0.75, delta=0.058)
         places = (starts[from_long] - 0.3) / (0.6 - 0.3) * 3 * RATE / (3 * RATE - 100)
         counts = np.histogram(places, bins=10, range=(0, 1))[0]
         expected = from_long.sum() / 10
         chi2 = float(np.sum((counts - expected) ** 2 / expected))
-        self.assertLess(chi2, 33.7)  # 9 degrees of freedom: passed by chance but in 1 of 10,000
+        self.assertLess(chi2, 33.7)  # 9 degrees of freedom: exceeded by chance once in 10,000
         self.assertLess(places.min(), 0.01)
         self.assertGreater(places.max(), 0.99)
 
@@ -306,7 +304,7 @@ class ItemsTest(FolderTest):
             self.assertAlmostEqual(np.mean(counts == count), share, delta=deviation)
         self.assertEqual(set(counts), {1, 2, 3})
 
-    def test_parts_of_a_mixture_are_drawn_alone(self) -> None:
+    def test_parts_of_a_mixture_are_independent(self) -> None:
         self.constant("a.wav", 0.0625)
         self.constant("b.wav", 0.25)
         items = next(self.crops(batch_size=100, mix_probabilities=(0.0, 1.0)))
@@ -318,29 +316,29 @@ class ItemsTest(FolderTest):
         decibels = 20 * np.log10(items / 0.25)
         self.assertBetween(decibels.min(), -10.0001, -9.8)
         self.assertBetween(decibels.max(), 5.8, 6.0001)
-        # Uniform: mean -2, standard deviation 16 / sqrt(12); bounds of five of the errors.
+        # Uniform: mean -2, standard deviation 16 / sqrt(12), both to five standard errors.
         self.assertAlmostEqual(decibels.mean(), -2.0, delta=0.52)
         self.assertAlmostEqual(decibels.std(), 16 / np.sqrt(12), delta=0.3)
 
-    def test_each_part_has_its_gain(self) -> None:
+    def test_each_part_has_its_own_gain(self) -> None:
         self.constant("a.wav", 0.25)
         items = next(
             self.crops(batch_size=500, mix_probabilities=(0.0, 1.0), gain_db=(-10.0, 0.0))
         )[:, 0, 0]
-        # One gain for both would spread evenly in decibels, 10 % of them in the last one.
+        # With one gain for both, 10 % of the sums would be in the last decibel.
         decibels = 20 * np.log10(items / 0.5)
         self.assertLess(np.mean(decibels > -1), 0.05)
 
-    def test_what_clips_gets_another_gain(self) -> None:
+    def test_gains_are_drawn_again_if_the_sum_clips(self) -> None:
         self.constant("a.wav", 0.9)
         items = next(self.crops(batch_size=500, gain_db=(-10.0, 6.0)))[:, 0, 0]
         self.assertLessEqual(items.max(), 1.0)
         decibels = 20 * np.log10(items / 0.9)
-        # Uniform over what fits, -10 to 0.9 dB: scaled or clipped ones would pile up at full scale.
+        # Uniform over -10 to 0.9 dB; scaled or clipped items would pile up at full scale.
         self.assertAlmostEqual(decibels.mean(), (-10 + 0.915) / 2, delta=0.75)
         self.assertLess(np.mean(items > 0.999), 0.02)
 
-    def test_what_always_clips_is_scaled(self) -> None:
+    def test_sums_that_always_clip_are_scaled(self) -> None:
         self.write("a.wav", np.tile(np.float32([[0.9], [-0.45]]), (500, 1)))
         items = next(self.crops(gain_db=(6.0, 6.0)))
         np.testing.assert_allclose(
@@ -354,18 +352,18 @@ class ItemsTest(FolderTest):
         items = next(self.crops(batch_size=200))[:, 0, 0]
         np.testing.assert_allclose(items, 2e-4, rtol=1e-5)
 
-    def test_silence_alone_is_given(self) -> None:
+    def test_silent_data_gives_silence(self) -> None:
         self.constant("silent.wav", 0.0)
         self.assertFalse(next(self.crops()).any())
 
 
 class BadFilesTest(FolderTest):
     def damaged(self) -> list[sound_index.SoundFile]:
-        """Sources whose files changed after `find`: cut, gone; one of NaN, one good."""
+        """Return sources of which one file was cut since, one deleted, one has NaN, one is good."""
         cut, gone = self.write("cut.flac", noise(9000)), self.write("gone.wav", noise(9000))
         self.write("nan.wav", np.full((9000, 1), np.nan, np.float32))
         self.constant("good.wav", 0.25, seconds=1.0)
-        sources = sound_index.find(str(self.folder))
+        sources = sound_index.scan(str(self.folder))
         cut.write_bytes(cut.read_bytes()[:300])
         gone.unlink()
         return sources
@@ -385,7 +383,7 @@ class BadFilesTest(FolderTest):
             self.assertRegex(lines, f"{name}: {reason}.*another crop is drawn")
         self.assertLessEqual(len(logs.output), 12)  # once for each file, perhaps by each thread
 
-    def test_a_data_set_of_bad_files_ends_the_run(self) -> None:
+    def test_data_of_bad_files_only(self) -> None:
         sources = [source for source in self.damaged() if "good" not in source.path]
         with self.assertLogs("absl", "WARNING"), self.assertRaisesRegex(ValueError, "16 crops in"):
             next(self.crops(sources))
@@ -394,8 +392,8 @@ class BadFilesTest(FolderTest):
 class ValidationTest(FolderTest):
     def items(self, count: int, **changes: Any) -> list[np.ndarray]:
         settings: dict[str, Any] = {"sample_rate": RATE, "channels": 1, "seconds": 0.1}
-        sources = sound_index.find(str(self.folder))
-        return crops_lib.validation_items(sources, count=count, **(settings | changes))
+        sources = sound_index.scan(str(self.folder))
+        return crops.validation_excerpts(sources, count=count, **(settings | changes))
 
     def test_folders_take_turns(self) -> None:
         for number in range(6):
@@ -404,7 +402,7 @@ class ValidationTest(FolderTest):
             self.constant(f"b/{number}.wav", 0.2 + number / 100)
         self.constant("c/0.wav", 0.3)
         values = [float(item[0, 0]) for item in self.items(6)]
-        # Of three out of six: the second, the fourth, the last.
+        # Three of the six files of a/ are the second, the fourth and the last.
         np.testing.assert_allclose(values, [0.11, 0.20, 0.30, 0.13, 0.21, 0.15], rtol=1e-6)
         self.assertLen(self.items(100), 9)
 
@@ -423,14 +421,14 @@ class ValidationTest(FolderTest):
 
     def test_unreadable_file(self) -> None:
         path = self.write("a.wav", noise(100))
-        sources = sound_index.find(str(self.folder))
+        sources = sound_index.scan(str(self.folder))
         path.unlink()
         with self.assertRaisesRegex(ValueError, f"^{path}: No such file"):
-            crops_lib.validation_items(sources, sample_rate=RATE, channels=1, seconds=1.0, count=1)
+            crops.validation_excerpts(sources, sample_rate=RATE, channels=1, seconds=1.0, count=1)
 
 
 def reversed_walk(folder: str, onerror: Any = None) -> Any:
-    """os.walk in another order than most systems have."""
+    """Return what os.walk might, in an unusual order."""
     yield str(pathlib.Path(folder, "b")), [], ["a.flac", ".hidden.wav"]
     yield folder, ["b"], ["notes.txt", "a.wav"]
 

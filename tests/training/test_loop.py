@@ -1,4 +1,4 @@
-"""The training run: going on where it stopped, what it keeps, and what stops it."""
+"""The training run: how it resumes, what it writes, and what ends it."""
 
 import csv
 import functools
@@ -18,11 +18,11 @@ import encodec_hk
 from encodec_hk import checkpoint
 from encodec_hk.evaluation import metrics
 from encodec_hk.training import crops
-from encodec_hk.training import held_out
 from encodec_hk.training import loop
 from encodec_hk.training import sound_index
 from encodec_hk.training import train_state
 from encodec_hk.training import train_step
+from encodec_hk.training import validation_scores
 from tests import random_networks
 from tests import tiny_training
 
@@ -31,13 +31,13 @@ STEPS = 8
 
 @functools.cache
 def compiled_step():
-    """The step of the tiny config. No test changes what it depends on, so all share it."""
+    """Return the step of the tiny config; all tests share it, since none changes its fields."""
     mesh = jax.make_mesh((1,), (train_step.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
-    return train_step.Step(tiny_training.get_config(), mesh)
+    return train_step.TrainStep(tiny_training.get_config(), mesh)
 
 
 class CrashError(Exception):
-    """Ends a run as a power cut would: between two states."""
+    """Ends a run as a power cut would, between two states."""
 
 
 class RunTestCase(parameterized.TestCase):
@@ -47,7 +47,9 @@ class RunTestCase(parameterized.TestCase):
         cls.shared = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         cls.data = str(cls.shared / "sounds")
         tiny_training.write_sounds(cls.data)
-        cls.enterClassContext(mock.patch.object(train_step, "Step", return_value=compiled_step()))
+        cls.enterClassContext(
+            mock.patch.object(train_step, "TrainStep", return_value=compiled_step())
+        )
 
     def setUp(self):
         super().setUp()
@@ -55,7 +57,7 @@ class RunTestCase(parameterized.TestCase):
         self.lines = []
 
     def open(self, name="run", *, data=None, params=None, validation=None, **changes):
-        """A run, new or gone on with; the quantiser and the discriminator come in later."""
+        """Open a run, new or resumed; quantiser and discriminator start at steps 2 and 4."""
         config = tiny_training.get_config()
         config.training.update_from_flattened_dict(
             {"codebooks.first_step": 2, "discriminator.first_step": 4, **changes}
@@ -82,7 +84,7 @@ class RunTestCase(parameterized.TestCase):
         return sorted(int(path.name) for path in (self.folder / name / "states").iterdir())
 
     def until(self, run, step, crash=False):
-        """Trains until a step, to be stopped or to crash there."""
+        """Train until a step, and stop or crash there."""
 
         def is_stopped():
             if run.step == step and crash:
@@ -96,8 +98,8 @@ class RunTestCase(parameterized.TestCase):
 
 
 class RunTest(RunTestCase):
-    def test_goes_on_as_if_nothing_had_been(self):
-        """Stopped before there are codebooks and after, and lost without a state."""
+    def test_resumed_run_equals_an_undisturbed_one(self):
+        """It is stopped before and after the codebooks start, and crashes between two states."""
         whole = self.open("whole")
         self.assertTrue(whole.train())
         rows = self.rows("whole")
@@ -121,10 +123,10 @@ class RunTest(RunTestCase):
         self.assertEqual(self.rows(), rows)
         self.assert_same(run, whole)
         self.assertEqual(
-            [line for line in self.lines if "goes on" in line][-1], "goes on after step 7"
+            [line for line in self.lines if "resumed" in line][-1], "resumed after step 7"
         )
 
-    def test_a_run_that_is_done(self):
+    def test_finished_run(self):
         run = self.open(num_steps=2)
         self.assertTrue(run.train())
         again = self.open(num_steps=2)
@@ -139,8 +141,8 @@ class RunTest(RunTestCase):
         self.open(num_checkpoints=2, num_steps=7).train()
         self.assertEqual(self.states(), [6, 7])
 
-    def test_what_a_killed_run_leaves_behind(self):
-        """A state half-written, and an old one half-deleted."""
+    def test_remains_of_a_killed_run(self):
+        """A half-written state, and a half-deleted old one."""
         whole = self.open("whole")
         whole.train()
         self.until(self.open(), 4)
@@ -159,8 +161,8 @@ class RunTest(RunTestCase):
         self.check_not_finite(5, 4)
 
     @parameterized.parameters(
-        (2, 2),  # where codebooks start
-        (4, 4),  # seen a step later
+        (2, 2),  # the codebooks start
+        (4, 4),  # noticed a step later
         (7, 6),  # the last step
     )
     @pytest.mark.slow
@@ -199,7 +201,7 @@ class RunTest(RunTestCase):
         self.assertEqual(self.rows(), self.rows("whole"))
 
     def test_workers_that_end_with_the_run(self):
-        """What stops a run may end its workers, while it waits for them."""
+        """The signal that stops a run may end its workers while it waits for them."""
         asked = []
 
         class Ended(crops.Crops):
@@ -229,15 +231,15 @@ class RunTest(RunTestCase):
                     self.assertAlmostEqual(float(row[name]), np.mean(values), places=4)
 
     def test_validation(self):
-        self.enter_context(mock.patch.object(held_out, "has_visqol", return_value=False))
+        self.enter_context(mock.patch.object(validation_scores, "has_visqol", return_value=False))
         changes = {"validation_items": 2, "validation_seconds": 0.1, "validate_every": 2}
         run = self.open(validation=self.data, num_steps=3, **changes)
         run.train()
         rows = self.rows(table="validation")
         self.assertEqual([row["step"] for row in rows], ["2", "3"])
         config = tiny_training.get_config()
-        items = crops.validation_items(
-            sound_index.find(self.data), sample_rate=8000, channels=1, seconds=0.1, count=2
+        items = crops.validation_excerpts(
+            sound_index.scan(self.data), sample_rate=8000, channels=1, seconds=0.1, count=2
         )
         params = train_state.export(run.state, config)
         codec = encodec_hk.Codec(config.model, params)
@@ -252,7 +254,7 @@ class RunTest(RunTestCase):
         )
         self.assertStartsWith(self.lines[-1], "step 3: validation: si_snr/8 ")
 
-    def test_files_that_are_held_out(self):
+    def test_held_out_files(self):
         data = self.folder / "many"
         tiny_training.write_sounds(data, count=45, seconds=0.1)
         self.open(data=str(data), validation_items=9)
@@ -262,7 +264,7 @@ class RunTest(RunTestCase):
         self.open("few", validation_items=9)
         self.assertStartsWith(self.lines[-1], "3 files, 0.1 minutes; validation on 0 excerpts")
 
-    def test_batch_that_devices_cannot_share(self):
+    def test_batch_size_that_devices_do_not_divide(self):
         with mock.patch.object(jax, "device_count", return_value=3):
             message = "batch_size: got 8, must be a multiple of 3"
             with self.assertRaisesRegex(ValueError, message):
@@ -282,7 +284,7 @@ class RunTest(RunTestCase):
 
 
 class InitialTest(RunTestCase):
-    """Runs that start from a checkpoint."""
+    """A run that starts from a checkpoint."""
 
     def save(self, **model):
         config = tiny_training.get_config()
@@ -308,14 +310,14 @@ class InitialTest(RunTestCase):
         chex.assert_trees_all_equal(run.state.discriminator, fresh.state.discriminator)
         self.assertFalse(np.any(fresh.state.codebooks.entries))
 
-        # Its codebooks are trained on from the first step, although codebooks.first_step is 2.
+        # Its codebooks are in use from the first step, although codebooks.first_step is 2.
         self.until(run, 1)
         moved = run.state.codebooks.entries - params["quantizer"]["codebooks"]
         self.assertBetween(float(np.abs(moved).max()), 1e-6, 2.0)
         self.assertLess(float(np.median(np.abs(moved))), 0.02)
         self.assertTrue(self.rows()[0]["perplexity/0"])
 
-    def test_a_run_goes_on_from_its_own_state(self):
+    def test_resumed_run_ignores_the_checkpoint(self):
         path, params = self.save()
         run = self.open(params=loop.initial_params(tiny_training.get_config(), path))
         self.until(run, 1)
@@ -323,26 +325,35 @@ class InitialTest(RunTestCase):
         self.assertEqual(again.step, 1)
         self.assert_same(again, run)
 
-    def test_other_bandwidths_and_a_norm_that_is_folded_fit(self):
+    def test_other_bandwidths_and_folded_norms_fit(self):
         path, params = self.save(norm="none", bandwidths=(8.0,))
         loaded = loop.initial_params(tiny_training.get_config(), path)
         chex.assert_trees_all_equal(loaded, params)
 
     @parameterized.parameters(
-        ({"num_filters": 8}, r"num_filters 8 \(config: 4\)$"),
-        ({"ratios": (2, 2), "latent_dim": 5}, r"latent_dim 5 \(config: 4\), ratios \(2, 2\)"),
-        ({"causal": False, "norm": "time_group_norm"}, r"causal .* norm time_group_norm \("),
+        ({"num_filters": 8}, r"config.model.num_filters: got 4, the checkpoint has 8$"),
+        (
+            {"ratios": (2, 2), "latent_dim": 5},
+            r"latent_dim: got 4, the checkpoint has 5; .*ratios: got \(4,\), the .* has \(2, 2\)$",
+        ),
+        (
+            {"causal": False, "norm": "time_group_norm"},
+            "causal: .*norm: got 'weight_norm', the checkpoint has 'time_group_norm'",
+        ),
     )
     def test_other_networks(self, model, message):
         path, _ = self.save(**model)
-        with self.assertRaisesRegex(ValueError, f"does not fit the config: .*{message}"):
+        with self.assertRaisesRegex(ValueError, f"a checkpoint of another network: .*{message}"):
             loop.initial_params(tiny_training.get_config(), path)
 
     def test_norm_that_is_not_in_the_checkpoint(self):
         config = tiny_training.get_config()
         config.model.update(causal=False, norm="time_group_norm")
         path, _ = self.save(causal=False)
-        with self.assertRaisesRegex(ValueError, r"config: norm weight_norm \(config: time_group"):
+        with self.assertRaisesRegex(
+            ValueError,
+            "network: config.model.norm: got 'time_group_norm', the .* has 'weight_norm'$",
+        ):
             loop.initial_params(config, path)
 
 

@@ -14,7 +14,7 @@ from encodec_hk.training import run_logs
 
 
 def read_events(folder):
-    """The events of a TensorBoard folder: length, its checksum, the event, its checksum; again."""
+    """Return the events of a TensorBoard folder; a record is length, checksum, event, checksum."""
     events = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
         data = path.read_bytes()
@@ -37,7 +37,7 @@ class LogsTest(parameterized.TestCase):
     def write(self, step, *rows):
         logs = run_logs.Logs(self.folder, step)
         for number, values in rows:
-            logs.scalars("metrics", number, values)
+            logs.add_row("metrics", number, values)
         logs.close()
 
     def test_rows(self):
@@ -49,10 +49,10 @@ class LogsTest(parameterized.TestCase):
         self.assertEqual(self.rows(), expected)
         self.assertEqual([path.name for path in self.folder.glob("*.part")], [])
 
-    def test_a_row_is_there_at_once(self):
+    def test_rows_are_written_at_once(self):
         logs = run_logs.Logs(self.folder, 0)
-        logs.scalars("metrics", 1, {"loss": 1.0})
-        logs.scalars("metrics", 2, {"loss": 2.0})
+        logs.add_row("metrics", 1, {"loss": 1.0})
+        logs.add_row("metrics", 2, {"loss": 2.0})
         self.assertLen(self.rows(), 2)
         logs.close()
 
@@ -74,34 +74,34 @@ class LogsTest(parameterized.TestCase):
         self.assertEqual([row["a"] for row in rows], [*(f"{k}.0" for k in kept), "7.0"])
         self.assertEqual(rows[-1]["b"], "8.0")
 
-    def test_both_tables_are_cut(self):
+    def test_both_tables_lose_their_last_rows(self):
         logs = run_logs.Logs(self.folder, 0)
         for step in (1, 2):
-            logs.scalars("metrics", step, {"a": 1.0})
-            logs.scalars("validation", step, {"b": 1.0})
+            logs.add_row("metrics", step, {"a": 1.0})
+            logs.add_row("validation", step, {"b": 1.0})
         logs.close()
         self.write(1)
         self.assertEqual([row["step"] for row in self.rows("metrics")], ["1"])
         self.assertEqual([row["step"] for row in self.rows("validation")], ["1"])
 
-    def test_a_row_that_was_cut_off(self):
-        """As a full disk or a lost machine leaves it: "12" of a row of step 125."""
+    def test_incomplete_row(self):
+        """A full disk or a power cut may leave "12" of a row of step 125."""
         self.write(0, (110, {"a": 1.0, "b": 2.0}), (120, {"a": 3.0, "b": 4.0}))
         with (self.folder / "metrics.csv").open("a") as file:
             file.write("12")
         self.write(120, (130, {"a": 5.0, "b": 6.0}))
         self.assertEqual([row["step"] for row in self.rows()], ["110", "120", "130"])
 
-    def test_tables_of_others_are_left_alone(self):
+    def test_other_tables_stay(self):
         (self.folder / "notes.csv").write_text("who,what\n1,2\n")
         self.write(5, (6, {"a": 1.0}))
         self.assertEqual((self.folder / "notes.csv").read_text(), "who,what\n1,2\n")
 
     def test_tensorboard(self):
         logs = run_logs.Logs(self.folder, 0)
-        logs.scalars("metrics", 5, {"loss/mel": 0.5})
+        logs.add_row("metrics", 5, {"loss/mel": 0.5})
         tone = np.sin(np.arange(2000) / 3)[:, None].astype(np.float32)
-        logs.sound("excerpt/original", 5, 2 * tone, 8000)  # clipped
+        logs.add_sound("excerpt/original", 5, 2 * tone, 8000)  # clipped
         logs.flush()
         logs.close()
         events = read_events(self.folder / "tensorboard")
@@ -128,7 +128,7 @@ class LogsTest(parameterized.TestCase):
             for event in read_events(self.folder / "tensorboard")
             if event.session_log.status == event_pb2.SessionLog.START
         ]
-        self.assertEqual(starts[-1], 2)  # TensorBoard forgets what came before from there on
+        self.assertEqual(starts[-1], 2)  # TensorBoard drops older events from this step on
 
 
 class PictureTest(parameterized.TestCase):

@@ -1,4 +1,4 @@
-"""A step of training: what it computes, on which networks, and on how many devices."""
+"""The training step: its numbers, variants of networks, and several devices."""
 
 import functools
 import pathlib
@@ -15,19 +15,19 @@ from scipy import signal
 
 import encodec_hk
 from encodec_hk import checkpoint
-from encodec_hk import config as config_lib
-from encodec_hk.networks import model as model_lib
+from encodec_hk import config
+from encodec_hk.networks import model
 from encodec_hk.training import adversarial
-from encodec_hk.training import recipe
 from encodec_hk.training import reconstruction
 from encodec_hk.training import train_state
 from encodec_hk.training import train_step
+from encodec_hk.training import training_config
 from encodec_hk.training import weight_norm
 from tests import compilation
 from tests import random_networks
 from tests import tiny_training
 
-STEREO = {  # what the 48 kHz variant has and the others have not
+STEREO = {  # fields of the 48 kHz variant alone
     "channels": 2,
     "causal": False,
     "norm": "time_group_norm",
@@ -36,13 +36,13 @@ STEREO = {  # what the 48 kHz variant has and the others have not
 }
 
 
-def configure(model, training):
-    """The tiny config with changes of both sections, "section.field" of what is deeper."""
-    config = tiny_training.get_config()
-    config.model.update(model)
-    config.training.update_from_flattened_dict(training)
-    recipe.validate(config)
-    return config
+def configure(model_fields, training_fields):
+    """Return the tiny variant with other fields; "section.field" names those of sub-sections."""
+    variant = tiny_training.get_config()
+    variant.model.update(model_fields)
+    variant.training.update_from_flattened_dict(training_fields)
+    training_config.validate(variant)
+    return variant
 
 
 def mesh_of(count):
@@ -55,15 +55,15 @@ def mesh_of(count):
 
 
 class Trainer:
-    """The compiled step of a config, on states that are kept on the host."""
+    """The compiled step of a variant, on states that are kept on the host."""
 
-    def __init__(self, config, num_devices=1):
-        self.config = config
-        self.step = train_step.Step(config, mesh_of(num_devices))
-        params = random_networks.random_params(config.model)
-        fresh = train_state.create(config, jax.random.key(1), params)
+    def __init__(self, variant, num_devices=1):
+        self.variant = variant
+        self.step = train_step.TrainStep(variant, mesh_of(num_devices))
+        params = random_networks.random_params(variant.model)
+        fresh = train_state.create(variant, jax.random.key(1), params)
         self.fresh = jax.device_get(fresh)
-        self.audio = tiny_training.waves(8, channels=config.model.channels)
+        self.audio = tiny_training.waves(8, channels=variant.model.channels)
 
     @functools.cached_property
     def start(self):
@@ -72,13 +72,13 @@ class Trainer:
 
     def __call__(self, state, audio=None, *, quantized=True, judged=True):
         audio = self.audio if audio is None else audio
-        learns = train_step.draw_learns(self.config.training, int(state.step))
+        learns = train_step.draw_learns(self.variant.training, int(state.step))
         return jax.device_get(
             self.step(state, audio, quantized=quantized, judged=judged, learns=learns)
         )
 
     def run(self, count, state=None):
-        """The state after some steps, and the metrics of each."""
+        """Return the state after some steps, and the metrics of each step."""
         state, rows = state or self.start, []
         for _ in range(count):
             state, metrics = self(state)
@@ -88,7 +88,7 @@ class Trainer:
 
 @functools.cache
 def trainer(name):
-    config = {
+    variant = {
         "plain": lambda: configure({}, {}),
         "bfloat16": lambda: configure({"num_lstm_layers": 1}, {"dtype": "bfloat16"}),
         "unbalanced": lambda: configure({}, {"balancer.enabled": False}),
@@ -96,13 +96,14 @@ def trainer(name):
             STEREO, {"pre_emphasis": 0.7, "mel_exponent": 0.3, "mel_floor": 1e-4}
         ),
     }[name]()
-    return Trainer(config)
+    return Trainer(variant)
 
 
 def reconstruct(trainer, state, num_codebooks):
-    """What the codec makes of the trainer's audio with the parameters of a state."""
-    config = trainer.config
-    codec = encodec_hk.Codec(config.model, train_state.export(state, config), block_seconds=0.064)
+    """Encode and decode the trainer's audio with the parameters of a state."""
+    variant = trainer.variant
+    params = train_state.export(state, variant)
+    codec = encodec_hk.Codec(variant.model, params, block_seconds=0.064)
     return codec.decode(codec.encode(trainer.audio, num_codebooks=num_codebooks))
 
 
@@ -118,21 +119,21 @@ class StepTest(parameterized.TestCase):
 
     @parameterized.parameters("plain", "stereo")
     def test_output_is_that_of_the_codec(self, name):
-        """Padding, segments, normalisation and quantiser: what is trained is what is used."""
+        """Training has the padding, segments, normalisation and quantiser of the codec."""
         train = trainer(name)
-        _, metrics = train(train.start, judged=name == "plain")  # what other tests compile too
+        _, metrics = train(train.start, judged=name == "plain")  # as other tests, to compile once
         output = reconstruct(train, train.start, int(metrics["num_codebooks"]))
         chex.assert_equal_shape([output, train.audio])
         mel = reconstruction.multi_scale_mel(
             train.audio,
             output,
             sample_rate=tiny_training.RATE,
-            windows=train.config.training.mel_windows,
-            num_mels=train.config.training.num_mels,
-            exponent=train.config.training.mel_exponent,
-            floor=train.config.training.mel_floor,
+            windows=train.variant.training.mel_windows,
+            num_mels=train.variant.training.num_mels,
+            exponent=train.variant.training.mel_exponent,
+            floor=train.variant.training.mel_floor,
         )
-        taps = [1, -train.config.training.pre_emphasis]
+        taps = [1, -train.variant.training.pre_emphasis]
         difference = signal.lfilter(taps, [1], output - train.audio, axis=1)
         np.testing.assert_allclose(metrics["loss/time_l1"], np.abs(difference).mean(), rtol=1e-4)
         np.testing.assert_allclose(metrics["loss/mel"], mel, rtol=1e-4)
@@ -150,9 +151,9 @@ class StepTest(parameterized.TestCase):
         self.assertTrue(metrics["is_finite"])
 
     def test_everything_learns(self):
-        """Steps change every array of the state, and the average by its share."""
+        """Steps change every array of the state, and the average by its decay."""
         train = trainer("plain")
-        before, _ = train.run(6)  # some of which train the discriminator
+        before, _ = train.run(6)  # in some the discriminator learns
         unchanged = [
             jax.tree_util.keystr(path)
             for (path, old), new in zip(
@@ -162,20 +163,20 @@ class StepTest(parameterized.TestCase):
             )
             if np.array_equal(old, new)
         ]
-        # Of the balancer the loss without a weight. Within the hinge, what is real and what is not
-        # pull the discriminator's last biases to opposite sides.
+        # The loss without a weight in the balancer; and the last biases of the discriminator, which
+        # audio and output pull to opposite sides within the hinge.
         allowed = ("['time_l2']", "['stft_64/conv_4']['b']", "['stft_64/conv_5']['b']")
         self.assertEqual([path for path in unchanged if not path.endswith(allowed)], [])
 
         after, _ = train(before)
-        decay = train.config.training.average_decay
+        decay = train.variant.training.average_decay
         expected = jax.tree.map(
             lambda old, new: decay * old + (1 - decay) * new, before.average, after.generator
         )
         chex.assert_trees_all_close(after.average, expected, rtol=1e-5, atol=1e-7)
 
     def test_bandwidths_are_drawn(self):
-        """For every step one of the list, and always the same for a step."""
+        """Each step draws one of the list, and the same one when repeated."""
         _, rows = trainer("plain").run(16)
         counts = [int(row["num_codebooks"]) for row in rows]
         self.assertEqual(set(counts), {1, 3})  # codebooks of 8 and of 24 kbps
@@ -185,8 +186,8 @@ class StepTest(parameterized.TestCase):
 
     def test_discriminator_is_trained_first_and_with_its_probability(self):
         train = trainer("plain")
-        config, state, trained = train.config, train.start, 0
-        network = train_state.discriminator(config)
+        state, trained = train.start, 0
+        network = train_state.discriminator(train.variant)
         for step in range(20):
             before = state
             state, metrics = train(state)
@@ -199,7 +200,7 @@ class StepTest(parameterized.TestCase):
             trained += 1
             for name, layer in state.discriminator.items():
                 self.assertTrue(np.any(layer["w_v"] != before.discriminator[name]["w_v"]), name)
-            if step == 0:  # later the average is not what the step starts from
+            if step == 0:  # later, the average differs from the parameters
                 output = reconstruct(train, before, int(metrics["num_codebooks"]))
                 new, old = (
                     network.apply(weight_norm.fold(params), output)
@@ -227,7 +228,7 @@ class StepTest(parameterized.TestCase):
 
     def test_first_steps_without_quantiser_and_discriminator(self):
         train = trainer("plain")
-        config, fresh = train.config, train.fresh
+        variant, fresh = train.variant, train.fresh
         after, metrics = train(fresh, quantized=False, judged=False)
         chex.assert_trees_all_equal(after.codebooks, fresh.codebooks)
         chex.assert_trees_all_equal(after.discriminator, fresh.discriminator)
@@ -237,12 +238,12 @@ class StepTest(parameterized.TestCase):
         )
         self.assertEqual(metrics["loss/commitment"], 0)
 
-        model = model_lib.build(config.model)
-        params = train_state.export(fresh, config)
+        networks = model.build(variant.model)
+        params = train_state.export(fresh, variant)
         count = np.full(8, tiny_training.CROP)
-        _, latents = model.embed_block(params, None, train.audio, count, count > 0)
-        frames = count // config_lib.hop_length(config.model)
-        _, output = model.synthesize_block(params, None, latents, frames, frames > 0)
+        _, latents = networks.embed_block(params, None, train.audio, count, count > 0)
+        frames = count // config.hop_length(variant.model)
+        _, output = networks.synthesize_block(params, None, latents, frames, frames > 0)
         difference = np.abs(output - train.audio).mean()
         np.testing.assert_allclose(metrics["loss/time_l1"], difference, rtol=1e-5)
 
@@ -255,7 +256,7 @@ class StepTest(parameterized.TestCase):
         frames = train.audio.shape[0] * tiny_training.CROP // 4
         np.testing.assert_array_equal(train.start.codebooks.counts.sum(axis=1), 3 * [frames])
 
-    def test_what_is_frozen_stays(self):
+    def test_frozen_encoder_and_quantizer_stay(self):
         self.check_frozen("encoder", "quantizer")
 
     @pytest.mark.slow
@@ -263,15 +264,15 @@ class StepTest(parameterized.TestCase):
         self.check_frozen("decoder")
 
     def check_frozen(self, *frozen):
-        """What is frozen is the same to the last bit, in a checkpoint too; all else learns."""
+        """Frozen networks stay the same to the last bit in a checkpoint; the others learn."""
         train = Trainer(configure({}, {"frozen": frozen}))
         state = train.fresh
         for _ in range(3):
             state, metrics = train(state, judged=False)
         self.assertTrue(metrics["is_finite"])
-        self.assertTrue(np.all(metrics["perplexity"] < 16))  # it is still watched
-        before = random_networks.random_params(train.config.model)
-        after = train_state.export(state, train.config)
+        self.assertTrue(np.all(metrics["perplexity"] < 16))  # use is still counted
+        before = random_networks.random_params(train.variant.model)
+        after = train_state.export(state, train.variant)
         self.assertSameElements(after, before)
         for module, leaves in before.items():
             for name, leaf in leaves.items():
@@ -296,10 +297,10 @@ class StepTest(parameterized.TestCase):
             self.assertIn(leaf.dtype, (np.float32, np.int32))
         output = reconstruct(train, train.start, int(metrics["num_codebooks"]))
         error = float(metrics["loss/time_l1"] / np.abs(output - train.audio).mean()) - 1
-        self.assertBetween(abs(error), 1e-6, 0.02)  # computed otherwise, but near
+        self.assertBetween(abs(error), 1e-6, 0.02)  # not equal, but near
 
     def test_scale_of_normalised_audio(self):
-        """Latents do not depend on it, and what comes out has it."""
+        """Latents do not depend on the scale, and the output has it."""
         train = trainer("stereo")
         _, one = train(train.start, judged=False)
         _, two = train(train.start, 2 * train.audio, judged=False)
@@ -311,11 +312,11 @@ class StepTest(parameterized.TestCase):
     @parameterized.parameters("plain", "stereo")
     @pytest.mark.few(0)
     def test_export(self, name):
-        """What a checkpoint holds: the networks' own parameters, weight norm folded."""
+        """A checkpoint has the networks' own parameters, with weight norm folded."""
         train = trainer(name)
         state, _ = train(train.start, judged=name == "plain")
-        params = train_state.export(state, train.config)
-        checkpoint.check_params(params, model_lib.build(train.config.model).param_shapes())
+        params = train_state.export(state, train.variant)
+        checkpoint.check_params(params, model.build(train.variant.model).param_shapes())
         np.testing.assert_array_equal(params["quantizer"]["codebooks"], state.codebooks.entries)
         leaves = state.average["encoder/conv_in"]
         w = leaves.get("w")
@@ -325,12 +326,12 @@ class StepTest(parameterized.TestCase):
         np.testing.assert_allclose(params["encoder/conv_in"]["w"], w, rtol=1e-5)
 
     @pytest.mark.slow
-    def test_eight_devices_are_as_one(self):
+    def test_eight_devices_equal_one(self):
         done = subprocess.run(
             [
                 sys.executable,
                 "-c",
-                "from tests import test_training_step as t; t.compare_devices()",
+                "from tests.training import test_train_step as t; t.compare_devices()",
             ],
             cwd=pathlib.Path(__file__).parents[2],
             env=compilation.devices(8),
@@ -338,22 +339,22 @@ class StepTest(parameterized.TestCase):
             text=True,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("8 devices are as one", done.stdout)
+        self.assertIn("8 devices equal one", done.stdout)
 
 
 def compare_devices():
-    """The codebooks of a batch and three steps; run where there are 8 devices."""
+    """Compare the codebooks of a batch and three steps on 1 and on all devices."""
     count = len(jax.devices())
-    config = configure({}, {"learning_rate": 3e-4, "balancer.decay": 0.9})
+    variant = configure({}, {"learning_rate": 3e-4, "balancer.decay": 0.9})
     results = []
     for num_devices in (1, count):
-        train = Trainer(config, num_devices)
+        train = Trainer(variant, num_devices)
         results.append((train.start, *train.run(3)))
     chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-5)
     (start, state, rows), _ = results
     assert not np.allclose(start.codebooks.entries, state.codebooks.entries, atol=1e-3)
     assert any("discriminator" in row for row in rows)
-    print(f"{count} devices are as one")
+    print(f"{count} devices equal one")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from absl.testing import parameterized
 
 from encodec_hk.convert import weights
-from encodec_hk.training import ms_stft
+from encodec_hk.training import stft_discriminator
 from encodec_hk.training import weight_norm
 from tests import random_networks
 
@@ -156,7 +156,7 @@ class NetworkTest(chex.TestCase):
         self.assertIn("w", params["encoder/conv_in"])  # what was given is as it was
 
     def test_of_a_whole_discriminator(self):
-        network = ms_stft.build(num_filters=2, windows=(32,))
+        network = stft_discriminator.build(num_filters=2, windows=(32,))
         shapes = jax.eval_shape(network.init, jax.random.key(0))
         rng = np.random.default_rng(0)
         params = jax.tree.map(lambda leaf: np.float32(rng.standard_normal(leaf.shape)), shapes)

@@ -1,14 +1,15 @@
-"""Validation of the section `training` of a configuration; `configs/base.py` says what it holds."""
+"""Validate the section `training` of a configuration; `configs/base.py` documents the fields."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
 
-from encodec_hk import config as config_lib
+from encodec_hk import config
 from encodec_hk.system import rules
-from encodec_hk.training import ms_stft
+from encodec_hk.training import stft_discriminator
 from encodec_hk.training import train_state
 
 _SECTION: rules.Rule = (
@@ -24,15 +25,19 @@ _DIFFERENT_WINDOWS: rules.Rule = (
 )
 
 
-def _two(words: str, accepts: Any) -> rules.Rule:
+def _two(words: str, accepts: Callable[[Any], bool]) -> rules.Rule:
     def is_pair(value: Any) -> bool:
         return isinstance(value, tuple) and len(value) == 2 and all(map(accepts, value))
 
     return f"a tuple of two {words}", is_pair
 
 
-def _are_different(values: tuple[Any, ...], names: tuple[str, ...]) -> bool:
-    return all(value in names for value in values) and len(set(values)) == len(values)
+def _are_freezable(value: Any) -> bool:
+    return (
+        isinstance(value, tuple)
+        and all(name in train_state.FREEZABLE for name in value)
+        and len(set(value)) == len(value)
+    )
 
 
 def _are_probabilities(value: Any) -> bool:
@@ -58,7 +63,7 @@ _RULES: dict[str, rules.Rule] = {
     "max_gradient_norm": rules.optional(rules.POSITIVE),
     "frozen": (
         f"a tuple of different names of {', '.join(train_state.FREEZABLE)}",
-        lambda value: isinstance(value, tuple) and _are_different(value, train_state.FREEZABLE),
+        _are_freezable,
     ),
     "average_decay": rules.DECAY,
     "losses": _SECTION,
@@ -90,7 +95,7 @@ _SECTIONS: dict[str, dict[str, rules.Rule]] = {
     "discriminator": {
         "num_filters": rules.integer(1),
         "windows": _DIFFERENT_WINDOWS,
-        "init": rules.one_of(*ms_stft.INITS),
+        "init": rules.one_of(*stft_discriminator.INITS),
         "learning_rate": rules.optional(rules.POSITIVE),
         "first_step": rules.integer(0),
         "update_probability": rules.SHARE,
@@ -103,41 +108,44 @@ _SECTIONS: dict[str, dict[str, rules.Rule]] = {
 }
 
 
-def validate(config: ml_collections.ConfigDict) -> None:
-    """Checks a whole configuration, with its section `training`.
+def validate(variant: ml_collections.ConfigDict) -> None:
+    """Check a whole configuration, with its section `training`.
 
     Raises:
-      ValueError: one line that names the field, the value it has and what is allowed.
+      ValueError: if a field is wrong; one line names it, its value and what is allowed.
     """
-    config_lib.validate(config)
-    rules.check_names("config", config.keys(), {"training": _SECTION}, others_allowed=True)
-    rules.check_values("config", config, {"training": _SECTION})
-    training, path = config.training, "config.training"
+    config.validate(variant)
+    rules.check_names("config", variant.keys(), {"training": _SECTION}, others_allowed=True)
+    rules.check_values("config", variant, {"training": _SECTION})
+    training, path = variant.training, "config.training"
     rules.check_names(path, training.keys(), _RULES)
     rules.check_values(path, training, _RULES)
     for name, section in _SECTIONS.items():
         rules.check_names(f"{path}.{name}", training[name].keys(), section)
         rules.check_values(f"{path}.{name}", training[name], section)
-    if not any(training.losses[name] for name in train_state.BALANCED):
-        raise ValueError(f"{path}.losses: got no loss above 0 of the output, must have one")
-    if {"encoder", "decoder"} <= set(training.frozen):
-        allowed = "without one of encoder and decoder, which trains"
-        raise rules.error(f"{path}.frozen", training.frozen, allowed)
+
+    weighted = {name for name in train_state.BALANCED if training.losses[name]}
+    if not weighted:
+        raise ValueError(
+            f"{path}.losses: got weights of 0, must have one above 0 for a loss of the output"
+        )
     first_step = training.discriminator.first_step
-    others = [name for name in train_state.BALANCED if name not in train_state.ADVERSARIAL]
-    if first_step and not any(training.losses[name] for name in others):
-        allowed = "0 where no other loss of the output is above 0"
+    if first_step and weighted <= set(train_state.ADVERSARIAL):
+        allowed = "0 if no other loss of the output has a weight above 0"
         raise rules.error(f"{path}.discriminator.first_step", first_step, allowed)
+    if {"encoder", "decoder"} <= set(training.frozen):
+        allowed = "without encoder or without decoder: one of them must train"
+        raise rules.error(f"{path}.frozen", training.frozen, allowed)
     low, high = training.data.gain_db
     if low > high:
         raise rules.error(f"{path}.data.gain_db", training.data.gain_db, "the lower gain first")
 
-    length = train_state.crop_length(config)
+    length = train_state.crop_length(variant)
     longest = max(*training.mel_windows, *training.discriminator.windows)
     if length < longest:
-        allowed = f"at least the longest window ({longest / config.model.sample_rate:.6g} s)"
+        allowed = f"at least the longest window ({longest / variant.model.sample_rate:.6g} s)"
         raise rules.error(f"{path}.crop_seconds", training.crop_seconds, allowed)
-    segment = config_lib.segment_length(config.model)
+    segment = config.segment_length(variant.model)
     if segment is not None and length > segment:
-        allowed = f"at most one segment ({config.model.segment_seconds} s)"
+        allowed = f"at most one segment ({variant.model.segment_seconds} s)"
         raise rules.error(f"{path}.crop_seconds", training.crop_seconds, allowed)

@@ -1,12 +1,12 @@
 """The multi-scale STFT discriminator (Section 3.4 and Figure 2 of arXiv 2210.13438).
 
-Each scale looks at the complex spectrogram of one channel of audio, through windows of one length:
+Each scale judges the complex spectrogram of one channel of audio, with windows of one length:
 
     [real, imaginary] -> conv 3 x 9 -> conv 3 x 9, every second bin; dilated by 1, 2, 4 frames
                       -> conv 3 x 3 -> conv 3 x 3 to one logit for every place
 
-with a LeakyReLU after each but the last. Weight normalisation is not in here: it is a matter of how
-the parameters are kept (`weight_norm`).
+with a LeakyReLU after every layer but the last. Weight normalisation is applied to the parameters
+(`weight_norm`).
 
 Shapes: B items, T samples, C audio channels, N frames and M bins of a spectrogram, D filters.
 """
@@ -24,19 +24,19 @@ import jax.numpy as jnp
 
 from encodec_hk.training import spectrogram
 
-DILATIONS = (1, 2, 4)  # in frames, of the strided layers
+DILATIONS = (1, 2, 4)  # frames, of the strided layers
 INITS = ("pytorch", "he")
-_LOUDNESS = 0.1  # RMS of audio, about
+_LOUDNESS = 0.1  # a typical RMS of audio
 
 Params = Mapping[str, Mapping[str, jax.Array]]
 
 
 class Judgement(NamedTuple):
-    """What one scale says of B items of C channels; rows are items, and in them their channels.
+    """The output of one scale for B items of C channels; the channels of an item are adjacent.
 
     Attributes:
-      logits: [B * C, N, M', 1], above 0 where the audio is taken for real.
-      features: the output of every layer but the last, [B * C, N, M'', D].
+      logits: [B * C, N, M', 1], above 0 where the audio is judged to be real.
+      features: the outputs of all layers but the last, [B * C, N, M'', D].
     """
 
     logits: jax.Array
@@ -48,8 +48,8 @@ class Discriminator(NamedTuple):
 
     Attributes:
       init: (rng key) -> params, drawn at random: "stft_WINDOW/conv_LAYER" {w, b}.
-      apply: (params, audio [B, T, C]) -> a `Judgement` for every window, in their order. T is at
-        least the longest window, else ValueError.
+      apply: (params, audio [B, T, C]) -> a `Judgement` for every window. Raises ValueError if T is
+        shorter than the longest window.
     """
 
     init: Callable[[jax.Array], Params]
@@ -64,23 +64,22 @@ def build(
     slope: float = 0.2,
     init: str = "pytorch",
 ) -> Discriminator:
-    """Builds a discriminator; equal arguments give the same functions.
+    """Build a discriminator; equal arguments give the same functions.
 
-    Source: `MultiScaleSTFTDiscriminator` of Meta's encodec, with the windows of the paper, which
-    doubles them at 48 kHz. audiocraft's configuration has a slope of 0.3.
+    Source: `MultiScaleSTFTDiscriminator` of Meta's encodec, with the windows of the paper (at 48
+    kHz the paper doubles them). audiocraft's configuration has a slope of 0.3.
 
     Args:
       channels: C, of the audio. Each is judged alone, by the same parameters.
       num_filters: D, of every layer but the last.
-      windows: samples of the STFT's windows, multiples of 4; the hop is a quarter.
+      windows: samples of each STFT window, multiples of 4; the hop is a quarter.
       slope: of the LeakyReLU below 0.
-      init: of the parameters. "pytorch", the reference's: each layer makes what varies smaller, and
-        biases are larger than what comes of audio, so it takes hundreds of steps before the
-        discriminator tells anything apart. "he" keeps the variance (arXiv 1502.01852, fan in),
-        without biases, and brings audio to a variance of about 1.
+      init: how parameters are drawn. "pytorch" as in the reference: every layer shrinks the
+        variance of audio, and biases outweigh it, so it takes hundreds of steps before logits
+        differ. "he" (arXiv 1502.01852, fan in, no biases) keeps the variance, at about 1.
 
     Raises:
-      ValueError: a value is wrong.
+      ValueError: if an argument is not allowed.
     """
     windows = tuple(windows)
     if not windows or len(set(windows)) < len(windows):
@@ -125,7 +124,7 @@ class ScaleDiscriminator(hk.Module):
       window: samples of the STFT's window.
       num_filters: D.
       slope: of the LeakyReLU below 0.
-      init: of the parameters, see `build`.
+      init: how parameters are drawn, see `build`.
     """
 
     def __init__(
@@ -144,7 +143,7 @@ class ScaleDiscriminator(hk.Module):
         self.gain = None if init == "pytorch" else (2 / (1 + slope**2)) ** 0.5
 
     def __call__(self, audio: jax.Array) -> Judgement:
-        """Judges every channel of audio [B, T, C]."""
+        """Judge every channel of audio [B, T, C]."""
         z = spectrogram.stft(audio, self.window)
         z = z.reshape(-1, *z.shape[2:])  # [B * C, N, M]
         x = jnp.stack([z.real, z.imag], axis=-1)
@@ -172,14 +171,14 @@ class ScaleDiscriminator(hk.Module):
 
 
 class Conv2D(hk.Module):
-    """A convolution over frames and bins, with zeros around.
+    """A convolution over frames and bins, padded with zeros.
 
     Attributes:
       channels: output channels.
       kernel_shape: frames and bins of the kernel, both odd.
       stride: in bins.
       dilation: in frames.
-      gain: of fresh weights, with biases of zero; None: PyTorch's default of both.
+      gain: of fresh weights, with biases of zero; None for PyTorch's default of both.
     """
 
     def __init__(
@@ -200,7 +199,7 @@ class Conv2D(hk.Module):
         self.gain = gain
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Convolves x [B, N, M, C] to [B, N, ceil(M / stride), channels]."""
+        """Convolve x [B, N, M, C] to [B, N, ceil(M / stride), channels]."""
         chex.assert_rank(x, 4)
         frames, bins = self.kernel_shape
         scale = (frames * bins * x.shape[-1]) ** -0.5
@@ -215,11 +214,11 @@ class Conv2D(hk.Module):
 
 
 def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, dilation: int = 1) -> jax.Array:
-    """A convolution with zeros around, strided over bins and dilated over frames.
+    """Convolve with padding of zeros, strided over bins and dilated over frames.
 
-    It runs as one of stride 1 over blocks of bins, which are its channels then: the gradient of a
-    strided convolution would be a dilated one, 3 to 4 times slower on CPU. Where there are few
-    filters, a block gives two bins of them, to fill the CPU's vectors:
+    Blocks of bins become channels of a convolution with stride 1: the gradient of a strided
+    convolution is a dilated one, 3 to 4 times slower on a CPU. With few filters, a block gives two
+    output bins, to fill the CPU's vectors:
 
         bins      0  a  b  c | d  e  f  g | ...      (stride 2, kernel 3; the 0 is padding)
         first     ^--^--^
@@ -238,14 +237,14 @@ def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, dilation: int = 1) -> j
     kernel_frames, kernel_bins, _, features = w.shape
     half = kernel_bins // 2
     outputs = -(-bins // stride)
-    group = 2 if features <= 8 else 1  # outputs of a block
+    group = 2 if features <= 8 else 1  # output bins of a block
     block = group * stride
     margin = half
     if block > 1:
         kernel = -(-(kernel_bins + (group - 1) * stride) // block)  # in blocks
         size = (-(-outputs // group) - 1 + kernel) * block
         around = ((0, 0, 0), (0, 0, 0), (half, size - half - bins, 0), (0, 0, 0))
-        x = jax.lax.pad(x, jnp.zeros((), x.dtype), around)  # cuts off what no output reaches
+        x = jax.lax.pad(x, jnp.zeros((), x.dtype), around)  # cuts off bins that no output reads
         x = x.reshape(batch, frames, -1, block * channels)
         room = kernel * block - kernel_bins
         shifted = [

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from absl.testing import parameterized
 
-from encodec_hk.training import ms_stft
+from encodec_hk.training import stft_discriminator
 from tests import references
 
 WINDOWS = (256, 128)
@@ -102,7 +102,7 @@ class DiscriminatorTest(parameterized.TestCase):
         rows = torch.tensor(audio.swapaxes(1, 2).reshape(-1, 1, SAMPLES), dtype=torch.float64)
         rows.requires_grad_()
         theirs = list(zip(*network(rows), strict=True))
-        ours = ms_stft.build(
+        ours = stft_discriminator.build(
             channels=channels, num_filters=num_filters, windows=WINDOWS, slope=slope
         )
         judgements, pull = jax.vjp(jax.jit(ours.apply), params_of(network), audio)
@@ -117,7 +117,7 @@ class DiscriminatorTest(parameterized.TestCase):
                 close(one, other.detach().numpy().transpose(0, 2, 3, 1))
                 seeds.append(rng.standard_normal(one.shape).astype(np.float32))
                 total = total + (other * torch.tensor(seeds[-1].transpose(0, 3, 1, 2))).sum()
-            cotangents.append(ms_stft.Judgement(jnp.array(seeds[0]), seeds[1:]))
+            cotangents.append(stft_discriminator.Judgement(jnp.array(seeds[0]), seeds[1:]))
         total.backward()
         params_gradient, audio_gradient = pull(cotangents)
         close(audio_gradient, rows.grad.numpy().reshape(3, channels, SAMPLES).swapaxes(1, 2))
@@ -126,12 +126,12 @@ class DiscriminatorTest(parameterized.TestCase):
             close(params_gradient[name]["b"], layer.bias.grad.numpy())
 
     def test_params_are_those_of_official_at_full_size(self):
-        network = ms_stft.build(num_filters=32, windows=WINDOWS)
+        network = stft_discriminator.build(num_filters=32, windows=WINDOWS)
         params = jax.eval_shape(network.init, jax.random.key(0))
         chex.assert_trees_all_equal_shapes_and_dtypes(params, params_of(official(32, 0.2)))
 
     def test_params_are_drawn_as_official_draws_them(self):
-        network = ms_stft.build(num_filters=16, windows=(64,))
+        network = stft_discriminator.build(num_filters=16, windows=(64,))
         params = jax.jit(network.init)(jax.random.key(0))
         for module, leaves in params.items():
             limit = np.prod(leaves["w"].shape[:3]) ** -0.5
@@ -145,8 +145,8 @@ class DiscriminatorTest(parameterized.TestCase):
         """Of sound, through every layer; by default it all but vanishes."""
         audio = 0.1 * np.random.default_rng(0).standard_normal((4, SAMPLES, 1)).astype(np.float32)
         spread = {}
-        for init in ms_stft.INITS:
-            network = ms_stft.build(num_filters=16, windows=(64,), init=init)
+        for init in stft_discriminator.INITS:
+            network = stft_discriminator.build(num_filters=16, windows=(64,), init=init)
             params = jax.jit(network.init)(jax.random.key(0))
             (scale,) = jax.jit(network.apply)(params, audio)
             spread[init] = [float(jnp.std(x[:, 4:-4])) for x in (*scale.features, scale.logits)]
@@ -160,7 +160,8 @@ class DiscriminatorTest(parameterized.TestCase):
         rng = np.random.default_rng(1)
         audio = rng.standard_normal((2, SAMPLES, 2)).astype(np.float32)
         mono, stereo = (
-            ms_stft.build(channels=channels, num_filters=4, windows=(128,)) for channels in (1, 2)
+            stft_discriminator.build(channels=channels, num_filters=4, windows=(128,))
+            for channels in (1, 2)
         )
         params = draw(stereo)
         (both,) = jax.jit(stereo.apply)(params, audio)
@@ -171,8 +172,8 @@ class DiscriminatorTest(parameterized.TestCase):
             )
 
     def test_equal_arguments_give_the_same_functions(self):
-        one = ms_stft.build(channels=2, num_filters=4, windows=[64, 128])
-        self.assertIs(one, ms_stft.build(channels=2, num_filters=4, windows=(64, 128)))
+        one = stft_discriminator.build(channels=2, num_filters=4, windows=[64, 128])
+        self.assertIs(one, stft_discriminator.build(channels=2, num_filters=4, windows=(64, 128)))
 
     @parameterized.parameters(
         ({"windows": ()}, "windows"),
@@ -183,10 +184,10 @@ class DiscriminatorTest(parameterized.TestCase):
     )
     def test_wrong_arguments(self, arguments, name):
         with self.assertRaisesRegex(ValueError, f"^{name}: got "):
-            ms_stft.build(**arguments)
+            stft_discriminator.build(**arguments)
 
     def test_wrong_audio(self):
-        network = ms_stft.build(channels=1, num_filters=4, windows=(128, 64))
+        network = stft_discriminator.build(channels=1, num_filters=4, windows=(128, 64))
         params = draw(network)
         with self.assertRaisesRegex(ValueError, "window_length: got 128 for 127 samples"):
             network.apply(params, jnp.zeros((1, 127, 1)))
@@ -209,5 +210,5 @@ class ConvTest(parameterized.TestCase):
             dilation=(dilation, 1),
             padding=(dilation, kernel // 2),
         )
-        ours = ms_stft.conv(x, w, stride=stride, dilation=dilation)
+        ours = stft_discriminator.conv(x, w, stride=stride, dilation=dilation)
         close(ours, theirs.numpy().transpose(0, 2, 3, 1))

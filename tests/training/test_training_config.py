@@ -1,4 +1,4 @@
-"""What is refused in the section `training` of a configuration, and in which words."""
+"""Errors in the section `training` of a configuration, and their messages."""
 
 import importlib
 import pathlib
@@ -6,7 +6,7 @@ import pathlib
 import ml_collections
 from absl.testing import parameterized
 
-from encodec_hk.training import recipe
+from encodec_hk.training import training_config
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
@@ -17,7 +17,7 @@ def get_config(name: str = "base") -> ml_collections.ConfigDict:
 
 
 def assign(config: ml_collections.ConfigDict, field: str, value: object) -> None:
-    """Sets a field of any section, whatever its type."""
+    """Set a field of any section, whatever its type."""
     *sections, name = field.split(".")
     for section in sections:
         config = config[section]
@@ -28,7 +28,7 @@ def assign(config: ml_collections.ConfigDict, field: str, value: object) -> None
 class ValidateTest(parameterized.TestCase):
     def refuses(self, config, message):
         with self.assertRaises(ValueError) as caught:
-            recipe.validate(config)
+            training_config.validate(config)
         self.assertEqual(str(caught.exception), message)
         self.assertNotIn("\n", message)
 
@@ -37,7 +37,7 @@ class ValidateTest(parameterized.TestCase):
 
     @parameterized.parameters(*NAMES)
     def test_accepts_every_config(self, name):
-        recipe.validate(get_config(name))
+        training_config.validate(get_config(name))
 
     @parameterized.parameters(
         ("seed", -1, "a whole number of at least 0"),
@@ -64,7 +64,11 @@ class ValidateTest(parameterized.TestCase):
             ("encoder", "encoder"),
             "a tuple of different names of encoder, quantizer, decoder",
         ),
-        ("frozen", ("encoder", "decoder"), "without one of encoder and decoder, which trains"),
+        (
+            "frozen",
+            ("encoder", "decoder"),
+            "without encoder or without decoder: one of them must train",
+        ),
         ("losses", None, "a ConfigDict"),
         ("losses.mel", -1.0, "a number of at least 0"),
         ("losses.commitment", float("inf"), "a number of at least 0"),
@@ -132,19 +136,19 @@ class ValidateTest(parameterized.TestCase):
     def test_accepts(self, field, value):
         config = get_config()
         assign(config, f"training.{field}", value)
-        recipe.validate(config)
+        training_config.validate(config)
 
-    def test_names_fields_that_are_not_there(self):
+    def test_missing_and_unknown_fields(self):
         config = get_config().copy_and_resolve_references().unlock()
         del config.training.num_mels
         config.training.momentum = 0.9
         with self.assertRaisesRegex(
             ValueError, "^config.training: missing num_mels; unknown momentum; must have seed, "
         ):
-            recipe.validate(config)
+            training_config.validate(config)
 
     @parameterized.parameters("losses", "balancer", "codebooks", "discriminator", "data")
-    def test_names_fields_of_sections(self, section):
+    def test_missing_and_unknown_fields_of_sections(self, section):
         config = get_config().copy_and_resolve_references().unlock()
         names = tuple(config.training[section])
         del config.training[section][names[0]]
@@ -152,43 +156,46 @@ class ValidateTest(parameterized.TestCase):
         with self.assertRaisesRegex(
             ValueError, f"^config.training.{section}: missing {names[0]}; unknown other; must have "
         ):
-            recipe.validate(config)
+            training_config.validate(config)
 
-    def test_the_section_is_there(self):
+    def test_missing_section(self):
         config = get_config().copy_and_resolve_references().unlock()
         del config.training
         self.refuses(config, "config: missing training; must have training")
         config.training = 3
         self.refuses(config, "config.training: got 3, must be a ConfigDict")
 
-    def test_the_rest_of_the_config_is_looked_at_too(self):
+    def test_other_sections_are_checked_too(self):
         config = get_config()
         config.model.num_filters = 33
         self.refuses(config, "config.model.num_filters: got 33, must be a multiple of compress (2)")
 
-    def test_there_is_a_loss(self):
+    def test_a_loss_is_needed(self):
         config = get_config()
         for name in ("time_l1", "time_l2", "mel", "adversarial", "feature"):
             config.training.losses[name] = 0.0
-        # That of commitment alone would teach the decoder nothing.
-        message = "config.training.losses: got no loss above 0 of the output, must have one"
+        # The decoder learns nothing from the commitment loss alone.
+        message = (
+            "config.training.losses: got weights of 0, must have one above 0 for a loss of the "
+            "output"
+        )
         self.refuses(config, message)
         config.training.losses.time_l2 = 1e-3
-        recipe.validate(config)
+        training_config.validate(config)
 
-    def test_there_is_a_loss_until_the_discriminator_comes(self):
+    def test_a_loss_is_needed_before_the_discriminator_starts(self):
         config = get_config()
         for name in ("time_l1", "mel"):
             config.training.losses[name] = 0.0
-        recipe.validate(config)
+        training_config.validate(config)
         config.training.discriminator.first_step = 10
         self.refuses(
             config,
-            "config.training.discriminator.first_step: got 10, must be 0 where no other loss of "
-            "the output is above 0",
+            "config.training.discriminator.first_step: got 10, must be 0 if no other loss of the "
+            "output has a weight above 0",
         )
         config.training.losses.time_l1 = 0.1
-        recipe.validate(config)
+        training_config.validate(config)
 
     @parameterized.parameters("mel_windows", "discriminator.windows")
     def test_a_crop_holds_the_longest_window(self, field):
@@ -201,16 +208,16 @@ class ValidateTest(parameterized.TestCase):
             "(0.170667 s)",
         )
         config.training.crop_seconds = 0.17  # rounded up to 13 frames of 320: 4160 samples
-        recipe.validate(config)
+        training_config.validate(config)
 
     def test_a_crop_is_no_longer_than_a_segment(self):
         config = get_config("encodec_48khz")
         for seconds in (0.5, 1.0):
             config.training.crop_seconds = seconds
-            recipe.validate(config)
+            training_config.validate(config)
         config.training.crop_seconds = 1.001
         self.refuses(
             config, "config.training.crop_seconds: got 1.001, must be at most one segment (1.0 s)"
         )
         config.model.segment_seconds = None  # one segment, the whole signal
-        recipe.validate(config)
+        training_config.validate(config)
