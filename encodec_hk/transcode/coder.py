@@ -165,9 +165,6 @@ class _Coder:
             self._warming.join()
         self._decoder.advance(wait=self._is_live)
         self._each(_Passage.write)
-        for passage in [passage for passage in self._passages if passage.is_done]:
-            self._passages.remove(passage)
-            self._settle(passage.task, None)
 
     def abort(self) -> None:
         """Abort the tasks that are not done."""
@@ -175,7 +172,7 @@ class _Coder:
             passage.task.abort()
 
     def _each(self, step: Callable[[_Passage], None]) -> None:
-        """Do a step of every passage; those that fail are dropped."""
+        """Do a step of every passage; settle those that are done or fail."""
         for passage in list(self._passages):
             try:
                 step(passage)
@@ -184,6 +181,10 @@ class _Coder:
                 passage.drop()
                 passage.task.abort()
                 self._settle(passage.task, error)
+            else:
+                if passage.is_done:
+                    self._passages.remove(passage)
+                    self._settle(passage.task, None)
 
     def _warm_up(self) -> None:
         """Begin to compile the decoder while the encoder compiles, which takes seconds too.

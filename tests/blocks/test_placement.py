@@ -139,7 +139,8 @@ def check_all():
     for variant in VARIANTS:
         check_items(variant, range(1, 21))
         check_items(variant, range(1, 21, 3), jax.devices()[2:5])
-        check_streams(variant, keeps=True)
+        check_streams(variant)
+    check_fewer_places()
     check_blocks()
     check_defaults()
     print(f"{len(jax.devices())} devices are as one")
@@ -155,7 +156,7 @@ def check_items(variant, counts, devices=None, batch_size=2):
     for count in counts:
         audio = draw(codec, count, seed=count)
         expected = alone.encode(audio)
-        is_shared = count > 1 or codec.has_segments
+        is_shared = count > 1 or codec.framing.has_segments
         places = 1 if count <= num_devices else batch_size
         with spied(codec) as blocks:
             encoded = codec.encode(audio)
@@ -191,8 +192,8 @@ def spied(codec):
         yield blocks
 
 
-def check_streams(variant, keeps=False):
-    """As many streams as devices, each of which ends on its own; `keeps`: some of them go on."""
+def check_streams(variant):
+    """As many streams as devices, each of which ends on its own."""
     settings = {"batch_size": 1}
     alone = make(VARIANTS[variant], jax.devices()[:1], **settings)
     codec = make(VARIANTS[variant], **settings)
@@ -200,42 +201,58 @@ def check_streams(variant, keeps=False):
     audio = draw(codec, count)
     expected = alone.encode(audio)
     decoded = alone.decode(expected)
-    ends = [index for index, item in enumerate(audio) if len(item) <= 200]
-    left = [index for index in range(count) if index not in ends]
-    assert left
-    assert len(left) % count
-    codes, sounds = [[] for _ in audio], [[] for _ in audio]
-
-    def take(outputs, found, streams):
-        for index, output in zip(streams, outputs, strict=True):
-            found[index].append(output)
-        return outputs
-
-    encoder = codec.stream_encoder(batch=count, block_frames=10)
-    decoder = codec.stream_decoder(batch=count, block_frames=10)
-    streams, shares = range(count), [(device, 1) for device in jax.devices()]
-    for start, stop in ((0, 200), (200, None)):
-        pieces = [audio[index][start:stop] for index in streams]
-        ending = [at for at, index in enumerate(streams) if (index in ends) == (start == 0)]
-        lengths = [len(audio[index]) for index in streams]
-        with spied(codec) as blocks:
-            part = take(encoder.push(pieces), codes, streams)
-            take(decoder.push(part, encoder.scales), sounds, streams)
-            part = take(encoder.finish(ending), codes, streams)
-            take(decoder.push(part, encoder.scales), sounds, streams)
-            take(decoder.finish(lengths, ending), sounds, streams)
-        for leaf in jax.tree.leaves(blocks):
-            assert rows_by_device(leaf) == shares, rows_by_device(leaf)
-        if keeps and not start:
-            encoder.keep(left)
-            decoder.keep(left)
-            streams, shares = left, [(jax.devices()[0], len(left))]
+    first = [index for index, item in enumerate(audio) if len(item) <= 200]
+    last = [index for index in range(count) if index not in first]
+    assert first
+    assert last
+    pieces, sounds = [[] for _ in audio], [[] for _ in audio]
+    with spied(codec) as blocks:
+        encoder = codec.stream_encoder(batch=count, block_frames=10)
+        decoder = codec.stream_decoder(batch=count, block_frames=10)
+        for part, ending in ((slice(0, 200), first), (slice(200, None), last)):
+            for codes in (encoder.push([item[part] for item in audio]), encoder.finish(ending)):
+                for index, sound in enumerate(decoder.push(codes)):
+                    pieces[index].append(codes[index])
+                    sounds[index].append(sound)
+            lengths = [len(item) for item in audio]
+            for index, sound in enumerate(decoder.finish(lengths, ending)):
+                sounds[index].append(sound)
+    assert blocks
+    for leaf in jax.tree.leaves(blocks):
+        assert rows_by_device(leaf) == [(device, 1) for device in jax.devices()]
     for index, item in enumerate(audio):
-        own = np.concatenate(codes[index], axis=1)
+        own = [piece[0] if isinstance(piece, tuple) else piece for piece in pieces[index]]
+        own = np.concatenate(own, axis=1)
         np.testing.assert_array_equal(own, expected.codes[index, :, : own.shape[1]])
         assert own.shape[1] == expected.num_frames[index]
         own = np.concatenate(sounds[index])
         np.testing.assert_allclose(own, decoded[index, : len(item)], rtol=0, atol=1e-6)
+
+
+def check_fewer_places():
+    """Rows that go on when there are fewer places than devices, on the first of these."""
+    alone, codec = make(CAUSAL, jax.devices()[:1]), make(CAUSAL)
+    count = codec.num_devices
+    audio = [np.tile(item, (600 // len(item) + 1, 1))[:600] for item in draw(codec, count)]
+    expected = alone.encode(audio).codes
+    with spied(codec) as blocks:
+        runner = codec.runner(codec.encoding(codec.num_codebooks), count)
+        rows = [runner.open() for _ in audio]
+        for row, item in zip(rows, audio, strict=True):
+            row.put(item[:480])
+        runner.advance(wait=True)
+        for row in rows[:-3]:
+            row.end()
+        runner.advance(wait=True)
+        assert rows_by_device(blocks[-1][1]) == [(device, 1) for device in jax.devices()]
+        runner.shrink(3)
+        for row, item in zip(rows[-3:], audio[-3:], strict=True):
+            row.put(item[480:])
+            row.end()
+        runner.advance(wait=True)
+        assert rows_by_device(blocks[-1][1]) == [(jax.devices()[0], 3)]
+    for row, codes in zip(rows[-3:], expected[-3:], strict=True):
+        np.testing.assert_array_equal(np.concatenate(row.take(), axis=1), codes)
 
 
 def check_blocks():

@@ -26,8 +26,9 @@ import hashlib, sys
 from unittest import mock
 from encodec_hk.networks import padding
 from tests.blocks import test_traces
+params = test_traces.params()
 with mock.patch.object(padding, "pad_block", side_effect=padding.pad_block) as layer:
-    codes, audio = test_traces.coded(test_traces.codec(sys.argv[1]))
+    codes, audio = test_traces.coded(test_traces.codec(sys.argv[1], params))
 print(layer.call_count)
 print(hashlib.sha256(codes.tobytes() + audio.tobytes()).hexdigest())
 """
@@ -41,10 +42,18 @@ VARIANTS = {
 }
 
 
-def codec(folder=None, **overrides):
-    model_config = random_networks.small(**overrides)
-    params = random_networks.random_params(model_config)
-    return encodec_hk.Codec(model_config, params, block_seconds=0.5, traces_folder=folder)
+def params(**overrides):
+    """Random ones; to know their shapes, the networks are traced."""
+    return random_networks.random_params(random_networks.small(**overrides))
+
+
+def codec(folder=None, own_params=None, **overrides):
+    return encodec_hk.Codec(
+        random_networks.small(**overrides),
+        params(**overrides) if own_params is None else own_params,
+        block_seconds=0.5,
+        traces_folder=folder,
+    )
 
 
 def coded(codec):
@@ -63,8 +72,9 @@ class TracesTest(parameterized.TestCase):
     def counted(self, **overrides):
         """Codes and audio, and how many layers a new process traces for them."""
         traces._kept.cache_clear()
+        own_params = params(**overrides)
         with mock.patch.object(padding, "pad_block", side_effect=padding.pad_block) as layer:
-            results = coded(codec(self.folder, **overrides))
+            results = coded(codec(self.folder, own_params, **overrides))
         return results, layer.call_count
 
     @parameterized.parameters(*VARIANTS)
