@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import ml_collections
@@ -31,7 +31,6 @@ from encodec_hk.networks import quantizer
 DEFAULT_BANDWIDTH = 6.0  # kbps, if a variant has it
 
 Encoded = batches.Encoded
-_Item = TypeVar("_Item", items.ItemEncoder, items.ItemDecoder)
 
 
 class Codec:
@@ -59,6 +58,7 @@ class Codec:
       batch_size: places of a block on one device, at most.
       num_devices: devices that share blocks.
       block_frames: frames of a block, at most.
+      takes_whole_items: whether an item must be in one block: with time_group_norm and no segments.
       encode_block, decode_block: the compiled block computation with the parameters bound; see
         `model.Model`. Devices share a number of rows that is a multiple of theirs; the first device
         takes any other.
@@ -129,10 +129,13 @@ class Codec:
         self.decode_block = devices_of_blocks.compile(
             build(model_config, decode_precision).decode_block, self.params
         )
+        self._first_block = config.minimum_first_block(model_config)
         self.framing = framing.Framing.undivided(self.hop_length)
         length, stride = config.segment_length(model_config), config.segment_stride(model_config)
         if length is not None and stride is not None:
             self.framing = framing.Framing(length, stride, self.hop_length)
+        self.takes_whole_items = model_config.norm == "time_group_norm" and length is None
+        self._has_whole_rows = self.takes_whole_items or self.framing.has_segments
         self.batch_size = batch_size
         self.block_frames = (
             self.framing.segment_frames
@@ -193,18 +196,19 @@ class Codec:
         """
         count = self.count_codebooks(bandwidth, num_codebooks)
         signals = checks.audio(audio, self.channels)
-
-        def begin(runner: scheduler.Scheduler, index: int) -> items.ItemEncoder:
-            item = items.ItemEncoder(runner, self.framing, self.model_config.normalize)
-            item.push(signals[index])
-            item.end()
-            return item
-
         frames = [self.framing.num_frames(len(signal)) for signal in signals]
-        parts = [item.take() for item in self._run(self.encoding(count), frames, begin)]
+        runners = self._runners(self.encoding(count), frames)
+        normalize = self.model_config.normalize
+        encoders = [items.ItemEncoder(runner, self.framing, normalize) for runner in runners]
+        for index in _longest_first(frames):
+            encoders[index].push(signals[index])
+            encoders[index].end()
+        for runner in dict.fromkeys(runners):
+            runner.advance(wait=True)
+        parts = [encoder.take() for encoder in encoders]
         codes = [np.concatenate([part.codes for part in own], axis=1) for own in parts]
         scales = None
-        if self.model_config.normalize:
+        if normalize:
             scales = batches.stack([np.concatenate([part.scales for part in own]) for own in parts])
         return Encoded(
             codes=batches.stack(codes, axis=1),
@@ -223,15 +227,15 @@ class Codec:
           ValueError: codes outside the codebooks, too many codebooks, or counts that do not fit.
         """
         given = batches.unwrap(encoded, self.model_config, self.framing)
-
-        def begin(runner: scheduler.Scheduler, index: int) -> items.ItemDecoder:
-            item = items.ItemDecoder(runner, self.framing, self.channels)
-            item.push(*given[index])
-            item.end(int(encoded.num_samples[index]))
-            return item
-
         frames = [codes.shape[1] for codes, _ in given]
-        return batches.stack([item.take() for item in self._run(self.decoding(), frames, begin)])
+        runners = self._runners(self.decoding(), frames)
+        decoders = [items.ItemDecoder(runner, self.framing, self.channels) for runner in runners]
+        for index in _longest_first(frames):
+            decoders[index].push(*given[index])
+            decoders[index].end(int(encoded.num_samples[index]))
+        for runner in dict.fromkeys(runners):
+            runner.advance(wait=True)
+        return batches.stack([decoder.take() for decoder in decoders])
 
     def encoded(
         self,
@@ -338,26 +342,26 @@ class Codec:
         """Return the program that encodes with so many codebooks."""
         return program.Program(
             step=functools.partial(self.encode_block, num_codebooks=num_codebooks),
-            fresh_state=None if self._takes_whole_rows else self.model.encoder_state,
+            fresh_state=None if self._has_whole_rows else self.model.encoder_state,
             steps_axis=0,
             outputs_axis=1,
             unit=self.hop_length,
             gain=1,
             first=self._first_block,
-            lag=self._lags[0],
+            lag=0 if self._has_whole_rows else config.lags(self.model_config)[0],
         )
 
     def decoding(self) -> program.Program:
         """Return the program that decodes."""
         return program.Program(
             step=self.decode_block,
-            fresh_state=None if self._takes_whole_rows else self.model.decoder_state,
+            fresh_state=None if self._has_whole_rows else self.model.decoder_state,
             steps_axis=1,
             outputs_axis=0,
             unit=1,
             gain=self.hop_length,
             first=self._first_block,
-            lag=self._lags[1],
+            lag=0 if self._has_whole_rows else config.lags(self.model_config)[1],
         )
 
     def places(self, num_items: int) -> int:
@@ -392,24 +396,6 @@ class Codec:
         config.bandwidth_for(self.model_config, num_codebooks)  # checks it
         return int(num_codebooks)
 
-    @property
-    def takes_whole_items(self) -> bool:
-        """Whether an item must be in one block: with time_group_norm and no segments."""
-        return self.model_config.norm == "time_group_norm" and not self.framing.has_segments
-
-    @property
-    def _first_block(self) -> int:
-        return config.minimum_first_block(self.model_config)
-
-    @property
-    def _takes_whole_rows(self) -> bool:
-        """Whether rows, segments or items, are whole in a block, so that none has a state."""
-        return self.framing.has_segments or self.takes_whole_items
-
-    @property
-    def _lags(self) -> tuple[int, int]:
-        return (0, 0) if self._takes_whole_rows else config.lags(self.model_config)
-
     def stream_sizes(self, block_frames: int | None = None) -> tuple[int, ...]:
         """Return the frames of a stream's blocks: one, what it begins with, and about a second.
 
@@ -435,34 +421,25 @@ class Codec:
         first = max(least, 8)
         return tuple(sorted({1, first, max(first, self.block_frames)}))
 
-    def _run(
-        self,
-        direction: program.Program,
-        frames: Sequence[int],
-        begin: Callable[[scheduler.Scheduler, int], _Item],
-    ) -> list[_Item]:
-        """Run whole items of so many frames, and return them.
+    def _runners(
+        self, direction: program.Program, frames: Sequence[int]
+    ) -> list[scheduler.Scheduler]:
+        """Return the scheduler of every item of a batch, of so many frames: one for all items.
 
-        `begin` starts the item of an index in a scheduler. The longest is the first, so that few
-        places stay empty at the end.
+        An item that must be in one block has a scheduler of its own.
         """
-        found: dict[int, _Item] = {}
-        longest_first = sorted(range(len(frames)), key=lambda index: -frames[index])
         if self.takes_whole_items:
-            for index in longest_first:
-                size = scheduler.bucket(frames[index], self.block_frames)
-                runner = self.runner(direction, 1, (size,))
-                found[index] = begin(runner, index)
-                runner.advance(wait=True)
-        else:
-            # Places follow the items, not their segments: so no length asks for another shape. The
-            # segments of one item do not wait for each other, so all devices have work.
-            count = max(len(frames), self.num_devices if self.framing.has_segments else 1)
-            runner = self.runner(direction, self.places(count))
-            for index in longest_first:
-                found[index] = begin(runner, index)
-            runner.advance(wait=True)
-        return [found[index] for index in range(len(frames))]
+            sizes = [scheduler.bucket(count, self.block_frames) for count in frames]
+            return [self.runner(direction, 1, (size,)) for size in sizes]
+        # Places follow the items, not their segments: so no length asks for another shape. The
+        # segments of one item do not wait for each other, so all devices have work.
+        count = max(len(frames), self.num_devices if self.framing.has_segments else 1)
+        return [self.runner(direction, self.places(count))] * len(frames)
+
+
+def _longest_first(frames: Sequence[int]) -> list[int]:
+    """Return the order that leaves few places empty at the end."""
+    return sorted(range(len(frames)), key=lambda index: -frames[index])
 
 
 def load(
