@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
-import dataclasses
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -35,6 +35,7 @@ from encodec_hk.datasets import deb_archive
 from encodec_hk.datasets import debian_packages
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
+from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 from encodec_hk.system import machine
 from encodec_hk.system import part_file
@@ -46,8 +47,12 @@ _THREADS = min(4, machine.num_cores())  # each may hold a piece of music of 300 
 _RECORDS = "sources.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Group:
+class _Format(NamedTuple):
+    sample_rate: int
+    channels: int
+
+
+class _Group(NamedTuple):
     """The files of one source, in the order in which they are used."""
 
     split: str
@@ -80,30 +85,43 @@ def build(
     """
     sound_files.check_writable(out / "NAME.flac", sample_rate, channels)
     out.mkdir(parents=True, exist_ok=True)
+    format = _Format(sample_rate, channels)
     records = _read_records(out)
     for package in packages:
         if package.name in records:
-            made = (records[package.name]["sample_rate"], records[package.name]["channels"])
-            _check_same(out, made, (sample_rate, channels))
+            record = records[package.name]
+            _check_format(out, _Format(record["sample_rate"], record["channels"]), format)
             print(f"{package.name}: already done", flush=True)
             continue
         with tempfile.TemporaryDirectory(prefix=".partial_", dir=out) as temporary:
-            records[package.name] = _add_package(
-                package, out, pathlib.Path(temporary), deb_dir, sample_rate, channels
-            )
+            record = _add_package(package, deb_dir, out, format, pathlib.Path(temporary))
+        records[package.name] = record
         part_file.write(out / _RECORDS, f"{json.dumps(records, indent=2)}\n".encode())
         part_file.write(out / "SOURCES.md", _table(records).encode())
-        for name, (files, minutes) in records[package.name]["sources"].items():
+        for name, (files, minutes) in record["sources"].items():
             print(f"{package.name}: {name}: {files} files, {minutes:.1f} minutes", flush=True)
+
+
+def _read_records(out: pathlib.Path) -> dict:
+    path = out / _RECORDS
+    with file_errors.as_value_error(path, ValueError):
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _check_format(path: pathlib.Path, made: _Format, asked: _Format) -> None:
+    if made != asked:
+        raise ValueError(
+            f"{file_paths.shown(path)}: made with {made[0]} Hz and {made[1]} channels, asked for "
+            f"{asked[0]} and {asked[1]}: name another OUT"
+        )
 
 
 def _add_package(
     package: debian_packages.Package,
-    out: pathlib.Path,
-    temporary: pathlib.Path,
     deb_dir: pathlib.Path | None,
-    sample_rate: int,
-    channels: int,
+    out: pathlib.Path,
+    format: _Format,
+    temporary: pathlib.Path,
 ) -> dict:
     """Add the sounds of a package to the data set, and return its record."""
     if deb_dir:
@@ -114,18 +132,19 @@ def _add_package(
     root = temporary / "unpacked"
     deb_archive.unpack(path, root, package.archives)
     groups = _group(package, root)
-    with tqdm.tqdm(
-        total=sum(len(group.files) for group in groups),
-        desc=package.name,
-        unit="file",
-        disable=not sys.stderr.isatty(),
-    ) as bar:
+    num_files = sum(len(group.files) for group in groups)
+    is_hidden = not sys.stderr.isatty()
+    with tqdm.tqdm(total=num_files, desc=package.name, unit="file", disable=is_hidden) as bar:
         for group in groups:
             target = out / group.split / group.source
             if target.exists():
                 bar.update(len(group.files))
-            else:
-                _convert(group, root, temporary, target, sample_rate, channels, bar)
+                continue
+            part = temporary / group.source
+            part.mkdir()
+            if _convert(group, root, part, format, bar):
+                target.parent.mkdir(exist_ok=True)
+                os.replace(part, target)
     statement = root / "usr/share/doc" / package.name / "copyright"
     if statement.is_file():
         (out / "licences").mkdir(exist_ok=True)
@@ -134,26 +153,9 @@ def _add_package(
         "version": version,
         "kind": package.kind,
         "licence": package.licence,
-        "sample_rate": sample_rate,
-        "channels": channels,
-        "sources": _measure(out, groups, sample_rate, channels),
+        **format._asdict(),
+        "sources": _measure(out, groups, format),
     }
-
-
-def _read_records(out: pathlib.Path) -> dict:
-    path = out / _RECORDS
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{file_paths.shown(path)}: {error}") from error
-
-
-def _check_same(where: pathlib.Path, made: tuple[int, int], asked: tuple[int, int]) -> None:
-    if made != asked:
-        raise ValueError(
-            f"{file_paths.shown(where)}: made with {made[0]} Hz and {made[1]} channels, asked for "
-            f"{asked[0]} and {asked[1]}: name another OUT"
-        )
 
 
 def _group(package: debian_packages.Package, root: pathlib.Path) -> list[_Group]:
@@ -161,11 +163,8 @@ def _group(package: debian_packages.Package, root: pathlib.Path) -> list[_Group]
     groups: dict[tuple[str, str, float], list[pathlib.Path]] = collections.defaultdict(list)
     for path in root.rglob("*"):
         inside = f"/{path.relative_to(root).as_posix()}"
-        if (
-            path.suffix.lower() not in sound_files.READABLE
-            or path.is_symlink()
-            or not path.is_file()
-        ):
+        is_sound = path.suffix.lower() in sound_files.READABLE
+        if not is_sound or path.is_symlink() or not path.is_file():
             continue
         for rule in package.rules:
             match = re.search(rule.pattern, inside)
@@ -183,17 +182,9 @@ def _group(package: debian_packages.Package, root: pathlib.Path) -> list[_Group]
 
 
 def _convert(
-    group: _Group,
-    root: pathlib.Path,
-    temporary: pathlib.Path,
-    target: pathlib.Path,
-    sample_rate: int,
-    channels: int,
-    bar: tqdm.tqdm,
-) -> None:
-    """Write the files of one source to a temporary folder, and rename it when it is complete."""
-    part = temporary / group.source
-    part.mkdir()
+    group: _Group, root: pathlib.Path, folder: pathlib.Path, format: _Format, bar: tqdm.tqdm
+) -> bool:
+    """Write the sounds of one source to a folder, and return whether there are any."""
 
     def convert(job: tuple[pathlib.Path, pathlib.Path]) -> float:
         """Convert a file and return its seconds, 0 if it is left out."""
@@ -203,14 +194,15 @@ def _convert(
         except ValueError as error:
             tqdm.tqdm.write(f"{error}; left out", file=sys.stderr)
             return 0.0
-        samples = resampling.mix(found.samples, channels)
-        samples = resampling.resample(samples, found.sample_rate, sample_rate)
-        if len(samples) < _SHORTEST * sample_rate or np.abs(samples).max() <= _QUIETEST:
+        samples = resampling.mix(found.samples, format.channels)
+        samples = resampling.resample(samples, found.sample_rate, format.sample_rate)
+        seconds = len(samples) / format.sample_rate
+        if seconds < _SHORTEST or np.abs(samples).max() <= _QUIETEST:
             return 0.0
-        sound_files.write(path, samples, sample_rate)
-        return len(samples) / sample_rate
+        sound_files.write(path, samples, format.sample_rate)
+        return seconds
 
-    jobs = [(path, part / name) for path, name in _names(group.files, root).items()]
+    jobs = [(path, folder / name) for path, name in _names(group.files, root).items()]
     taken = 0.0
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(jobs), 4 * _THREADS):
@@ -224,9 +216,7 @@ def _convert(
             if taken >= 60 * group.minutes:
                 bar.update(len(jobs) - start - len(batch))
                 break
-    if taken:
-        target.parent.mkdir(exist_ok=True)
-        os.replace(part, target)
+    return taken > 0
 
 
 def _names(files: Sequence[pathlib.Path], root: pathlib.Path) -> dict[pathlib.Path, str]:
@@ -243,7 +233,7 @@ def _names(files: Sequence[pathlib.Path], root: pathlib.Path) -> dict[pathlib.Pa
 
 
 def _measure(
-    out: pathlib.Path, groups: Sequence[_Group], sample_rate: int, channels: int
+    out: pathlib.Path, groups: Sequence[_Group], format: _Format
 ) -> dict[str, tuple[int, float]]:
     """Return the number of files and minutes of each source, from the headers of its files."""
     measured = {}
@@ -251,7 +241,7 @@ def _measure(
         seconds = []
         for path in (out / name).glob("*.flac"):
             found = soundfile.info(str(path))
-            _check_same(path, (found.samplerate, found.channels), (sample_rate, channels))
+            _check_format(path, _Format(found.samplerate, found.channels), format)
             seconds.append(found.frames / found.samplerate)
         if seconds:
             measured[name] = (len(seconds), sum(seconds) / 60)

@@ -1,7 +1,7 @@
 """The loss balancer (Section 3.4 of arXiv 2210.13438).
 
 The weight of a loss is its share of the gradient of the output, whatever the scale of the loss.
-With g_i the gradient of loss i by the output, and w_i its weight:
+With g_i the gradient of loss i with respect to the output, and w_i its weight:
 
     cotangent = sum_i  total_norm * w_i / sum_j w_j * g_i / average of |g_i|
 
@@ -62,7 +62,7 @@ def combine(
     total_norm: float = 1.0,
     axis_name: str | None = None,
 ) -> tuple[BalancerState, jax.Array, dict[str, jax.Array]]:
-    """Combine the gradients of several losses by the output.
+    """Combine the gradients of several losses with respect to the output.
 
     A loss adds nothing while its gradients are zero. If the norm of its gradient is not finite on
     any device, it changes neither the cotangent nor the averages in this step.

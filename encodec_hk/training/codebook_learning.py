@@ -52,12 +52,7 @@ class Usage(NamedTuple):
 
 
 def start(entries: jax.Array, num_vectors: int) -> Codebooks:
-    """Return the state of codebooks [K, N, D] whose entries are used equally.
-
-    Args:
-      entries: the codebooks.
-      num_vectors: V, of the batch of all devices.
-    """
+    """Return the state of codebooks [K, N, D] whose entries are used equally by V vectors."""
     chex.assert_rank(entries, 3)
     counts = jnp.full(entries.shape[:2], num_vectors / entries.shape[1], entries.dtype)
     return Codebooks(entries, counts, entries * counts[..., None])
@@ -97,11 +92,9 @@ def k_means(
             return jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], means)
 
         means = jax.lax.fori_loop(0, iterations, iterate, means)
-        counts, _ = _statistics(residual, _nearest(means, residual), means, axis_name)
-        carry = (
-            residual - means[_nearest(means, residual)],
-            everywhere - means[_nearest(means, everywhere)],
-        )
+        codes = _nearest(means, residual)
+        counts, _ = _statistics(residual, codes, means, axis_name)
+        carry = residual - means[codes], everywhere - means[_nearest(means, everywhere)]
         return carry, (means, counts)
 
     keys = jax.random.split(key, num_codebooks)

@@ -103,19 +103,6 @@ class _Item(grain.transforms.Map):
         return crop
 
 
-@dataclasses.dataclass(frozen=True)
-class _Shard(grain.transforms.Map):
-    """Maps the number of an item in a shard to its number in the stream."""
-
-    index: int
-    batch_size: int  # of all shards
-    items: int  # of a batch, in this shard
-
-    def map(self, element: int) -> int:
-        batch, at = divmod(element, self.items)
-        return batch * self.batch_size + self.index * self.items + at
-
-
 class Crops(grain.DatasetIterator):
     """An iterator over batches, float32 [B / shards, T, C].
 
@@ -239,10 +226,8 @@ def batches(
         gain_db=gain_db,
         failed=set(),
     )
-    items = batch_size // shard_count
-    shard = _Shard(shard_index, batch_size, items)
-    stream = grain.MapDataset.range(_ITEMS).map(shard).map(item).batch(items, drop_remainder=True)
-    return Crops(stream, num_workers)
+    parts = grain.MapDataset.range(_ITEMS).map(item).batch(batch_size // shard_count)
+    return Crops(parts[shard_index::shard_count], num_workers)
 
 
 def validation_excerpts(
@@ -271,16 +256,12 @@ def validation_excerpts(
     folders: dict[str, list[sound_index.SoundFile]] = collections.defaultdict(list)
     for source in sorted(sources, key=lambda source: source.path):
         folders[os.path.dirname(source.path)].append(source)
-    shares = dict.fromkeys(folders, 0)
-    turns: list[tuple[str, int]] = []  # a folder, and its number of turns before
-    while len(turns) < min(count, len(sources)):
-        for folder, files in folders.items():
-            if shares[folder] < len(files) and len(turns) < count:
-                turns.append((folder, shares[folder]))
-                shares[folder] += 1
+    groups = list(folders.values())
+    turns = sorted((turn, at) for at, files in enumerate(groups) for turn in range(len(files)))
+    shares = collections.Counter(at for _, at in turns[:count])
     excerpts = []
-    for folder, turn in turns:
-        source = folders[folder][(2 * turn + 1) * len(folders[folder]) // (2 * shares[folder])]
+    for turn, at in turns[:count]:
+        source = groups[at][(2 * turn + 1) * len(groups[at]) // (2 * shares[at])]
         whole = -(-source.num_frames * sample_rate // source.sample_rate)
         length = min(whole, int(seconds * sample_rate))
         start = max(source.num_frames - length * source.sample_rate // sample_rate, 0) // 2

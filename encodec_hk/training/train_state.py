@@ -62,19 +62,17 @@ def create(
     """
     training = variant.training
     generator_key, discriminator_key = jax.random.split(key)
-    is_fresh = params is None
-    if params is None:
-        params = jax.jit(model.build(variant.model).init)(generator_key)
+    initial = jax.jit(model.build(variant.model).init)(generator_key) if params is None else params
     generator = {
         module: jax.tree.map(jnp.asarray, dict(leaves))
-        for module, leaves in params.items()
+        for module, leaves in initial.items()
         if module != "quantizer"
     }
     trained, frozen = partition(generator, training)
     if variant.model.norm == "weight_norm":
         trained = weight_norm.split(trained)
-    entries = jnp.asarray(params["quantizer"]["codebooks"])
-    if is_fresh:
+    entries = jnp.asarray(initial["quantizer"]["codebooks"])
+    if params is None:
         entries = jnp.zeros_like(entries)
     num_vectors = training.batch_size * crop_length(variant) // config.hop_length(variant.model)
     judge = weight_norm.split(jax.jit(discriminator(variant).init)(discriminator_key))

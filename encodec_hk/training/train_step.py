@@ -80,10 +80,7 @@ class TrainStep:
         """
         kind = (quantized, judged, judged and learns)
         if kind not in self._steps:
-            step = functools.partial(
-                self._step, quantized=quantized, judged=judged, learns=judged and learns
-            )
-            self._steps[kind] = self._compile(step)
+            self._steps[kind] = self._compile(functools.partial(self._step, *kind))
         return self._steps[kind](state, audio)
 
     def _compile(self, function: Callable[..., Any]) -> Any:
@@ -121,79 +118,64 @@ class TrainStep:
 
     def _step(
         self,
-        before: train_state.TrainState,
-        audio: jax.Array,
-        *,
         quantized: bool,
         judged: bool,
         learns: bool,
+        before: train_state.TrainState,
+        audio: jax.Array,
     ) -> tuple[train_state.TrainState, Arrays]:
+        training = self._training
         count_key, restart_key = jax.random.split(self._key(before.step))
         num_codebooks = jax.random.choice(count_key, jnp.asarray(self._codebook_counts))
-        trained, frozen = train_state.partition(before.generator, self._training)
-        generate = functools.partial(
-            self._generate,
-            frozen=frozen,
-            entries=before.codebooks.entries if quantized else None,
-            num_codebooks=num_codebooks,
-            audio=audio,
-        )
-        (output, commitment), pull, (latents, codes) = jax.vjp(generate, trained, has_aux=True)
+        trained, frozen = train_state.partition(before.generator, training)
 
+        def generate(trained: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
+            generator = trained | frozen
+            latents, scale = self._embed(generator, audio)
+            embedded, codes, commitment = latents, None, jnp.zeros(())
+            if quantized:
+                embedded, codes, commitment = codebook_learning.quantize(
+                    before.codebooks.entries, latents, num_codebooks
+                )
+            output = self._run(self._model.synthesize_block, generator, embedded)
+            return (output * scale, commitment), (latents, codes)
+
+        (output, commitment), pull, (latents, codes) = jax.vjp(generate, trained, has_aux=True)
         state, metrics = before, {"num_codebooks": num_codebooks, "loss/commitment": commitment}
         if learns:
             state, metrics["discriminator"] = self._train_discriminator(state, audio, output)
+
         weights = {
-            name: self._training.losses[name]
+            name: training.losses[name]
             for name in train_state.BALANCED
-            if self._training.losses[name] and (judged or name not in train_state.ADVERSARIAL)
+            if training.losses[name] and (judged or name not in train_state.ADVERSARIAL)
         }
         values, gradients = self._losses(state, audio, output, weights)
         metrics |= {f"loss/{name}": value for name, value in values.items()}
-
-        state, cotangent, shares = self._balance(state, gradients, weights)
+        balancer_state, cotangent, shares = balancer.combine(
+            state.balancer, gradients, weights, decay=training.balancer.decay, axis_name=AXIS
+        )
         metrics |= {f"share/{name}": share for name, share in shares.items()}
-        factor = jnp.asarray(self._training.losses.commitment, commitment.dtype)
-        (gradient,) = pull((cotangent / audio.shape[0], factor))
+        state = state._replace(balancer=balancer_state)
+        size = audio.shape[0]
+        if not training.balancer.enabled:  # from gradients of means to those of items
+            cotangent = sum(weights[name] * size * gradients[name] for name in weights)
+
+        factor = jnp.asarray(training.losses.commitment, commitment.dtype)
+        (gradient,) = pull((cotangent / size, factor))
         gradient = jax.lax.pmean(gradient, AXIS)
         metrics["gradient_norm"] = optax.global_norm(gradient)
-        state = self._train_generator(state, gradient)
-        if codes is not None:
+        state, trained = self._train_generator(state, trained, frozen, gradient)
+        if quantized:
             state, usage = self._train_codebooks(state, latents, codes, restart_key)
             metrics |= usage._asdict()
 
         metrics = jax.lax.pmean(jax.tree.map(jnp.float32, metrics), AXIS)
-        trained, _ = train_state.partition(state.generator, self._training)
         numbers = jax.tree.leaves((metrics, trained, state.codebooks, state.discriminator))
         is_finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in numbers]))
         metrics["is_finite"] = is_finite
         state = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), state, before)
         return state._replace(step=before.step + 1), metrics
-
-    def _generate(
-        self,
-        trained: Any,
-        *,
-        frozen: Any,
-        entries: jax.Array | None,
-        num_codebooks: jax.Array,
-        audio: jax.Array,
-    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array | None]]:
-        """Encode and decode audio, without quantisation if entries is None.
-
-        Returns:
-          (output [B, T, C], commitment loss), and for the codebooks (latents [B, F, D], codes
-          [B, K, F] or None).
-        """
-        generator = trained | frozen
-        latents, scale = self._embed(generator, audio)
-        embedded, codes, commitment = latents, None, jnp.zeros(())
-        if entries is not None:
-            embedded, codes, commitment = codebook_learning.quantize(
-                entries, latents, num_codebooks
-            )
-        output = self._run(self._model.synthesize_block, generator, embedded)
-        return (output * scale, commitment), (latents, codes)
 
     def _embed(self, generator: Any, audio: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return latents [B, F, D], and the scales [B, 1, 1] that the audio was divided by."""
@@ -215,13 +197,14 @@ class TrainStep:
         state: train_state.TrainState,
         audio: jax.Array,
         output: jax.Array,
-        weights: dict[str, float],
+        weights: dict[str, Any],
     ) -> tuple[Arrays, Arrays]:
-        """Return the value of every loss in `weights`, and its gradient by the output."""
+        """Return the value of every loss in `weights`, and its gradient with respect to output."""
         training = self._training
-        emphasize = functools.partial(
-            reconstruction.pre_emphasize, coefficient=training.pre_emphasis
-        )
+
+        def emphasize(x: jax.Array) -> jax.Array:
+            return reconstruction.pre_emphasize(x, training.pre_emphasis)
+
         functions: dict[str, Callable[[jax.Array], jax.Array]] = {
             "time_l1": lambda y: reconstruction.time_l1(emphasize(audio), emphasize(y)),
             "time_l2": lambda y: reconstruction.time_l2(emphasize(audio), emphasize(y)),
@@ -259,38 +242,19 @@ class TrainStep:
             (gradients[name],) = pull({other: jnp.float32(other == name) for other in names})
         return values | judged, gradients
 
-    def _balance(
-        self, state: train_state.TrainState, gradients: Arrays, weights: dict[str, float]
-    ) -> tuple[train_state.TrainState, jax.Array, Arrays]:
-        """Combine the gradients of the losses into one of each item, [B, T, C]."""
-        balancer_state, cotangent, shares = balancer.combine(
-            state.balancer,
-            gradients,
-            weights,
-            decay=self._training.balancer.decay,
-            axis_name=AXIS,
-        )
-        if not self._training.balancer.enabled:
-            size = cotangent.shape[0]  # from the gradient of a mean to that of each item
-            terms = [weights[name] * size * gradients[name] for name in weights]
-            cotangent = sum(terms, start=jnp.zeros((), cotangent.dtype))
-        return state._replace(balancer=balancer_state), cotangent, shares
-
     def _train_generator(
-        self, state: train_state.TrainState, gradient: Any
-    ) -> train_state.TrainState:
-        trained, frozen = train_state.partition(state.generator, self._training)
-        updates, optimizer = train_state.optimizer(self._training).update(gradient, state.optimizer)
+        self, state: train_state.TrainState, trained: Any, frozen: Any, gradient: Any
+    ) -> tuple[train_state.TrainState, Any]:
+        """Return the state after a step of the generator, and the new trained parameters."""
+        training = self._training
+        updates, optimizer = train_state.optimizer(training).update(gradient, state.optimizer)
         trained = optax.apply_updates(trained, updates)
-        average = optax.incremental_update(trained, state.average, 1 - self._training.average_decay)
-        return state._replace(generator=trained | frozen, average=average, optimizer=optimizer)
+        average = optax.incremental_update(trained, state.average, 1 - training.average_decay)
+        state = state._replace(generator=trained | frozen, average=average, optimizer=optimizer)
+        return state, trained
 
     def _train_codebooks(
-        self,
-        state: train_state.TrainState,
-        latents: jax.Array,
-        codes: jax.Array,
-        key: jax.Array,
+        self, state: train_state.TrainState, latents: jax.Array, codes: jax.Array, key: jax.Array
     ) -> tuple[train_state.TrainState, codebook_learning.Usage]:
         is_frozen = "quantizer" in self._training.frozen
         codebooks, usage = codebook_learning.update(

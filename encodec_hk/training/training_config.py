@@ -12,10 +12,7 @@ from encodec_hk.system import rules
 from encodec_hk.training import stft_discriminator
 from encodec_hk.training import train_state
 
-_SECTION: rules.Rule = (
-    "a ConfigDict",
-    lambda value: isinstance(value, ml_collections.ConfigDict),
-)
+_SECTION: rules.Rule = ("a ConfigDict", lambda value: isinstance(value, ml_collections.ConfigDict))
 _WINDOWS = rules.tuple_of(
     "multiples of 4 (samples)", lambda value: rules.is_int(value, 4) and value % 4 == 0
 )
@@ -23,30 +20,26 @@ _DIFFERENT_WINDOWS: rules.Rule = (
     "a tuple of one or more different multiples of 4 (samples)",
     lambda value: _WINDOWS[1](value) and len(set(value)) == len(value),
 )
-
-
-def _two(words: str, accepts: Callable[[Any], bool]) -> rules.Rule:
-    def is_pair(value: Any) -> bool:
-        return isinstance(value, tuple) and len(value) == 2 and all(map(accepts, value))
-
-    return f"a tuple of two {words}", is_pair
-
-
-def _are_freezable(value: Any) -> bool:
-    return (
+_FROZEN: rules.Rule = (
+    f"a tuple of different names of {', '.join(train_state.FREEZABLE)}",
+    lambda value: (
         isinstance(value, tuple)
         and all(name in train_state.FREEZABLE for name in value)
         and len(set(value)) == len(value)
-    )
+    ),
+)
+_PROBABILITIES: rules.Rule = (
+    "a tuple of three numbers that add up to 1",
+    lambda value: _is_tuple(value, 3, rules.SHARE[1]) and abs(sum(value) - 1) < 1e-6,
+)
 
 
-def _are_probabilities(value: Any) -> bool:
-    return (
-        isinstance(value, tuple)
-        and len(value) == 3
-        and all(map(rules.SHARE[1], value))
-        and abs(sum(value) - 1) < 1e-6
-    )
+def _is_tuple(value: Any, length: int, accepts: Callable[[Any], bool]) -> bool:
+    return isinstance(value, tuple) and len(value) == length and all(map(accepts, value))
+
+
+def _two(words: str, accepts: Callable[[Any], bool]) -> rules.Rule:
+    return f"a tuple of two {words}", lambda value: _is_tuple(value, 2, accepts)
 
 
 _RULES: dict[str, rules.Rule] = {
@@ -61,21 +54,13 @@ _RULES: dict[str, rules.Rule] = {
     "schedule": rules.one_of("constant", "cosine"),
     "warmup_steps": rules.integer(0),
     "max_gradient_norm": rules.optional(rules.POSITIVE),
-    "frozen": (
-        f"a tuple of different names of {', '.join(train_state.FREEZABLE)}",
-        _are_freezable,
-    ),
+    "frozen": _FROZEN,
     "average_decay": rules.DECAY,
-    "losses": _SECTION,
     "pre_emphasis": rules.SHARE,
     "mel_windows": _WINDOWS,
     "num_mels": rules.integer(1),
     "mel_exponent": rules.optional(rules.POSITIVE),
     "mel_floor": rules.POSITIVE,
-    "balancer": _SECTION,
-    "codebooks": _SECTION,
-    "discriminator": _SECTION,
-    "data": _SECTION,
     "log_every": rules.integer(1),
     "checkpoint_every": rules.integer(1),
     "num_checkpoints": rules.integer(1),
@@ -101,11 +86,14 @@ _SECTIONS: dict[str, dict[str, rules.Rule]] = {
         "update_probability": rules.SHARE,
     },
     "data": {
-        "mix_probabilities": ("a tuple of three numbers that add up to 1", _are_probabilities),
+        "mix_probabilities": _PROBABILITIES,
         "gain_db": _two("numbers (dB)", rules.is_number),
         "num_workers": rules.integer(0),
     },
 }
+
+
+_RULES |= dict.fromkeys(_SECTIONS, _SECTION)
 
 
 def validate(variant: ml_collections.ConfigDict) -> None:

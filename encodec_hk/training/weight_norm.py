@@ -19,31 +19,24 @@ Params = Mapping[str, Mapping[str, jax.Array]]
 
 def split(params: Params) -> dict[str, dict[str, jax.Array]]:
     """Replace the `w` of every convolution by `w_g` and `w_v`."""
-    return {
-        module: _split(module, leaves) if "w" in leaves else dict(leaves)
-        for module, leaves in params.items()
-    }
+    result = {module: dict(leaves) for module, leaves in params.items()}
+    for module, leaves in result.items():
+        if "w" in leaves:
+            w = leaves.pop("w")
+            norm = _norm(module, w)
+            # A weight of zero may have any direction; its length must not be zero.
+            leaves |= {"w_g": norm, "w_v": jnp.where(norm > 0, w, 1.0)}
+    return result
 
 
 def fold(params: Params) -> dict[str, dict[str, jax.Array]]:
     """Replace `w_g` and `w_v` by `w`: the inverse of `split`."""
-    return {
-        module: _fold(module, leaves) if "w_v" in leaves else dict(leaves)
-        for module, leaves in params.items()
-    }
-
-
-def _split(module: str, leaves: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    rest = {name: value for name, value in leaves.items() if name != "w"}
-    norm = _norm(module, leaves["w"])
-    # A weight of zero may have any direction; its length must not be zero.
-    return {**rest, "w_g": norm, "w_v": jnp.where(norm > 0, leaves["w"], 1.0)}
-
-
-def _fold(module: str, leaves: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    rest = {name: value for name, value in leaves.items() if name not in ("w_g", "w_v")}
-    direction = leaves["w_v"]
-    return {**rest, "w": direction * (leaves["w_g"] / _norm(module, direction))}
+    result = {module: dict(leaves) for module, leaves in params.items()}
+    for module, leaves in result.items():
+        if "w_v" in leaves:
+            norm, direction = leaves.pop("w_g"), leaves.pop("w_v")
+            leaves["w"] = direction * (norm / _norm(module, direction))
+    return result
 
 
 def _norm(module: str, w: jax.Array) -> jax.Array:
