@@ -32,7 +32,7 @@ def build(kind: str, codec: encodec_hk.Codec, bandwidth: float, *, num_threads: 
     Args:
       kind: one of `KINDS`: transformers, transformers with its encoder and decoder under
         `torch.compile`, or Meta's encodec.
-      codec: our codec.
+      codec: the codec whose weights the network gets.
       bandwidth: kbps.
       num_threads: CPU threads for PyTorch.
 
@@ -91,7 +91,7 @@ def _official(torch: Any, device: str, codec: encodec_hk.Codec, bandwidth: float
         network = builders[codec.sample_rate](pretrained=False).eval()
         params = jax.tree.map(np.array, codec.params)
         tensors = weights.to_torch(params, codec.model_config, tensor_names.OFFICIAL)
-        network.load_state_dict(_with_weight_norm(torch, network.state_dict(), tensors))
+        weights.fill(network, {weights.parse(key): value for key, value in tensors.items()})
         network.to(device).set_target_bandwidth(bandwidth)
     except (KeyError, RuntimeError, ValueError) as error:
         name = codec.name or "this model"
@@ -107,20 +107,6 @@ def _official(torch: Any, device: str, codec: encodec_hk.Codec, bandwidth: float
             return network.decode([(codes.to(device), scale) for codes, scale in segments]).cpu()
 
     return encode, decode
-
-
-def _with_weight_norm(
-    torch: Any, state: dict[str, Any], tensors: dict[str, np.ndarray]
-) -> dict[str, Any]:
-    """Return the state of Meta's network with these weights, split into g and v as it has them."""
-    filled = {}
-    for key, present in state.items():
-        value = tensors.get(key.removesuffix("_v") if key.endswith(".weight_v") else key)
-        if key.endswith(".weight_g"):
-            value = tensors[key.removesuffix("_g")]
-            value = np.sqrt(np.sum(np.square(value), axis=(1, 2), keepdims=True))
-        filled[key] = present if value is None else torch.as_tensor(value)
-    return filled
 
 
 def _to_torch(torch: Any, audio: np.ndarray, device: str) -> Any:

@@ -9,7 +9,6 @@ layer, or no LSTM, changes every later number.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Collection, Iterator
 
 import ml_collections
@@ -21,15 +20,15 @@ class TableRow:
 
     Attributes:
       sources: names of the PyTorch tensors, after weight norm is folded.
-      shape: shape of each source.
       target: "module/path.param".
       transform: a key of `weights.TRANSFORMS`.
+      stride: stride of a transposed convolution.
     """
 
     sources: tuple[str, ...]
-    shape: tuple[int, ...]
     target: str
     transform: str
+    stride: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,38 +36,28 @@ class Naming:
     """The names that one implementation gives to the parts of a network.
 
     Attributes:
-      name: name of the implementation.
       sequence: attribute that holds the layers of the encoder or decoder.
-      conv, conv_norm: paths from a layer to its convolution and its GroupNorm.
-      transposed, transposed_norm: the same for a transposed convolution.
+      conv: paths from a layer to its convolution and its GroupNorm.
+      transposed: the same for a transposed convolution.
       codebook: path of a codebook, with {} for its number.
     """
 
-    name: str
     sequence: str
-    conv: str
-    conv_norm: str
-    transposed: str
-    transposed_norm: str
+    conv: tuple[str, str]
+    transposed: tuple[str, str]
     codebook: str
 
 
-OFFICIAL = Naming(
-    name="official",  # Meta's encodec, and audiocraft
+OFFICIAL = Naming(  # Meta's encodec, and audiocraft
     sequence="model",
-    conv="conv.conv",
-    conv_norm="conv.norm",
-    transposed="convtr.convtr",
-    transposed_norm="convtr.norm",
+    conv=("conv.conv", "conv.norm"),
+    transposed=("convtr.convtr", "convtr.norm"),
     codebook="quantizer.vq.layers.{}._codebook",
 )
 TRANSFORMERS = Naming(
-    name="transformers",
     sequence="layers",
-    conv="conv",
-    conv_norm="norm",
-    transposed="conv",
-    transposed_norm="norm",
+    conv=("conv", "norm"),
+    transposed=("conv", "norm"),
     codebook="quantizer.layers.{}.codebook",
 )
 
@@ -98,118 +87,67 @@ def ignored(model_config: ml_collections.ConfigDict, naming: Naming) -> dict[str
 
 
 def table(model_config: ml_collections.ConfigDict, naming: Naming) -> tuple[TableRow, ...]:
-    """Return a row for each parameter of a model, in the order of computation."""
-    has_norm = model_config.norm == "time_group_norm"
+    """Return a row for each parameter of a model."""
+    codebooks = (f"{naming.codebook.format(k)}.embed" for k in range(model_config.num_codebooks))
     return (
-        *_encoder(model_config, _Layers(naming, "encoder", has_norm)),
-        _codebooks(model_config, naming),
-        *_decoder(model_config, _Layers(naming, "decoder", has_norm)),
+        *_network_rows("encoder", model_config, naming),
+        *_network_rows("decoder", model_config, naming),
+        TableRow(tuple(codebooks), "quantizer.codebooks", "stack"),
     )
 
 
-class _Layers:
-    """Numbers the layers of one network and makes their rows."""
-
-    def __init__(self, naming: Naming, network: str, has_norm: bool):
-        self._naming = naming
-        self._prefix = f"{network}.{naming.sequence}"
-        self._has_norm = has_norm
-        self._index = itertools.count()
-
-    def next(self) -> str:
-        return f"{self._prefix}.{next(self._index)}"
-
-    def activation(self) -> None:
-        next(self._index)  # has no parameters
-
-    def conv(
-        self, layer: str, target: str, shape: tuple[int, int, int], *, transposed: bool = False
-    ) -> Iterator[TableRow]:
-        """Yield the rows of a convolution.
-
-        Args:
-          layer: path of the layer.
-          target: path of our module.
-          shape: [out, in, kernel]; [in, out, kernel] if transposed.
-          transposed: whether the convolution is transposed.
-        """
-        naming = self._naming
-        conv, norm, transform, channels = naming.conv, naming.conv_norm, "conv", shape[0]
-        if transposed:
-            conv, norm = naming.transposed, naming.transposed_norm
-            transform, channels = "polyphase", shape[1]
-        yield TableRow((f"{layer}.{conv}.weight",), shape, f"{target}.w", transform)
-        yield TableRow((f"{layer}.{conv}.bias",), (channels,), f"{target}.b", "same")
-        if self._has_norm:
-            yield TableRow((f"{layer}.{norm}.weight",), (channels,), f"{target}/norm.scale", "same")
-            yield TableRow((f"{layer}.{norm}.bias",), (channels,), f"{target}/norm.offset", "same")
+def _layers(network: str, model_config: ml_collections.ConfigDict) -> list[str]:
+    """Return our names of the layers of a network, in the order in which PyTorch numbers them."""
+    residuals = [f"residual_{j}" for j in range(model_config.num_residual_layers)]
+    lstm = ["lstm"] if model_config.num_lstm_layers else []
+    if network == "encoder":
+        stage = [*residuals, "activation", "downsample"]
+    else:
+        stage = ["activation", "upsample", *residuals]
+    stages = [f"stage_{i}/{layer}" for i in range(len(model_config.ratios)) for layer in stage]
+    middle = [*stages, *lstm] if network == "encoder" else [*lstm, *stages]
+    return ["conv_in", *middle, "activation", "conv_out"]
 
 
-def _encoder(model_config: ml_collections.ConfigDict, layers: _Layers) -> Iterator[TableRow]:
-    width = model_config.num_filters
-    shape = (width, model_config.channels, model_config.kernel_size)
-    yield from layers.conv(layers.next(), "encoder/conv_in", shape)
-    for i, ratio in enumerate(reversed(model_config.ratios)):
-        stage = f"encoder/stage_{i}"
-        yield from _residual_layers(model_config, layers, stage, width)
-        layers.activation()
-        shape = (2 * width, width, 2 * ratio)
-        yield from layers.conv(layers.next(), f"{stage}/downsample", shape)
-        width *= 2
-    yield from _lstm(model_config, layers, "encoder/lstm", width)
-    layers.activation()
-    shape = (model_config.latent_dim, width, model_config.last_kernel_size)
-    yield from layers.conv(layers.next(), "encoder/conv_out", shape)
-
-
-def _decoder(model_config: ml_collections.ConfigDict, layers: _Layers) -> Iterator[TableRow]:
-    width = model_config.num_filters * 2 ** len(model_config.ratios)
-    shape = (width, model_config.latent_dim, model_config.kernel_size)
-    yield from layers.conv(layers.next(), "decoder/conv_in", shape)
-    yield from _lstm(model_config, layers, "decoder/lstm", width)
-    for i, ratio in enumerate(model_config.ratios):
-        stage = f"decoder/stage_{i}"
-        layers.activation()
-        shape = (width, width // 2, 2 * ratio)
-        yield from layers.conv(layers.next(), f"{stage}/upsample", shape, transposed=True)
-        width //= 2
-        yield from _residual_layers(model_config, layers, stage, width)
-    layers.activation()
-    shape = (model_config.channels, width, model_config.last_kernel_size)
-    yield from layers.conv(layers.next(), "decoder/conv_out", shape)
-
-
-def _residual_layers(
-    model_config: ml_collections.ConfigDict, layers: _Layers, stage: str, width: int
+def _network_rows(
+    network: str, model_config: ml_collections.ConfigDict, naming: Naming
 ) -> Iterator[TableRow]:
-    hidden = width // model_config.compress
-    for j in range(model_config.num_residual_layers):
-        layer, target = layers.next(), f"{stage}/residual_{j}"
-        # The block is activation 0, convolution 1, activation 2, convolution 3.
-        shape = (hidden, width, model_config.residual_kernel_size)
-        yield from layers.conv(f"{layer}.block.1", f"{target}/conv_0", shape)
-        yield from layers.conv(f"{layer}.block.3", f"{target}/conv_1", (width, hidden, 1))
-        if model_config.shortcut == "conv":
-            shape = (width, width, 1)
-            yield from layers.conv(f"{layer}.shortcut", f"{target}/shortcut", shape)
+    strides = iter(model_config.ratios)
+
+    def conv(source: str, target: str, stride: int | None = None) -> Iterator[TableRow]:
+        """Yield the rows of a convolution; of a transposed one if a stride is given."""
+        paths = naming.conv if stride is None else naming.transposed
+        conv, norm = (f"{source}.{path}" for path in paths)
+        if stride is None:
+            yield TableRow((f"{conv}.weight",), f"{target}.w", "transpose")
+        else:
+            yield TableRow((f"{conv}.weight",), f"{target}.w", "polyphase", stride)
+        yield TableRow((f"{conv}.bias",), f"{target}.b", "same")
+        if model_config.norm == "time_group_norm":
+            yield TableRow((f"{norm}.weight",), f"{target}/norm.scale", "same")
+            yield TableRow((f"{norm}.bias",), f"{target}/norm.offset", "same")
+
+    for index, name in enumerate(_layers(network, model_config)):
+        source, target = f"{network}.{naming.sequence}.{index}", f"{network}/{name}"
+        kind = name.rpartition("/")[2]
+        if kind == "lstm":
+            yield from _lstm(f"{source}.lstm", target, model_config.num_lstm_layers)
+        elif kind.startswith("residual"):
+            # The block is activation 0, convolution 1, activation 2, convolution 3.
+            yield from conv(f"{source}.block.1", f"{target}/conv_0")
+            yield from conv(f"{source}.block.3", f"{target}/conv_1")
+            if model_config.shortcut == "conv":
+                yield from conv(f"{source}.shortcut", f"{target}/shortcut")
+        elif kind == "upsample":
+            yield from conv(source, target, stride=next(strides))
+        elif kind != "activation":
+            yield from conv(source, target)
 
 
-def _lstm(
-    model_config: ml_collections.ConfigDict, layers: _Layers, path: str, width: int
-) -> Iterator[TableRow]:
-    if not model_config.num_lstm_layers:
-        return
-    source = f"{layers.next()}.lstm"
-    for n in range(model_config.num_lstm_layers):
-        target = f"{path}/layer_{n}"
-        square = (4 * width, width)
-        yield TableRow((f"{source}.weight_ih_l{n}",), square, f"{target}.w_i", "transpose")
-        yield TableRow((f"{source}.weight_hh_l{n}",), square, f"{target}.w_h", "transpose")
+def _lstm(source: str, target: str, num_layers: int) -> Iterator[TableRow]:
+    for n in range(num_layers):
+        layer = f"{target}/layer_{n}"
+        yield TableRow((f"{source}.weight_ih_l{n}",), f"{layer}.w_i", "transpose")
+        yield TableRow((f"{source}.weight_hh_l{n}",), f"{layer}.w_h", "transpose")
         biases = (f"{source}.bias_ih_l{n}", f"{source}.bias_hh_l{n}")
-        yield TableRow(biases, (4 * width,), f"{target}.b", "sum")
-
-
-def _codebooks(model_config: ml_collections.ConfigDict, naming: Naming) -> TableRow:
-    sources = tuple(f"{naming.codebook.format(k)}.embed" for k in range(model_config.num_codebooks))
-    shape = (model_config.codebook_size, model_config.latent_dim)
-    return TableRow(sources, shape, "quantizer.codebooks", "stack")
+        yield TableRow(biases, f"{layer}.b", "sum")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ml_collections
 import numpy as np
@@ -33,57 +33,41 @@ def build(
 
     Args:
       model_config: the model config.
-      tensors: tensors of a source, or of `weights.to_torch`.
+      tensors: those of a source, or of `weights.to_torch`.
       naming: naming of the tensors.
 
     Raises:
       ValueError: if transformers has no such network, or a tensor is missing or misshaped.
     """
-    torch = extras.require("torch")
     transformers = extras.require("transformers")
     arguments = source_config.to_transformers(model_config)
     network = transformers.EncodecModel(transformers.EncodecConfig(**arguments)).eval()
     folded = weights.fold_weight_norm(tensors)
     weights.check(folded, model_config, naming)
-    by_part = {weights.parse(key): value for key, value in tensors.items()}
-
-    state: dict[str, Any] = network.state_dict()
     rows = zip(
         tensor_names.table(model_config, naming),
         tensor_names.table(model_config, tensor_names.TRANSFORMERS),
         strict=True,
     )
+    targets: dict[str, str] = {}
     for row, target_row in rows:
-        for source, target in zip(row.sources, target_row.sources, strict=True):
-            if target in state:
-                state[target] = torch.from_numpy(folded[source])
-                continue
-            g, v = by_part.get((source, "g")), by_part.get((source, "v"))
-            if g is None or v is None:
-                v = torch.from_numpy(folded[source])
-                # With the norm as torch computes it, g * v / |v| is v bit for bit.
-                _, g = torch._weight_norm_interface(v, torch.ones(len(v), 1, 1), 0)
-            prefix = f"{target.removesuffix('.weight')}.parametrizations.weight"
-            state[f"{prefix}.original0"] = torch.as_tensor(g)
-            state[f"{prefix}.original1"] = torch.as_tensor(v)
-    for k in range(model_config.num_codebooks):
+        targets.update(zip(row.sources, target_row.sources, strict=True))
+    parts = {weights.parse(key): value for key, value in {**folded, **tensors}.items()}
+    weights.fill(
+        network,
+        {(targets[name], part): value for (name, part), value in parts.items() if name in targets},
+    )
+    for layer in network.quantizer.layers:
         # Training would continue as if each entry had been used once.
-        codebook = tensor_names.TRANSFORMERS.codebook.format(k)
-        state[f"{codebook}.embed_avg"] = state[f"{codebook}.embed"]
-        state[f"{codebook}.cluster_size"] = torch.ones(model_config.codebook_size)
-    network.load_state_dict(state)
+        layer.codebook.embed_avg.copy_(layer.codebook.embed)
+        layer.codebook.cluster_size.fill_(1)
     return network
 
 
 def write_folder(
     folder: pathlib.Path, params: checkpoint.Params, model_config: ml_collections.ConfigDict
 ) -> None:
-    """Write config.json, model.safetensors and preprocessor_config.json.
-
-    Args:
-      folder: the folder, created if missing.
-      params: parameters of the model.
-      model_config: config of the model.
+    """Write config.json, model.safetensors and preprocessor_config.json to a new or empty folder.
 
     Raises:
       ValueError: if transformers has no such network.

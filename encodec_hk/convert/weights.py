@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+import jax
 import ml_collections
 import numpy as np
 
 from encodec_hk import checkpoint
 from encodec_hk.convert import tensor_names
+from encodec_hk.system import extras
 
-Params = dict[str, dict[str, np.ndarray]]
+if TYPE_CHECKING:
+    import torch
 
 # Weight norm: g is the norm of a weight over all axes but the first, v its direction.
 _SPELLINGS = {
@@ -71,10 +75,14 @@ def check(
     Raises:
       ValueError: if they differ; lists missing (-), unknown (+) and misshaped (- and +) tensors.
     """
-    rows = tensor_names.table(model_config, naming)
+    zeros = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, np.float32), checkpoint.expected_params(model_config)
+    )
     ignored = tensor_names.ignored(model_config, naming)
-    expected = {source: str(list(row.shape)) for row in rows for source in row.sources}
-    found = {key: str(list(value.shape)) for key, value in tensors.items() if key not in ignored}
+    expected, found = (
+        {key: str(list(value.shape)) for key, value in each.items() if key not in ignored}
+        for each in (to_torch(zeros, model_config, naming), tensors)
+    )
     lines = checkpoint.difference(expected, found)
     if lines:
         raise ValueError("\n".join(["the tensors are not those of the config:", *lines]))
@@ -87,7 +95,7 @@ def to_haiku(
     tensors: Mapping[str, np.ndarray],
     model_config: ml_collections.ConfigDict,
     naming: tensor_names.Naming,
-) -> Params:
+) -> checkpoint.Params:
     """Convert the tensors of a PyTorch checkpoint to float32 parameters.
 
     Each tensor is used once unless `tensor_names.ignored` lists it, and each parameter is set.
@@ -97,7 +105,7 @@ def to_haiku(
     """
     tensors = fold_weight_norm(tensors)
     check(tensors, model_config, naming)
-    params: Params = {}
+    params: dict[str, dict[str, np.ndarray]] = {}
     for row in tensor_names.table(model_config, naming):
         value = TRANSFORMS[row.transform].to_haiku([tensors[source] for source in row.sources])
         module, _, param = row.target.rpartition(".")
@@ -118,6 +126,32 @@ def to_torch(
         for source, value in zip(row.sources, values, strict=True):
             tensors[source] = np.ascontiguousarray(value, np.float32)
     return tensors
+
+
+def fill(network: torch.nn.Module, tensors: Mapping[tuple[str, str], np.ndarray]) -> None:
+    """Copy tensors into a PyTorch network with the same names, in its spelling of weight norm.
+
+    Args:
+      network: the network; its tensors of `tensor_names.IGNORED` stay.
+      tensors: by name and part, as `parse` returns them. A missing g and v are made of the weight.
+
+    Raises:
+      ValueError: if a tensor of the network is missing.
+    """
+    torch = extras.require("torch")
+    state = network.state_dict()
+    for key in state:
+        name, part = parse(key)
+        value = tensors.get((name, part))
+        if value is None and (name, "weight") in tensors:
+            value = torch.from_numpy(tensors[name, "weight"])
+            if part == "g":  # With the norm as torch computes it, g * v / |v| is v bit for bit.
+                _, value = torch._weight_norm_interface(value, torch.ones(len(value), 1, 1), 0)
+        if value is not None:
+            state[key] = torch.as_tensor(value)
+        elif key.rpartition(".")[2] not in tensor_names.IGNORED:
+            raise ValueError(f"{key}: is missing")
+    network.load_state_dict(state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,29 +175,25 @@ def _to_polyphase(sources: Sequence[np.ndarray]) -> np.ndarray:
         outputs of frame j     =  taps 0 ... stride - 1 of frame j          w[1], the current
                                 + taps stride ... 2 * stride - 1 of j - 1   w[0], the previous
     """
-    (v,) = sources
-    inputs, outputs, kernel = v.shape
-    halves = v.reshape(inputs, outputs, 2, kernel // 2)
+    inputs, outputs, kernel = sources[0].shape
+    halves = sources[0].reshape(inputs, outputs, 2, kernel // 2)
     return halves[:, :, ::-1].transpose(2, 0, 3, 1).reshape(2, inputs, -1)
 
 
 def _from_polyphase(w: np.ndarray, row: tensor_names.TableRow) -> Sequence[np.ndarray]:
-    inputs, outputs, kernel = row.shape
-    halves = w.reshape(2, inputs, kernel // 2, outputs).transpose(1, 3, 0, 2)
-    return [halves[:, :, ::-1].reshape(inputs, outputs, kernel)]
-
-
-def _sum(sources: Sequence[np.ndarray]) -> np.ndarray:
-    return np.sum(np.asarray(sources, np.float64), axis=0)
+    halves = w.reshape(*w.shape[:2], row.stride, -1).transpose(1, 3, 0, 2)
+    return [halves[:, :, ::-1].reshape(*halves.shape[:2], 2 * row.stride)]
 
 
 TRANSFORMS = {
     "same": Transform(lambda sources: sources[0], lambda value, row: [value]),
+    # Of a convolution, [out, in, kernel] and [kernel, in, out].
     "transpose": Transform(lambda sources: sources[0].T, lambda value, row: [value.T]),
-    # [out, in, kernel] and [kernel, in, out]
-    "conv": Transform(lambda sources: sources[0].T, lambda value, row: [value.T]),
     "polyphase": Transform(_to_polyphase, _from_polyphase),
     # PyTorch's LSTM adds two biases, so any split of ours is correct.
-    "sum": Transform(_sum, lambda value, row: [value, *[0 * value] * (len(row.sources) - 1)]),
-    "stack": Transform(lambda sources: np.stack(sources), lambda value, row: list(value)),
+    "sum": Transform(
+        lambda sources: np.sum(sources, axis=0, dtype=np.float64),
+        lambda value, row: [value, *[0 * value] * (len(row.sources) - 1)],
+    ),
+    "stack": Transform(np.stack, lambda value, row: list(value)),
 }

@@ -15,7 +15,7 @@ from tests import random_networks
 
 def torch_conv():
     layer = torch.nn.Conv1d(3, 5, 7)
-    return "encoder/conv_in", layer, "conv", (1, 1, 5)
+    return "encoder/conv_in", layer, "transpose", (1, 1, 5)
 
 
 def torch_conv_transpose():
