@@ -47,6 +47,10 @@ class Framing(NamedTuple):
         """Return the number of segments of a signal of `num_samples` samples."""
         return -(-num_samples // self.stride)
 
+    def num_full(self, num_samples: int) -> int:
+        """Return the number of segments of full length; those after them are shorter."""
+        return max(0, (num_samples - self.length) // self.stride + 1)
+
     def frames_of(self, segment: int, num_samples: int) -> int:
         """Return the frames of one segment of a signal of `num_samples` samples."""
         return max(0, -(-min(self.length, num_samples - segment * self.stride) // self.hop))
@@ -59,7 +63,7 @@ class Framing(NamedTuple):
 
     def num_frames(self, num_samples: int) -> int:
         """Return the frames of all segments together, without listing them."""
-        full = max(0, (num_samples - self.length) // self.stride + 1)
+        full = self.num_full(num_samples)
         shorter = range(full, self.num_segments(num_samples))
         return full * self.segment_frames + sum(self.frames_of(i, num_samples) for i in shorter)
 

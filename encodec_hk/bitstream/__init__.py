@@ -1,4 +1,4 @@
-"""Codes in .ecdc files, read and written block by block.
+"""Codes in .ecdc files, read and written block by block; numpy alone.
 
     with open(path, "wb") as file:
         writer = bitstream.open_writer(file, header)
@@ -8,36 +8,76 @@
     with open(path, "rb") as file:
         for block in bitstream.open_reader(file).blocks(): ...
 
-Modules:
-  versions: opens a file of any version.
-  interface: what readers and writers of all versions have in common.
-  headers: what a file states about its codes.
-  version0: Meta's format.
-  version1_layout, version1_writer, version1_reader: the format of this project.
-  packing: codes as bits.
-  transport: bytes of a file or a pipe.
+Version 0 is Meta's format, version 1 that of this project.
 """
 
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from encodec_hk.bitstream import headers
+from encodec_hk.bitstream import interface
+from encodec_hk.bitstream import version0
+from encodec_hk.bitstream import version1_layout
+from encodec_hk.bitstream import version1_reader
+from encodec_hk.bitstream import version1_writer
 from encodec_hk.bitstream.headers import META_MODELS
 from encodec_hk.bitstream.headers import EcdcError
 from encodec_hk.bitstream.headers import Header
-from encodec_hk.bitstream.headers import MetaModel
 from encodec_hk.bitstream.headers import meta_header
 from encodec_hk.bitstream.interface import Block
 from encodec_hk.bitstream.interface import EcdcReader
 from encodec_hk.bitstream.interface import EcdcWriter
-from encodec_hk.bitstream.versions import open_reader
-from encodec_hk.bitstream.versions import open_writer
 
 __all__ = [
     "META_MODELS",
     "Block",
     "EcdcError",
-    "Header",
-    "MetaModel",
     "EcdcReader",
     "EcdcWriter",
+    "Header",
     "meta_header",
     "open_reader",
     "open_writer",
 ]
+
+
+def open_writer(file: BinaryIO, header: Header) -> EcdcWriter:
+    """Write the header to a file or pipe, which stays open, and return a writer for the codes.
+
+    Raises:
+      ValueError: if the version does not allow the value of a field.
+    """
+    headers.check(header)
+    if header.version == 0:
+        return version0.Version0Writer(file, header)
+    return version1_writer.Version1Writer(file, header)
+
+
+def open_reader(file: BinaryIO) -> EcdcReader:
+    """Read the header of a file or pipe, which stays open, and return a reader of the codes.
+
+    Raises:
+      EcdcError: if it is not an .ecdc file, or not one that this program reads.
+    """
+    source = interface.ByteSource(file)
+    prelude = source.read(version1_layout.PRELUDE.size)
+    magic = prelude[: len(version1_layout.MAGIC)]
+    if not prelude:
+        raise EcdcError("the file is empty (0 bytes)")
+    if not version1_layout.MAGIC.startswith(magic):
+        raise EcdcError(f"no .ecdc file: starts with {magic!r}, must be {version1_layout.MAGIC!r}")
+    if len(prelude) < version1_layout.PRELUDE.size:
+        raise EcdcError(f"cut off in its header, after {len(prelude)} bytes")
+    _, version, size = version1_layout.PRELUDE.unpack(prelude)
+    if version not in headers.VERSIONS:
+        raise EcdcError(f"version {version}, this program reads 0 and 1")
+    least, most = (1, version0.MAX_JSON) if version == 0 else version1_layout.HEADER_SIZES
+    if not least <= size <= most:
+        raise EcdcError(f"header of {size} bytes, must be {least} to {most}")
+    data = source.read(size)
+    if len(data) < size:
+        raise EcdcError(f"cut off in its header, after {len(data)} of {size} bytes")
+    if version == 0:
+        return version0.Version0Reader(source, version0.read_header(data))
+    return version1_reader.Version1Reader(source, version1_layout.read_header(prelude + data))

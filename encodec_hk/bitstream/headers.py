@@ -1,15 +1,13 @@
-"""What a file states about its codes, and the models of version 0.
-
-Shapes: K codebooks, F frames.
-"""
+"""What a file states about its codes, and the models of version 0."""
 
 from __future__ import annotations
 
 import dataclasses
 import numbers
-import string
-from typing import Any, NamedTuple
+import re
+from typing import Any
 
+from encodec_hk import framing
 from encodec_hk.bitstream import packing
 
 VERSIONS = (0, 1)
@@ -19,29 +17,6 @@ MAX_BLOCK_CODES = 2**21  # of a block or segment: bounds the memory of readers
 
 class EcdcError(ValueError):
     """The content of a file is wrong: one line, without the name of the file."""
-
-
-class MetaModel(NamedTuple):
-    """A model that version 0 identifies by name.
-
-    Attributes: see `Header`; `num_codebooks` is the maximum.
-    """
-
-    sample_rate: int
-    channels: int
-    hop_length: int
-    num_codebooks: int
-    bits: int
-    segment_length: int | None
-    segment_stride: int | None
-    normalize: bool
-
-
-# `encodec.EncodecModel.encodec_model_24khz` and `encodec_model_48khz`.
-META_MODELS = {
-    "encodec_24khz": MetaModel(24000, 1, 320, 32, 10, None, None, False),
-    "encodec_48khz": MetaModel(48000, 2, 320, 16, 10, 48000, 47520, True),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +45,11 @@ class Header:
     hop_length: int
     num_codebooks: int
     bits: int
-    segment_length: int | None
-    segment_stride: int | None
-    normalize: bool
-    num_samples: int | None
-    fingerprint: str | None
+    segment_length: int | None = None
+    segment_stride: int | None = None
+    normalize: bool = False
+    num_samples: int | None = None
+    fingerprint: str | None = None
 
     @property
     def frame_rate(self) -> int:
@@ -82,9 +57,14 @@ class Header:
         return -(-self.sample_rate // self.hop_length)
 
     @property
+    def frame_bits(self) -> int:
+        """Return the bits of the codes of a frame."""
+        return self.num_codebooks * self.bits
+
+    @property
     def kbps(self) -> float:
         """Return the bandwidth of the codes, without headers, as configurations count it."""
-        return self.num_codebooks * self.bits * self.frame_rate / 1000
+        return self.frame_bits * self.frame_rate / 1000
 
     @property
     def duration(self) -> float | None:
@@ -92,59 +72,34 @@ class Header:
         return None if self.num_samples is None else self.num_samples / self.sample_rate
 
     @property
-    def segment_frames(self) -> int | None:
-        """Return the frames of a full segment; None without segments."""
-        return None if self.segment_length is None else -(-self.segment_length // self.hop_length)
-
-    @property
-    def num_segments(self) -> int | None:
-        """Return the segments of the signal; None without segments or if its length is unknown."""
-        if self.num_samples is None or self.segment_stride is None:
-            return None
-        return -(-self.num_samples // self.segment_stride)
-
-    @property
-    def whole_segments(self) -> int:
-        """Return the number of full segments; only the last ones may be shorter."""
-        length, stride = self._length_and_stride()
-        assert self.num_samples is not None
-        return max(0, (self.num_samples - length) // stride + 1)
-
-    @property
-    def num_frames(self) -> int | None:
-        """Return the frames of the signal; None if its length is unknown."""
-        if self.num_segments is None or self.segment_frames is None:
-            return self.end_frame
-        whole = self.whole_segments
-        short = sum(self.frames_of(index) for index in range(whole, self.num_segments))
-        return whole * self.segment_frames + short
-
-    def frames_of(self, segment: int) -> int:
-        """Return the frames of a segment; of a full one if the signal's length is unknown."""
-        length, stride = self._length_and_stride()
-        if self.num_samples is not None:
-            length = min(length, self.num_samples - segment * stride)
-        return max(0, -(-length // self.hop_length))
-
-    def _length_and_stride(self) -> tuple[int, int]:
-        assert self.segment_length is not None
-        assert self.segment_stride is not None
-        return self.segment_length, self.segment_stride
-
-    @property
     def end_frame(self) -> int | None:
         """Return the position after the last frame, see `Block.start_frame`; None if unknown."""
         if self.num_samples is None:
             return None
-        if self.segment_frames is None:
-            return -(-self.num_samples // self.hop_length)
-        return (self.num_segments or 0) * self.segment_frames
+        if self.framing.has_segments:
+            return self.framing.num_segments(self.num_samples) * self.framing.segment_frames
+        return self.framing.num_frames(self.num_samples)
 
     def seconds(self, frame: int) -> float:
         """Return the time at which a frame, or with segments its segment, starts."""
-        if self.segment_frames is None or self.segment_stride is None:
-            return frame * self.hop_length / self.sample_rate
-        return frame // self.segment_frames * self.segment_stride / self.sample_rate
+        samples = frame * self.hop_length
+        if self.framing.has_segments:
+            samples = frame // self.framing.segment_frames * self.framing.stride
+        return samples / self.sample_rate
+
+    @property
+    def framing(self) -> framing.Framing:
+        """Return how a signal is divided into segments and frames."""
+        if self.segment_length is None or self.segment_stride is None:
+            return framing.Framing.undivided(self.hop_length)
+        return framing.Framing(self.segment_length, self.segment_stride, self.hop_length)
+
+
+# `encodec.EncodecModel.encodec_model_24khz` and `encodec_model_48khz`, with all codebooks.
+META_MODELS = {
+    "encodec_24khz": Header(0, "encodec_24khz", 24000, 1, 320, 32, 10),
+    "encodec_48khz": Header(0, "encodec_48khz", 48000, 2, 320, 16, 10, 48000, 47520, True),
+}
 
 
 def meta_header(name: str, num_codebooks: int, num_samples: int) -> Header:
@@ -153,11 +108,10 @@ def meta_header(name: str, num_codebooks: int, num_samples: int) -> Header:
     Raises:
       ValueError: if version 0 has no such model, or the model has fewer codebooks.
     """
-    if name not in META_MODELS:
+    model = META_MODELS.get(name)
+    if model is None:
         raise ValueError(f"name: got {shown(name)}, version 0 is for {' and '.join(META_MODELS)}")
-    model = META_MODELS[name]
-    fields = model._asdict() | {"num_codebooks": num_codebooks}
-    header = Header(version=0, name=name, num_samples=num_samples, fingerprint=None, **fields)
+    header = dataclasses.replace(model, num_codebooks=num_codebooks, num_samples=num_samples)
     check(header)
     return header
 
@@ -191,17 +145,16 @@ def check(header: Header) -> None:
         check_count("segment_stride", header.segment_stride, 1, header.segment_length)
     elif header.segment_stride is not None:
         raise _error("segment_stride", header.segment_stride, "None as segment_length")
-    codes = header.num_codebooks * (header.segment_frames or 1)
+    part, frames = "frame", 1
+    if header.framing.has_segments:
+        part, frames = "segment", header.framing.segment_frames
+    codes = header.num_codebooks * frames
     if codes > MAX_BLOCK_CODES:
-        part = "frame" if header.segment_length is None else "segment"
         raise _error(f"codes of a {part}", codes, f"at most {MAX_BLOCK_CODES}")
-    fingerprint = header.fingerprint
-    if fingerprint is not None and (
-        not isinstance(fingerprint, str)
-        or len(fingerprint) != 64
-        or not set(fingerprint) <= set(string.hexdigits)
-    ):
-        raise _error("fingerprint", fingerprint, "None or 64 hexadecimal digits")
+    digits = header.fingerprint
+    is_hash = isinstance(digits, str) and re.fullmatch("[0-9a-fA-F]{64}", digits)
+    if digits is not None and not is_hash:
+        raise _error("fingerprint", digits, "None or 64 hexadecimal digits")
 
 
 def _check_meta(header: Header) -> None:
@@ -214,8 +167,9 @@ def _check_meta(header: Header) -> None:
     if model is None:
         raise _error("name", header.name, f"{' or '.join(META_MODELS)} in version 0")
     check_count("num_codebooks", header.num_codebooks, 1, model.num_codebooks)
-    for field, value in model._asdict().items():
-        if field != "num_codebooks" and getattr(header, field) != value:
+    for field, value in dataclasses.asdict(model).items():
+        is_fixed = field not in ("num_codebooks", "num_samples")
+        if is_fixed and getattr(header, field) != value:
             raise _error(field, getattr(header, field), f"{value} of {header.name}")
 
 

@@ -1,4 +1,4 @@
-"""The interface of readers and writers of all versions.
+"""What the readers and writers of all versions have in common.
 
 Shapes: K codebooks, F frames. Codes are integers, 0 to 2**bits - 1.
 """
@@ -12,7 +12,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from encodec_hk.bitstream import headers
-from encodec_hk.bitstream import transport
+from encodec_hk.bitstream import packing
+
+_CHUNK = 2**16  # bytes of a read: bounds the memory, whatever length a file claims
 
 
 class Block(NamedTuple):
@@ -22,7 +24,7 @@ class Block(NamedTuple):
       codes: int32 [K, F].
       scale: scale of the segment; None if the file stores none or the block is damaged.
       start_frame: position of the first frame. With segments, every segment counts as a full one:
-        the position is the segment's index times `Header.segment_frames`.
+        the position is the segment's index times `Framing.segment_frames`.
       is_damaged: whether the codes are lost and replaced by zeros.
     """
 
@@ -40,9 +42,11 @@ class EcdcWriter(abc.ABC):
     """
 
     def __init__(self, file: BinaryIO, header: headers.Header):
-        headers.check(header)
+        """Begin a file; the header is valid."""
         self.header = header
+        self._framing = header.framing
         self._file = file
+        self._offset = 0  # bytes written
         self._frames = 0  # position after the last frame written
         self._is_finished = False
 
@@ -58,7 +62,7 @@ class EcdcWriter(abc.ABC):
         """
         if self._is_finished:
             raise ValueError("write: the file is finished")
-        codes = self._checked(np.asarray(codes))
+        codes = self._check_codes(np.asarray(codes))
         scale = self._check_scale(scales)
         if codes.shape[1]:
             self._write(codes, scale)
@@ -87,16 +91,24 @@ class EcdcWriter(abc.ABC):
         if num_samples is not None:
             headers.check_count("num_samples", num_samples, 0, headers.MAX_SAMPLES)
         self._finish(num_samples)
+        self._file.flush()
         self._is_finished = True
 
     @abc.abstractmethod
     def _finish(self, num_samples: int | None) -> None:
-        """Complete the file."""
+        """Write what completes the file."""
 
     def _put(self, data: bytes) -> None:
-        transport.write(self._file, data)
+        """Write all bytes; an unbuffered file may take them in several calls."""
+        rest = memoryview(data)
+        while rest:
+            taken = self._file.write(rest)
+            if taken is None:
+                raise BlockingIOError("the output is non-blocking and takes no bytes now")
+            rest = rest[taken:]
+        self._offset += len(data)
 
-    def _checked(self, codes: np.ndarray) -> np.ndarray:
+    def _check_codes(self, codes: np.ndarray) -> np.ndarray:
         header = self.header
         is_right = codes.ndim == 2 and codes.shape[0] == header.num_codebooks
         if not is_right or not np.issubdtype(codes.dtype, np.integer):
@@ -104,8 +116,8 @@ class EcdcWriter(abc.ABC):
                 f"codes: got {codes.dtype} of shape {codes.shape}, "
                 f"must be integers [{header.num_codebooks}, F]"
             )
-        whole = header.segment_frames
-        if whole is not None and not 1 <= codes.shape[1] <= whole:
+        whole = self._framing.segment_frames
+        if self._framing.has_segments and not 1 <= codes.shape[1] <= whole:
             raise ValueError(f"codes: got {codes.shape[1]} frames, a segment has 1 to {whole}")
         if codes.size:
             low, high = codes.min(), codes.max()
@@ -125,21 +137,68 @@ class EcdcWriter(abc.ABC):
                 f"scales: got {scales.dtype} of shape {scales.shape}, must be float [1]"
             )
         scale = float(np.float32(scales[0]))
-        if not is_scale(scale):
+        if not packing.is_scale(scale):
             raise ValueError(f"scales: got {scale}, must be finite and above 0")
         return scale
+
+
+class ByteSource:
+    """Reads a file or a pipe, from its current position on.
+
+    Attributes:
+      size: bytes from there to the end of the file; None for a pipe, which cannot seek.
+      position: bytes from there to the next byte to read.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._back = b""
+        self._start = 0
+        self.size: int | None = None
+        self.position = 0
+        if file.seekable():
+            self._start = file.tell()
+            self.size = file.seek(0, 2) - self._start
+            file.seek(self._start)
+
+    def read(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer only at the end of the file."""
+        chunks = [self._back[:count]]
+        self._back = self._back[count:]
+        missing = count - len(chunks[0])
+        # A pipe may return fewer bytes than asked for.
+        while missing and (chunk := self._file.read(min(missing, _CHUNK))):
+            chunks.append(chunk)
+            missing -= len(chunk)
+        self.position += count - missing
+        return b"".join(chunks)
+
+    def unread(self, data: bytes) -> None:
+        """Put bytes back, to be read again."""
+        self._back = data + self._back
+        self.position -= len(data)
+
+    def seek(self, position: int) -> None:
+        """Move to a position; in a pipe only forward, and to its end at most."""
+        if self.size is not None:
+            self._back = b""
+            self._file.seek(self._start + position)
+            self.position = position
+        while self.position < position and self.read(min(position - self.position, _CHUNK)):
+            pass
 
 
 class EcdcReader(abc.ABC):
     """Reads codes block by block.
 
     Attributes:
-      header: the header of the file. If the file is seekable and complete, its `num_samples` comes
-        from the end of the file.
+      header: the header of the file. Its `num_samples` comes from the end of the file where that
+        states it: in a pipe once it is read. It may be more than a file that was cut off holds.
     """
 
-    def __init__(self, source: transport.ByteSource, header: headers.Header):
+    def __init__(self, source: ByteSource, header: headers.Header):
         self.header = header
+        self._framing = header.framing
         self._notes: list[str] = []
         self._num_kept = 0  # warnings from opening the file
         self._source = source
@@ -150,14 +209,6 @@ class EcdcReader(abc.ABC):
     def warnings(self) -> list[str]:
         """Return the problems found so far that did not stop reading, a line each."""
         return list(self._notes)
-
-    @property
-    def num_samples(self) -> int | None:
-        """Return the samples of the signal; None if unknown, from a pipe perhaps until its end.
-
-        It may be more than the frames of a file that was cut off.
-        """
-        return self.header.num_samples
 
     def blocks(self, start_frame: int = 0, recover: bool = False) -> Iterator[Block]:
         """Read blocks of about a second, or of one segment.
@@ -172,9 +223,9 @@ class EcdcReader(abc.ABC):
           ValueError: if a pipe is read a second time.
         """
         headers.check_count("start_frame", start_frame, 0, headers.MAX_SAMPLES)
-        if self._has_read and not self._source.is_seekable:
-            raise ValueError("blocks: a pipe can be read only once")
         if self._has_read:
+            if self._source.size is None:
+                raise ValueError("blocks: a pipe can be read only once")
             self._source.seek(self._start)
             del self._notes[self._num_kept :]
         self._has_read, self._num_kept = True, len(self._notes)
@@ -184,10 +235,14 @@ class EcdcReader(abc.ABC):
     def _blocks(self, start_frame: int, recover: bool) -> Iterator[Block]:
         """Read blocks, from the one that holds `start_frame` on."""
 
+    def _unpack(self, data: bytes, frames: int) -> np.ndarray:
+        """Return the codes of the first frames in `data`, int32 [K, F]."""
+        codes = packing.unpack(data, self.header.bits, frames * self.header.num_codebooks)
+        return np.ascontiguousarray(codes.reshape(frames, -1).T)
+
+    def _frames_in(self, size: int) -> int:
+        """Return the number of whole frames in `size` bytes of codes."""
+        return size * 8 // self.header.frame_bits
+
     def _time(self, frame: int) -> str:
         return f"{self.header.seconds(frame):.2f} s"
-
-
-def is_scale(scale: float) -> bool:
-    """Return whether a number can be the scale of a segment."""
-    return 0 < scale < float("inf")

@@ -1,19 +1,27 @@
-"""Codes to bytes and back: `bits` bits each, consecutive, least significant bit first.
+"""Codes and scales as bytes.
 
-The format is that of the bit packer of Meta's `encodec.binary`.
+Codes have `bits` bits each, consecutive, least significant bit first, as the bit packer of Meta's
+`encodec.binary` writes them.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import struct
 
 import numpy as np
 
 MAX_BITS = 24  # of a code: 32 bits hold it, whatever bit of a byte it starts at
+SCALE = struct.Struct("!f")  # of a segment
 
 _STEP = 2**15  # codes at a time, whole bytes at any width; bounds the memory
 _WINDOW = np.dtype("<u4")
+
+
+def is_scale(scale: float) -> bool:
+    """Return whether a number can be the scale of a segment."""
+    return 0 < scale < float("inf")
 
 
 def num_bytes(count: int, bits: int) -> int:
@@ -63,10 +71,7 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 def unpack(data: bytes, bits: int, count: int) -> np.ndarray:
     """Return the first `count` codes of `data`, int32 [count].
 
-    Args:
-      data: at least num_bytes(count, bits) bytes.
-      bits: bits of a code, 1 to MAX_BITS.
-      count: number of codes.
+    `data` has at least num_bytes(count, bits) bytes; `bits` is 1 to MAX_BITS.
     """
     # 32 bits from each byte on.
     windows = np.ndarray((len(data) + 1,), _WINDOW, data + b"\0\0\0\0", strides=(1,))

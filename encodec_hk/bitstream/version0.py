@@ -21,7 +21,6 @@ import numpy as np
 from encodec_hk.bitstream import headers
 from encodec_hk.bitstream import interface
 from encodec_hk.bitstream import packing
-from encodec_hk.bitstream import transport
 
 MAX_JSON = 2**16  # bytes; Meta's writer needs less than 100
 
@@ -31,7 +30,6 @@ _FIELDS: dict[str, tuple[type, str]] = {
     "nc": (int, "a whole number of codebooks"),
     "lm": (bool, "true or false"),
 }
-_SCALE = struct.Struct("!f")
 
 
 class Version0Writer(interface.EcdcWriter):
@@ -40,9 +38,10 @@ class Version0Writer(interface.EcdcWriter):
     def __init__(self, file: BinaryIO, header: headers.Header):
         super().__init__(file, header)
         assert header.num_samples is not None
+        self._num_samples = int(header.num_samples)
         fields = {
             "m": header.name,
-            "al": int(header.num_samples),
+            "al": self._num_samples,
             "nc": int(header.num_codebooks),
             "lm": False,
         }
@@ -52,27 +51,27 @@ class Version0Writer(interface.EcdcWriter):
         self._rest = np.zeros(0, np.int32)  # codes that do not fill whole bytes yet
 
     def _write(self, codes: np.ndarray, scale: float | None) -> None:
-        header = self.header
-        if header.segment_frames is not None:
+        bits = self.header.bits
+        if self._framing.has_segments:
             self._check_segment(codes.shape[1])
-            scale_bytes = b"" if scale is None else _SCALE.pack(scale)
-            packed = packing.pack(codes.T.reshape(1, -1), header.bits)
-            self._put(scale_bytes + packed.tobytes())
+            start = b"" if scale is None else packing.SCALE.pack(scale)
+            self._put(start + packing.pack(codes.T.reshape(1, -1), bits).tobytes())
             self._segment += 1
             return
-        frames, total = self._frames + codes.shape[1], header.num_frames
-        if total is not None and frames > total:
+        frames = self._frames + codes.shape[1]
+        total = self._framing.num_frames(self._num_samples)
+        if frames > total:
             raise ValueError(f"codes: got {frames} frames, must be at most {total}")
         self._frames = frames
         codes = np.concatenate([self._rest, codes.T.reshape(-1)])
-        whole = len(codes) - len(codes) % packing.whole_bytes(header.bits)
+        whole = len(codes) - len(codes) % packing.whole_bytes(bits)
         self._rest = codes[whole:]
-        self._put(packing.pack(codes[None, :whole], header.bits).tobytes())
+        self._put(packing.pack(codes[None, :whole], bits).tobytes())
 
     def _check_segment(self, frames: int) -> None:
-        if self._segment >= (self.header.num_segments or 0):
+        if self._segment >= self._framing.num_segments(self._num_samples):
             raise ValueError(f"codes: got more segments than the {self._segment} of the header")
-        expected = self.header.frames_of(self._segment)
+        expected = self._framing.frames_of(self._segment, self._num_samples)
         if frames != expected:
             raise ValueError(
                 f"codes: got {frames} frames, segment {self._segment} must have {expected}"
@@ -83,31 +82,28 @@ class Version0Writer(interface.EcdcWriter):
         self._file.flush()
 
     def _finish(self, num_samples: int | None) -> None:
-        header = self.header
-        if num_samples != header.num_samples:
-            raise ValueError(
-                f"num_samples: got {num_samples}, must be {header.num_samples} as in the header"
-            )
-        if header.segment_frames is None:
-            got, total, unit = self._frames, header.num_frames, "frames"
-        else:
-            got, total, unit = self._segment, header.num_segments, "segments"
+        stated = self._num_samples
+        if num_samples != stated:
+            raise ValueError(f"num_samples: got {num_samples}, must be {stated} as in the header")
+        got, total, unit = self._frames, self._framing.num_frames(stated), "frames"
+        if self._framing.has_segments:
+            got, total, unit = self._segment, self._framing.num_segments(stated), "segments"
         if got != total:
             raise ValueError(f"finish: got {got} {unit}, {num_samples} samples have {total}")
-        self._put(packing.pack(self._rest[None], header.bits).tobytes())
-        self._file.flush()
+        self._put(packing.pack(self._rest[None], self.header.bits).tobytes())
 
 
 class Version0Reader(interface.EcdcReader):
-    """Reads a file of version 0."""
+    """Reads a file of version 0. Without segments, the signal is one segment."""
 
-    def __init__(self, source: transport.ByteSource, header: headers.Header):
+    def __init__(self, source: interface.ByteSource, header: headers.Header):
         super().__init__(source, header)
-        self._total = header.num_frames or 0
-        self._num_segments = header.num_segments
-        self._whole = header.segment_frames or 0  # frames of a full segment
+        assert header.num_samples is not None
+        self._num_samples = header.num_samples
+        self._num_segments = self._framing.num_segments(header.num_samples)
+        self._size = self._offset(self._num_segments)  # bytes of all codes and scales
         if source.size is not None:
-            surplus = source.size - self._start - self._size()
+            surplus = source.size - self._start - self._size
             if surplus > 0:
                 self._notes.append(f"{surplus} bytes after the end of the codes")
 
@@ -115,104 +111,63 @@ class Version0Reader(interface.EcdcReader):
         return packing.num_bytes(frames * self.header.num_codebooks, self.header.bits)
 
     def _offset(self, segment: int) -> int:
-        """Return the bytes from the first segment to this one; only the last ones are shorter."""
-        header = self.header
-        whole = min(segment, header.whole_segments)
-        scale = _SCALE.size if header.normalize else 0
-        size = whole * (scale + self._bytes_of(self._whole))
-        for short in range(whole, segment):
-            size += scale + self._bytes_of(header.frames_of(short))
-        return size
-
-    def _size(self) -> int:
-        """Return the bytes of all codes and scales."""
-        if self._num_segments is not None:
-            return self._offset(self._num_segments)
-        return self._bytes_of(self._total)
+        """Return the bytes from the first segment to this one."""
+        full = min(segment, self._framing.num_full(self._num_samples))
+        shorter = (self._framing.frames_of(i, self._num_samples) for i in range(full, segment))
+        size = full * self._bytes_of(self._framing.segment_frames)
+        size += sum(map(self._bytes_of, shorter))
+        return size + segment * (packing.SCALE.size if self.header.normalize else 0)
 
     def _blocks(self, start_frame: int, recover: bool) -> Iterator[interface.Block]:
-        size = self._source.size
-        if size is not None and size < self._start + self._size() and not recover:
+        header, whole, size = self.header, self._framing.segment_frames, self._source.size
+        if size is not None and size < self._start + self._size and not recover:
             self._cut(self._frame_at(size - self._start))
-        if self._num_segments is None:
-            yield from self._read_frames(start_frame, recover)
-        else:
-            yield from self._read_segments(start_frame // self._whole, self._num_segments, recover)
-
-    def _read_frames(self, start_frame: int, recover: bool) -> Iterator[interface.Block]:
-        header, total = self.header, self._total
-        if start_frame >= total:
-            return
         # Eight frames fill whole bytes at any width.
-        frame = start_frame // 8 * 8
-        step = -(-header.frame_rate // 8) * 8
-        self._pass_over(self._bytes_of(frame))
-        while frame < total:
-            frames = min(step, total - frame)
-            data = self._source.read(self._bytes_of(frames))
-            whole = min(frames, len(data) * 8 // (header.num_codebooks * header.bits))
-            first = max(start_frame, frame)
-            if frame + whole > first:
-                codes = self._unpack(data, whole)[:, first - frame :]
-                yield interface.Block(codes, None, first, False)
-            frame += whole
-            if whole < frames:
-                self._cut(frame, recover)
-                return
-
-    def _read_segments(self, start: int, stop: int, recover: bool) -> Iterator[interface.Block]:
-        header = self.header
-        if start >= stop:
+        unit, step = 8, -(-header.frame_rate // 8) * 8
+        if self._framing.has_segments:
+            unit = step = whole
+            start_frame = start_frame // whole * whole
+        first, stop = start_frame // unit * unit, header.end_frame or 0
+        if start_frame >= stop:
             return
-        self._pass_over(self._offset(start))
-        for index in range(start, stop):
-            position, frames = index * self._whole, header.frames_of(index)
+        offset = self._offset(first // whole) + self._bytes_of(first % whole)
+        self._source.seek(self._start + offset)
+        for position in range(first, stop, step):
+            segment, before = divmod(position, whole)
+            frames = min(step, self._framing.frames_of(segment, self._num_samples) - before)
             scale = None
             if header.normalize:
-                data = self._source.read(_SCALE.size)
-                scale = _SCALE.unpack(data)[0] if len(data) == _SCALE.size else 1.0
+                data = self._source.read(packing.SCALE.size)
+                is_whole = len(data) == packing.SCALE.size
+                scale = packing.SCALE.unpack(data)[0] if is_whole else 1.0
             data = self._source.read(self._bytes_of(frames))
-            whole = min(frames, len(data) * 8 // (header.num_codebooks * header.bits))
-            if scale is None or interface.is_scale(scale):
-                if whole:
-                    yield interface.Block(self._unpack(data, whole), scale, position, False)
-            else:
+            found = min(frames, self._frames_in(len(data)))
+            if scale is not None and not packing.is_scale(scale):
                 problem = f"damaged segment at {self._time(position)}: its scale is {scale:g}"
                 if not recover:
                     raise headers.EcdcError(f"{problem}; --recover replaces it by silence")
                 self._notes.append(problem)
-                zeros = np.zeros((header.num_codebooks, whole), np.int32)
+                zeros = np.zeros((header.num_codebooks, found), np.int32)
                 yield interface.Block(zeros, None, position, True)
-            if whole < frames:
-                self._cut(position + whole, recover)
+            elif found > (dropped := max(start_frame - position, 0)):
+                codes = self._unpack(data, found)[:, dropped:]
+                yield interface.Block(codes, scale, position + dropped, False)
+            if found < frames:
+                self._cut(position + found, recover)
                 return
-
-    def _unpack(self, data: bytes, frames: int) -> np.ndarray:
-        count = frames * self.header.num_codebooks
-        codes = packing.unpack(data, self.header.bits, count)
-        return np.ascontiguousarray(codes.reshape(frames, -1).T)
-
-    def _pass_over(self, count: int) -> None:
-        if self._source.is_seekable:
-            self._source.seek(self._start + count)
-        else:
-            self._source.skip(count)
 
     def _frame_at(self, size: int) -> int:
         """Return the position after the last whole frame in the first `size` bytes."""
-        frame_bits = self.header.num_codebooks * self.header.bits
-        if self._num_segments is None:
-            return size * 8 // frame_bits
         segment = bisect.bisect_right(range(1, self._num_segments), size, key=self._offset)
-        rest = size - self._offset(segment) - (_SCALE.size if self.header.normalize else 0)
-        return segment * self._whole + max(0, rest) * 8 // frame_bits
+        rest = size - self._offset(segment)
+        rest -= packing.SCALE.size if self.header.normalize else 0
+        return segment * self._framing.segment_frames + self._frames_in(max(0, rest))
 
     def _cut(self, frame: int, recover: bool = False) -> None:
-        header = self.header
-        seconds = header.seconds(frame)
-        if header.segment_frames is not None:
-            seconds += frame % header.segment_frames * header.hop_length / header.sample_rate
-        problem = f"cut off after {seconds:.2f} s of {header.duration:.2f} s"
+        segment, rest = divmod(frame, self._framing.segment_frames)
+        samples = segment * self._framing.stride + rest * self._framing.hop
+        seconds = samples / self.header.sample_rate
+        problem = f"cut off after {seconds:.2f} s of {self.header.duration:.2f} s"
         if not recover:
             raise headers.EcdcError(f"{problem}; --recover decodes up to there")
         self._notes.append(problem)
@@ -227,9 +182,9 @@ def read_header(data: bytes) -> headers.Header:
     try:
         # Deep nesting raises RecursionError; thousands of digits raise ValueError.
         fields = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+    except headers.EcdcError:
+        raise
     except (ValueError, RecursionError) as error:
-        if isinstance(error, headers.EcdcError):
-            raise
         raise headers.EcdcError(f"header: not JSON ({error})") from error
     if not isinstance(fields, dict):
         raise headers.EcdcError(f"header: got {headers.shown(fields)}, must be a JSON object")
@@ -257,8 +212,7 @@ def read_header(data: bytes) -> headers.Header:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        counts = collections.Counter(name for name, _ in pairs)
-        twice = counts.most_common(1)[0][0]
+        twice, _ = collections.Counter(name for name, _ in pairs).most_common(1)[0]
         raise headers.EcdcError(f"header: {headers.shown(twice)} occurs twice")
     return fields
 

@@ -33,7 +33,6 @@ _END = struct.Struct("!Q")
 _POINT = struct.Struct("!IQ")
 _SIZE = struct.Struct("!I")
 
-SCALE = struct.Struct("!f")
 HEAD_SIZE = _HEAD.size
 HEADER_SIZES = (_HEADER.size + 1 + _CRC.size, _HEADER.size + 255 + _CRC.size)  # after the prelude
 MAX_END_SIZE = HEAD_SIZE + _END.size + MAX_POINTS * _POINT.size + _SIZE.size
@@ -75,9 +74,7 @@ class Head(NamedTuple):
 class Layout(NamedTuple):
     """A header and the size of blocks, which only version 1 has.
 
-    Attributes:
-      header: the header.
-      block_frames: frames of a block, at most; with segments, of a full segment.
+    `block_frames` are the frames of a block, at most; with segments, those of a full segment.
     """
 
     header: headers.Header
@@ -85,12 +82,17 @@ class Layout(NamedTuple):
 
     def payload_size(self, frames: int) -> int:
         """Return the bytes of the scale and the codes of a block."""
-        scale = SCALE.size if self.header.normalize else 0
+        scale = packing.SCALE.size if self.header.normalize else 0
         return scale + packing.num_bytes(frames * self.header.num_codebooks, self.header.bits)
+
+    @property
+    def block_size(self) -> int:
+        """Return the bytes of a full block."""
+        return HEAD_SIZE + self.payload_size(self.block_frames)
 
     def allows(self, head: Head) -> bool:
         """Return whether a block of this file can have such a head."""
-        if self.header.segment_length is not None and head.first % self.block_frames:
+        if self.header.framing.has_segments and head.first % self.block_frames:
             return False
         if head.is_end:
             points, rest = divmod(head.length - _END.size - _SIZE.size, _POINT.size)
@@ -101,10 +103,10 @@ class Layout(NamedTuple):
 
 def layout_for(header: headers.Header) -> Layout:
     """Return the layout of a new file: blocks of a second, or of a segment."""
-    frames = header.segment_frames
-    if frames is None:
-        frames = min(header.frame_rate, headers.MAX_BLOCK_CODES // header.num_codebooks)
-    return Layout(header, frames)
+    if header.framing.has_segments:
+        return Layout(header, header.framing.segment_frames)
+    most = headers.MAX_BLOCK_CODES // header.num_codebooks
+    return Layout(header, min(header.frame_rate, most))
 
 
 def header_bytes(layout: Layout) -> bytes:
@@ -173,9 +175,9 @@ def read_header(data: bytes) -> Layout:
             fingerprint=fingerprint.hex() if any(fingerprint) else None,
         )
         headers.check(header)
-        least = most = header.segment_frames
-        if least is None or most is None:
-            least, most = 1, headers.MAX_BLOCK_CODES // codebooks
+        least, most = 1, headers.MAX_BLOCK_CODES // codebooks
+        if header.framing.has_segments:
+            least = most = header.framing.segment_frames
         headers.check_count("frames of a block", block_frames, least, most)
     except ValueError as problem:
         raise error(f"header: {problem}") from problem

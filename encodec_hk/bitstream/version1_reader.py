@@ -17,7 +17,6 @@ import numpy as np
 from encodec_hk.bitstream import headers
 from encodec_hk.bitstream import interface
 from encodec_hk.bitstream import packing
-from encodec_hk.bitstream import transport
 from encodec_hk.bitstream import version1_layout
 
 MAX_GAP = 600  # blocks that may be missing together with their bytes
@@ -62,10 +61,10 @@ class _Piece(NamedTuple):
 class Version1Reader(interface.EcdcReader):
     """Reads a file of version 1."""
 
-    def __init__(self, source: transport.ByteSource, layout: version1_layout.Layout):
+    def __init__(self, source: interface.ByteSource, layout: version1_layout.Layout):
         super().__init__(source, layout.header)
         self._layout = layout
-        self._size = layout.block_frames
+        self._size = layout.block_frames  # frames of a full block
         self._points: list[version1_layout.Point] = []
         self._damage: list[_Piece] = []
         self._num_more = 0
@@ -120,8 +119,8 @@ class Version1Reader(interface.EcdcReader):
             if len(data) < version1_layout.HEAD_SIZE:
                 return _Found(None, None, skipped and skipped + len(data))
             head = version1_layout.read_head(data)
-            most_now = most + self._frames_in(skipped)
-            if head is not None and self._is_next(head, expected, most_now):
+            reach = expected + most + self._frames_in(skipped)
+            if head and self._layout.allows(head) and expected <= head.first <= reach:
                 payload = self._source.read(head.length)
                 if len(payload) < head.length:
                     return _Found(None, None, skipped)
@@ -134,20 +133,13 @@ class Version1Reader(interface.EcdcReader):
             self._source.unread(data[at:])
             skipped += at
 
-    def _is_next(self, head: version1_layout.Head, expected: int, most: int) -> bool:
-        return self._layout.allows(head) and 0 <= head.first - expected <= most
-
-    def _frames_in(self, size: int) -> int:
-        return size * 8 // (self.header.num_codebooks * self.header.bits)
-
     def _positions_in(self, size: int) -> int:
         """Return the positions of the blocks that fill these bytes."""
-        whole = self._size
-        blocks, rest = divmod(size, version1_layout.HEAD_SIZE + self._layout.payload_size(whole))
+        blocks, rest = divmod(size, self._layout.block_size)
         frames = self._frames_in(max(0, rest - version1_layout.HEAD_SIZE))
-        if self.header.segment_frames is not None:
-            frames = whole if frames else 0
-        return blocks * whole + frames
+        if frames and self._framing.has_segments:
+            frames = self._size
+        return blocks * self._size + frames
 
     def _blocks(self, start_frame: int, recover: bool) -> Iterator[interface.Block]:
         self._damage, self._num_more = [], 0
@@ -163,9 +155,9 @@ class Version1Reader(interface.EcdcReader):
 
     def _pieces(self, start_frame: int) -> Iterator[_Piece]:
         """Return the intact and the lost frames from a frame on, in order and without gaps."""
-        size = self._size
-        has_segments = self.header.segment_frames is not None
-        start = start_frame // size * size if has_segments else start_frame
+        size, start = self._size, start_frame
+        if self._framing.has_segments:
+            start = start // size * size
         expected = self._go_to(start)
         while True:
             found = self._next(expected, MAX_GAP * size)
@@ -179,14 +171,15 @@ class Version1Reader(interface.EcdcReader):
                 yield _Piece(max(expected, start), head.first)
             if head.is_end:
                 break
-            expected = head.first + (size if has_segments else head.frames)
+            expected = head.first + (size if self._framing.has_segments else head.frames)
             if expected > start:
-                piece = _Piece(head.first, expected, head.frames)
-                if found.payload is not None:
-                    piece = self._unpack(piece, head.frames, found.payload)
-                if head.first < start:
-                    codes = None if piece.codes is None else piece.codes[:, start - head.first :]
-                    piece = piece._replace(start=start, codes=codes)
+                first = max(head.first, start)
+                piece = _Piece(first, expected, head.frames)
+                if found.payload is not None and (
+                    unpacked := self._unpack_block(found.payload, head.frames)
+                ):
+                    codes, scale = unpacked
+                    piece = piece._replace(codes=codes[:, first - head.first :], scale=scale)
                 yield piece
         if self._source.size is not None and self._source.position < self._source.size:
             surplus = self._source.size - self._source.position
@@ -196,10 +189,9 @@ class Version1Reader(interface.EcdcReader):
         """Move to a block at or before a frame; return the position of its first frame."""
         if not start or self._source.size is None:
             return 0
-        size = self._size
-        number = start // size  # if all blocks are full
-        full = version1_layout.HEAD_SIZE + self._layout.payload_size(size)
-        points = [version1_layout.Point(number * size, self._start + number * full)]
+        number = start // self._size  # if all blocks are full
+        offset = self._start + number * self._layout.block_size
+        points = [version1_layout.Point(number * self._size, offset)]
         points += [point for point in reversed(self._points) if point.frame <= start][:1]
         for point in points:
             if self._start <= point.offset <= self._source.size - version1_layout.HEAD_SIZE:
@@ -211,16 +203,13 @@ class Version1Reader(interface.EcdcReader):
         self._source.seek(self._start)
         return 0
 
-    def _unpack(self, piece: _Piece, frames: int, payload: bytes) -> _Piece:
-        header, scale = self.header, None
-        if header.normalize:
-            scale = version1_layout.SCALE.unpack_from(payload)[0]
-            if not interface.is_scale(scale):
-                return piece
-            payload = payload[version1_layout.SCALE.size :]
-        codes = packing.unpack(payload, header.bits, frames * header.num_codebooks)
-        codes = np.ascontiguousarray(codes.reshape(frames, -1).T)
-        return piece._replace(codes=codes, scale=scale)
+    def _unpack_block(self, payload: bytes, frames: int) -> tuple[np.ndarray, float | None] | None:
+        """Return the codes and the scale of a block; None if no writer writes such a scale."""
+        if not self.header.normalize:
+            return self._unpack(payload, frames), None
+        (scale,) = packing.SCALE.unpack_from(payload)
+        codes = self._unpack(payload[packing.SCALE.size :], frames)
+        return (codes, scale) if packing.is_scale(scale) else None
 
     def _cut(self, position: int, start: int, skipped: int) -> Iterator[_Piece]:
         """Describe the rest of a file without an end, after its last intact block."""
@@ -239,13 +228,15 @@ class Version1Reader(interface.EcdcReader):
             self._notes.append(f"cut off after {self._time(stop)}{length}: the end is missing")
 
     def _silence(self, piece: _Piece) -> Iterator[interface.Block]:
-        header, size = self.header, self._size
+        size, num_samples = self._size, self.header.num_samples
         for position in range(piece.start, piece.stop, size):
             frames = min(size, piece.stop - position)
-            if header.segment_frames is not None:
-                frames = piece.frames or header.frames_of(position // size)
+            if self._framing.has_segments and piece.frames:
+                frames = piece.frames
+            elif self._framing.has_segments and num_samples is not None:
+                frames = self._framing.frames_of(position // size, num_samples)
             if frames:
-                zeros = np.zeros((header.num_codebooks, frames), np.int32)
+                zeros = np.zeros((self.header.num_codebooks, frames), np.int32)
                 yield interface.Block(zeros, None, position, True)
 
     def _described(self, piece: _Piece) -> str:

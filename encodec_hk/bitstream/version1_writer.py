@@ -5,7 +5,6 @@ Shapes: K codebooks, F frames.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import BinaryIO
 
 import numpy as np
@@ -27,32 +26,27 @@ class Version1Writer(interface.EcdcWriter):
         self._open = np.zeros((header.num_codebooks, 0), np.int32)  # frames of the next block
         self._scale: float | None = None  # of the next block
         self._num_frames = 0
-        self._offset = 0
         self._num_blocks = 0
         self._points: list[version1_layout.Point] = []
         self._every = _INDEX_EVERY
         self._put(version1_layout.header_bytes(self._layout))
         self._file.flush()
 
-    def _put(self, data: bytes) -> None:
-        super()._put(data)
-        self._offset += len(data)
-
     def _write(self, codes: np.ndarray, scale: float | None) -> None:
         frames = codes.shape[1]
-        whole = self.header.segment_frames
-        if self._frames + self._open.shape[1] + (whole or frames) >= 2**32:
+        size = self._layout.block_frames
+        room = size if self._framing.has_segments else frames
+        if self._frames + self._open.shape[1] + room >= 2**32:
             raise ValueError("codes: got more frames than the 2**32 of a file")
         self._num_frames += frames
-        if whole is not None:
+        if self._framing.has_segments:
             self._put_blocks(codes, frames, scale)
-            self._frames += whole - frames
+            self._frames += size - frames
         else:
             if scale != self._scale:
                 self._close()
             self._scale = scale
             codes = np.concatenate([self._open, codes], axis=1)
-            size = self._layout.block_frames
             full = codes.shape[1] // size * size
             self._open = codes[:, full:]
             if not full:
@@ -62,7 +56,7 @@ class Version1Writer(interface.EcdcWriter):
 
     def _put_blocks(self, codes: np.ndarray, frames: int, scale: float | None) -> None:
         """Write codes [K, n * frames] as n blocks."""
-        start = b"" if scale is None else version1_layout.SCALE.pack(scale)
+        start = b"" if scale is None else packing.SCALE.pack(scale)
         rows = codes.T.reshape(-1, frames * len(codes))
         for row in packing.pack(rows, self.header.bits):
             if self._num_blocks % self._every == 0:
@@ -85,11 +79,11 @@ class Version1Writer(interface.EcdcWriter):
         self._file.flush()
 
     def _finish(self, num_samples: int | None) -> None:
-        expected = dataclasses.replace(self.header, num_samples=num_samples).num_frames
-        if num_samples is not None and expected != self._num_frames:
-            raise ValueError(
-                f"finish: got {self._num_frames} frames, {num_samples} samples have {expected}"
-            )
+        if num_samples is not None:
+            expected = self._framing.num_frames(num_samples)
+            if expected != self._num_frames:
+                raise ValueError(
+                    f"finish: got {self._num_frames} frames, {num_samples} samples have {expected}"
+                )
         self._close()
         self._put(version1_layout.end_bytes(self._frames, num_samples, self._points))
-        self._file.flush()

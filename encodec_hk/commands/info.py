@@ -65,8 +65,8 @@ def _count(reader: bitstream.EcdcReader) -> _Counts:
         damaged += count if block.is_damaged else 0
         length = count * header.hop_length / header.sample_rate
         seconds = max(seconds, header.seconds(block.start_frame) + length)
-    if reader.num_samples is not None:
-        seconds = min(seconds, reader.num_samples / header.sample_rate)
+    if reader.header.duration is not None:
+        seconds = min(seconds, reader.header.duration)
     return _Counts(blocks, frames, damaged, seconds)
 
 
@@ -84,9 +84,8 @@ def _lines(reader: bitstream.EcdcReader, counts: _Counts, size: int | None) -> I
     yield _line("checkpoint", header.fingerprint or "not stored: any of that model")
     channels = {1: "mono", 2: "stereo"}.get(header.channels, f"{header.channels} channels")
     length = "length unknown"
-    if reader.num_samples is not None:
-        seconds = reader.num_samples / header.sample_rate
-        length = f"{reader.num_samples:,} samples ({seconds:.2f} s)"
+    if header.num_samples is not None:
+        length = f"{header.num_samples:,} samples ({header.duration:.2f} s)"
     yield _line("signal", f"{header.sample_rate} Hz, {channels}, {length}")
     yield _line(
         "codes",

@@ -125,7 +125,7 @@ class DamageTest(parameterized.TestCase):
         self.check(data[: START + 7 * SIZE + 3], [], None, 7)
         _, reader = files.read(data[: START + 7 * SIZE + 3])
         self.assertEqual(reader.warnings, ["cut off after 7.00 s of 10.00 s: the end is missing"])
-        self.assertEqual(reader.num_samples, 240_000)
+        self.assertEqual(reader.header.num_samples, 240_000)
         _, reader = files.read(data[:-1])
         self.assertEqual(reader.warnings, ["no index: the end is missing or damaged"])
         # Damage in the last block.
@@ -152,13 +152,13 @@ class DamageTest(parameterized.TestCase):
         data = flip(DATA, END + 25)
         self.check(data, [], ["no index: the end is damaged"])
         _, reader = files.read(data)
-        self.assertIsNone(reader.num_samples)
+        self.assertIsNone(reader.header.num_samples)
 
     def test_writer_that_was_interrupted(self):
         file = io.BytesIO()
         writer = bitstream.open_writer(file, LIKE)
         blocks, reader = files.read(file.getvalue())
-        self.assertEqual((blocks, reader.num_samples), ([], None))
+        self.assertEqual((blocks, reader.header.num_samples), ([], None))
         writer.write(CODES[:, :80])
         writer.flush()
         writer.write(CODES[:, 80:90])
@@ -281,7 +281,7 @@ class ForgedTest(parameterized.TestCase):
     )
     def test_ends(self, end):
         _, reader = files.read(DATA[:END] + end, recover=True)
-        self.assertIsNone(reader.num_samples)
+        self.assertIsNone(reader.header.num_samples)
         self.assertNotEmpty(reader.warnings)
 
     @parameterized.parameters(

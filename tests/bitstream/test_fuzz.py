@@ -62,7 +62,8 @@ def read_all(data):
                         held -= block.codes.shape[1]
                 assert held >= 0
                 if not recover:
-                    assert header.num_frames is None or num_frames <= max(header.num_frames, 1)
+                    total = header.num_samples
+                    assert total is None or num_frames <= max(header.framing.num_frames(total), 1)
                 for warning in reader.warnings:
                     assert "\n" not in warning
                     assert len(warning) < 200

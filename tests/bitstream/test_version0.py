@@ -96,7 +96,7 @@ class MetaTest(parameterized.TestCase):
         for file in (io.BytesIO(data), files.Pipe(data, 100)):
             blocks, reader = files.read(file)
             self.assertEqual(reader.header, like)
-            self.assertEqual((reader.num_samples, reader.warnings), (num_samples, []))
+            self.assertEqual((reader.header.num_samples, reader.warnings), (num_samples, []))
             np.testing.assert_array_equal(files.joined(blocks), codes)
             if scales is not None:
                 self.assertEqual([block.scale for block in blocks], scales.tolist())

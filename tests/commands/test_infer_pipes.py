@@ -292,7 +292,7 @@ class ProcessesTest(parameterized.TestCase):
             reader = bitstream.open_reader(file)
             blocks = list(reader.blocks())
             self.assertEqual(reader.warnings, [])
-        self.assertEqual(reader.num_samples, 3 * self.PIPE // 2)
+        self.assertEqual(reader.header.num_samples, 3 * self.PIPE // 2)
         self.assertEqual(sum(block.codes.shape[1] for block in blocks), 3 * self.PIPE // 24)
 
     def test_interruption_before_there_is_sound(self) -> None:
