@@ -12,6 +12,7 @@ import tqdm
 
 from encodec_hk.commands import checkpoints
 from encodec_hk.evaluation import baseline_coder
+from encodec_hk.evaluation import code_counts
 from encodec_hk.evaluation import coders
 from encodec_hk.evaluation import excerpts
 from encodec_hk.evaluation import journals
@@ -77,7 +78,10 @@ def run(
             raise ValueError(f"--compare: got {kind!r}, must be transformers, or empty for none")
     baseline_coder.check_kinds(baselines)
     bitrates = _bitrates(bandwidths)
-    models = _models(config, checkpoint, bitrates)
+    paths: list[str | None] = [*checkpoint.split(",")] if checkpoint else [None]
+    codecs = [checkpoints.load_codec(config, path) for path in paths]
+    default = config.checkpoint if config is not None else ""
+    models = model_coder.make_all(codecs, [path or default for path in paths], bitrates)
     others, missing = baseline_coder.make_all(models, baselines, bitrates)
     folder = pathlib.Path(out or "evaluation_" + "_".join(model.name for model in models))
     files, unreadable = _find(data, folder, speech or ())
@@ -96,16 +100,27 @@ def run(
     store = excerpts.ExcerptStore(folder / "excerpts", [file.name for file in chosen])
     everyone: list[coders.Coder] = [*models, *others]
     work = runner.Runner(everyone, journal, pool, store, names)
-    progress = _Progress(len(files), sum(len(coder.bitrates) for coder in everyone))
+    num_done = num_new = 0
+    num_rows = sum(len(coder.bitrates) for coder in everyone)  # of each file
+    # A bar of rows on a terminal, else a line per file.
+    bar = tqdm.tqdm(total=len(files) * num_rows, unit="row", disable=not sys.stderr.isatty())
     try:
         for file in files:
-            progress.run(work, file)
+            bar.set_postfix_str(file.name)
+            new = work.run(file, bar.update)
+            bar.update(num_rows - new)
+            num_done += 1
+            num_new += new
+            if bar.disable:
+                outcome = work.failed.get(file.name) or f"{new} of {num_rows} rows new"
+                name = file_paths.shown(file.name)
+                print(f"[{num_done}/{len(files)}] {name}: {outcome}", flush=True)
         parities = parity.compare_all(models, files, journal, missing, _say) if compare else {}
     except KeyboardInterrupt:
-        _say(f"interrupted: {progress.done} of {len(files)} files done; the same command continues")
+        _say(f"interrupted: {num_done} of {len(files)} files done; the same command continues")
         return 130
     finally:
-        progress.bar.close()
+        bar.close()
         pool.close()
         journal.close()
 
@@ -113,7 +128,7 @@ def run(
         "means": results.means(work.rows),
         "codecs": {coder.name: coder.facts() for coder in everyone},
         "codebooks": {
-            codec: {kbps: counts.statistics() for kbps, counts in cells.items()}
+            codec: {kbps: code_counts.statistics(counts) for kbps, counts in cells.items()}
             for codec, cells in work.counts.items()
         },
         "missing": missing + results.unmeasured_lines(work.unmeasured),
@@ -133,7 +148,7 @@ def run(
     written = _write_report(folder, summary, work, chosen)
     print(score_table.render(summary))
     print(
-        f"\n{len(work.rows)} rows, {progress.num_new} of them new; wrote {written} into "
+        f"\n{len(work.rows)} rows, {num_new} of them new; wrote {written} into "
         f"{file_paths.shown(folder)}"
     )
     return 130 if interruption.is_requested() else 0
@@ -151,18 +166,6 @@ def _bitrates(bandwidths: Sequence[str] | None) -> tuple[float, ...] | None:
         got = ",".join(map(str, bandwidths))
         raise ValueError(f"--bandwidths: got {got}, must be kbps with commas between: 1.5,3,6")
     return tuple(dict.fromkeys(bitrates))
-
-
-def _models(
-    config: ml_collections.ConfigDict | None,
-    checkpoint: str | None,
-    bitrates: Sequence[float] | None,
-) -> list[model_coder.ModelCoder]:
-    """Load the models, one per checkpoint."""
-    paths: list[str | None] = [*checkpoint.split(",")] if checkpoint else [None]
-    codecs = [checkpoints.load_codec(config, path) for path in paths]
-    default = config.checkpoint if config is not None else ""
-    return model_coder.make_all(codecs, [path or default for path in paths], bitrates)
 
 
 def _find(
@@ -204,28 +207,3 @@ def _write_report(
 def _say(line: str) -> None:
     """Print a line to stderr, above the bar."""
     tqdm.tqdm.write(line, file=sys.stderr)
-
-
-class _Progress:
-    """A bar of rows on a terminal, else a line per file."""
-
-    def __init__(self, num_files: int, num_rows: int):
-        """Start with the number of files, and of rows of each."""
-        self.done = 0
-        self.num_new = 0
-        self._num_files, self._num_rows = num_files, num_rows
-        self.bar = tqdm.tqdm(
-            total=num_files * num_rows, unit="row", disable=not sys.stderr.isatty()
-        )
-
-    def run(self, work: runner.Runner, file: selection.EvaluationFile) -> None:
-        """Run a file."""
-        self.bar.set_postfix_str(file.name)
-        new = work.run(file, self.bar.update)
-        self.bar.update(self._num_rows - new)
-        self.done += 1
-        self.num_new += new
-        if self.bar.disable:
-            outcome = work.failed.get(file.name) or f"{new} of {self._num_rows} rows new"
-            name = file_paths.shown(file.name)
-            print(f"[{self.done}/{self._num_files}] {name}: {outcome}", flush=True)

@@ -42,15 +42,10 @@ class Baseline:
     def __init__(
         self, kind: str, sample_rate: int, channels: int, asked: Sequence[float], name: str = ""
     ):
-        """Find the program and choose the bitrates.
+        """Find the program and choose the bitrates, from the `asked` kbps of the models.
 
-        Args:
-          kind: one of `KINDS`.
-          sample_rate: of the signals, Hz. One that the codec lacks is resampled to its next higher
-            one, and back.
-          channels: C of the signals, 1 or 2.
-          asked: kbps of the models; see `sensible_bitrates`.
-          name: its name in the results; the kind by default.
+        Signals of a sample rate (Hz) that the codec lacks are resampled to its next higher one, and
+        back. The name in the results is the kind by default.
 
         Raises:
           ValueError: if the kind is unknown, there are more than 2 channels, or the program is
@@ -99,8 +94,7 @@ class Baseline:
             data = file.read_bytes()
             decoded = sound_files.read(target)
         output = resampling.resample(decoded.samples, decoded.sample_rate, self.sample_rate, length)
-        if len(output) < length:  # some decoders drop the end
-            output = np.pad(output, ((0, length - len(output)), (0, 0)))
+        output = np.pad(output, ((0, length - len(output)), (0, 0)))  # some decoders drop the end
         payload = payloads.opus_payload if self._kind == "opus" else payloads.mp3_payload
         return coders.Coded(
             samples=output,
@@ -144,13 +138,8 @@ def make_all(
 ) -> tuple[list[Baseline], list[str]]:
     """Return the baselines for each sample rate and number of channels of the models.
 
-    Args:
-      models: the coders to compare with.
-      kinds: of `KINDS`.
-      bitrates: kbps that the user asked for; None for those of the models.
-
-    Returns:
-      The baselines, and a line on each that is not available.
+    The bitrates are the kbps that the user asked for; None takes those of the models. The second
+    result has a line on each baseline that is not available.
     """
     forms: dict[tuple[int, int], list[float]] = collections.defaultdict(list)
     for model in models:
@@ -175,14 +164,8 @@ def sensible_bitrates(
 
     For each asked bitrate and its double, take it or the baseline's next higher one, unless that is
     more than twice as high; if none is left, take the baseline's lowest. Opus has every bitrate
-    from 6 kbps per channel; MP3 has those of the standard's tables, from 8 kbps up to 24 kHz and
-    from 32 above.
-
-    Args:
-      kind: one of `KINDS`.
-      asked: kbps.
-      sample_rate: the rate the codec works at, Hz.
-      channels: of the signals.
+    from 6 kbps per channel; MP3 has those of the standard's tables, from 8 kbps at sample rates up
+    to 24 kHz and from 32 above.
     """
     wanted = sorted({factor * kbps for kbps in asked for factor in (1, 2)})
     if kind == "opus":

@@ -57,11 +57,9 @@ class Coder(Protocol):
 
     def code(self, samples: np.ndarray, kbps: float) -> Coded:
         """Encode and decode samples, float32 [T, C]. Raises ValueError if that fails."""
-        ...
 
     def facts(self) -> dict[str, object]:
         """Return facts for summary.json, "kind" among them."""
-        ...
 
 
 def prepare(sound: sound_files.Audio, sample_rate: int, channels: int) -> np.ndarray:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import itertools
 import pathlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -28,13 +29,8 @@ def choose(files: Sequence[selection.EvaluationFile], count: int) -> list[select
     groups = collections.defaultdict(list)
     for file in files:
         groups[file.group].append(file)
-    turns = [
-        (turn, group, file)
-        for group, members in groups.items()
-        for turn, file in enumerate(members)
-    ]
-    chosen = sorted(turns, key=lambda entry: entry[:2])[:count]
-    return [file for *_, file in chosen]
+    turns = itertools.zip_longest(*(groups[group] for group in sorted(groups)))
+    return [file for turn in turns for file in turn if file is not None][:count]
 
 
 def middle(samples: np.ndarray, sample_rate: int, seconds: float = SECONDS) -> np.ndarray:
@@ -45,66 +41,46 @@ def middle(samples: np.ndarray, sample_rate: int, seconds: float = SECONDS) -> n
 
 
 class ExcerptStore:
-    """The excerpts of a run."""
+    """The excerpts of a run: of the named files, in a folder that the first one creates."""
 
     def __init__(self, folder: pathlib.Path, names: Collection[str]):
-        """Create a store.
-
-        Args:
-          folder: where to keep excerpts, created with the first one.
-          names: the files to keep excerpts of; others are ignored.
-        """
         self._folder = folder
         self._names = frozenset(names)
 
     def lacks(self, file: selection.EvaluationFile, coder: coders.Coder, key: str) -> bool:
         """Whether the excerpt of a row or of its original is wanted and missing."""
-        if file.name not in self._names:
-            return False
-        original = self._original(file, (coder.sample_rate, coder.channels))
-        return not (original.exists() and self._path(key).exists())
-
-    def put_original(
-        self, file: selection.EvaluationFile, form: tuple[int, int], samples: np.ndarray
-    ) -> None:
-        """Keep an excerpt of a file at a sample rate and number of channels."""
-        if file.name in self._names:
-            self._write(self._original(file, form), samples, form[0])
+        keys = original_key(file, coder.sample_rate, coder.channels), key
+        return file.name in self._names and not all(self._path(key).exists() for key in keys)
 
     def put(
         self, file: selection.EvaluationFile, key: str, samples: np.ndarray, sample_rate: int
     ) -> None:
-        """Keep an excerpt of a rendition [T, C]."""
+        """Keep an excerpt of a file, or of a rendition of it, [T, C]."""
         if file.name in self._names:
-            self._write(self._path(key), samples, sample_rate)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            sound_files.write(self._path(key), middle(samples, sample_rate), sample_rate)
 
     def item(
         self,
         file: selection.EvaluationFile,
-        renditions: Iterable[tuple[coders.Coder, float, str]],
+        rows: Sequence[tuple[coders.Coder, float, str]],
     ) -> results.Item:
         """Read the excerpts of a file, at the highest sample rate and most channels of its coders.
 
         Args:
           file: a file with excerpts.
-          renditions: coder, kbps and key of each row.
+          rows: coder, kbps and key of each row.
 
         Raises:
           ValueError: if an excerpt is missing.
         """
-        rows = list(renditions)
         rate, channels = max((coder.sample_rate, coder.channels) for coder, *_ in rows)
-        original = sound_files.read(self._original(file, (rate, channels))).samples
-        return results.Item(
-            file=file.name,
-            group=file.group,
-            sample_rate=rate,
-            original=original,
-            renditions=tuple(
-                results.Rendition(coder.name, kbps, self._read(key, rate, original))
-                for coder, kbps, key in rows
-            ),
+        original = sound_files.read(self._path(original_key(file, rate, channels))).samples
+        renditions = tuple(
+            results.Rendition(coder.name, kbps, self._read(key, rate, original))
+            for coder, kbps, key in rows
         )
+        return results.Item(file.name, file.group, rate, original, renditions)
 
     def _read(self, key: str, sample_rate: int, original: np.ndarray) -> np.ndarray:
         """Read a rendition in the original's sample rate and shape."""
@@ -116,10 +92,8 @@ class ExcerptStore:
     def _path(self, key: str) -> pathlib.Path:
         return self._folder / f"{key}.flac"
 
-    def _original(self, file: selection.EvaluationFile, form: tuple[int, int]) -> pathlib.Path:
-        facts = " ".join(map(str, (*file.stamp(), form)))
-        return self._path(hashlib.sha256(facts.encode()).hexdigest()[:32])
 
-    def _write(self, path: pathlib.Path, samples: np.ndarray, sample_rate: int) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        sound_files.write(path, middle(samples, sample_rate), sample_rate)
+def original_key(file: selection.EvaluationFile, sample_rate: int, channels: int) -> str:
+    """Return the key of a file's own excerpt, as coders of a sample rate and channels take it."""
+    facts = " ".join(map(str, (*file.stamp(), (sample_rate, channels))))
+    return hashlib.sha256(facts.encode()).hexdigest()[:32]

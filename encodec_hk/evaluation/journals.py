@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
-
-Entry = dict[str, Any]
 
 
 def key_of(*parts: Any) -> str:
@@ -24,14 +21,9 @@ class Journal:
     earlier one with the same key. Entries are never removed, so a model may return after others.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
-        """Open a journal, or create it.
-
-        Raises:
-          ValueError: if it cannot be read or written.
-        """
-        self._entries: dict[str, Entry] = {}
-        path = pathlib.Path(path)
+    def __init__(self, path: pathlib.Path):
+        """Open a journal, or create it; raise ValueError if it cannot be read or written."""
+        self._entries: dict[str, dict[str, Any]] = {}
         try:
             self._file = path.open("a+b")
             self._file.seek(0)
@@ -47,11 +39,11 @@ class Journal:
             except (ValueError, KeyError, AttributeError, TypeError):
                 continue
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> dict[str, Any] | None:
         """Return the entry of a key, or None."""
         return self._entries.get(key)
 
-    def add(self, key: str, entry: Entry) -> None:
+    def add(self, key: str, entry: dict[str, Any]) -> None:
         """Write an entry to the file at once."""
         line = json.dumps({"key": key, **entry}, allow_nan=False)
         self._file.write(line.encode() + b"\n")

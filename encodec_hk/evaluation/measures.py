@@ -30,7 +30,6 @@ class Measure(NamedTuple):
       function: computes it from reference, estimate and sample rate; None for what the coder
         itself reports.
       packages: modules that the function imports.
-      product: what these compute.
       is_of_speech: whether it applies to speech alone.
     """
 
@@ -41,7 +40,6 @@ class Measure(NamedTuple):
     digits: int = 2
     function: Callable[[np.ndarray, np.ndarray, int], float] | None = None
     packages: tuple[str, ...] = ()
-    product: str = ""
     is_of_speech: bool = False
 
 
@@ -61,7 +59,6 @@ MEASURES: dict[str, Measure] = {
         "MOS-LQO",
         function=perceptual.visqol,
         packages=("visqol",),
-        product="ViSQOL",
     ),
     "visqol_speech": Measure(
         "ViSQOL, speech mode",
@@ -69,7 +66,6 @@ MEASURES: dict[str, Measure] = {
         "MOS-LQO",
         function=functools.partial(perceptual.visqol, mode="speech"),
         packages=("visqol", "ai_edge_litert"),
-        product="ViSQOL",
         is_of_speech=True,
     ),
     "pesq": Measure(
@@ -78,7 +74,6 @@ MEASURES: dict[str, Measure] = {
         "MOS-LQO",
         function=perceptual.pesq,
         packages=("pesq",),
-        product="PESQ",
         is_of_speech=True,
     ),
     "stoi": Measure(
@@ -88,7 +83,6 @@ MEASURES: dict[str, Measure] = {
         digits=3,
         function=perceptual.stoi,
         packages=("pystoi",),
-        product="STOI",
         is_of_speech=True,
     ),
     "mel_distance": Measure(
@@ -130,8 +124,7 @@ class Measured(NamedTuple):
 def available(has_speech: bool = True) -> tuple[tuple[str, ...], list[str]]:
     """Return the measures that can be computed here, and a line on each that cannot.
 
-    Args:
-      has_speech: whether any file is speech; if not, measures of speech are in neither.
+    Without any file of speech, measures of speech are in neither.
     """
     found, missing = [], []
     for name, measure in MEASURES.items():
@@ -139,7 +132,7 @@ def available(has_speech: bool = True) -> tuple[tuple[str, ...], list[str]]:
             continue
         lacking = [module for module in measure.packages if not importlib.util.find_spec(module)]
         if lacking:
-            command = perceptual.install_command(measure.product)
+            command = perceptual.install_command(measure.head[0])
             missing.append(f"{measure.label}: {' and '.join(lacking)} not installed: {command}")
         else:
             found.append(name)
@@ -154,16 +147,8 @@ def measure(
     *,
     is_speech: bool,
 ) -> Measured:
-    """Measure an estimate against its reference.
-
-    Args:
-      reference: float [T, C].
-      estimate: float [T, C].
-      sample_rate: Hz.
-      names: measures that `available` returned.
-      is_speech: whether measures of speech apply.
-    """
-    values, errors = {}, {}
+    """Take the measures that `available` named of an estimate and its reference, float [T, C]."""
+    found = Measured({}, {})
     for name in names:
         function = MEASURES[name].function
         if function is None or (MEASURES[name].is_of_speech and not is_speech):
@@ -171,13 +156,13 @@ def measure(
         try:
             value = float(function(reference, estimate, sample_rate))
         except Exception as error:  # any package's; the other measures are still of use
-            errors[name] = " ".join(str(error).split()) or type(error).__name__
+            found.errors[name] = " ".join(str(error).split()) or type(error).__name__
             continue
         if np.isfinite(value):
-            values[name] = value
+            found.values[name] = value
         else:
-            errors[name] = "the original is silent"
-    return Measured(values, errors)
+            found.errors[name] = "the original is silent"
+    return found
 
 
 def measure_files(

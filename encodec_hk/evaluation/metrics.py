@@ -1,15 +1,15 @@
 """Metrics of a signal against its reference: SI-SNR and distances of spectrograms.
 
 Every metric takes float [T, C] or [T] with full scale at 1, reference and estimate aligned and of
-one shape, and returns a float. All raise ValueError if the shapes differ, there are no samples, or
-a sample is NaN or infinite.
+one shape, their sample rate in Hz, and returns a float. All raise ValueError if the shapes differ,
+there are no samples, or a sample is NaN or infinite.
 
 Shapes: T samples, C channels, N frames of a spectrogram, W samples of a window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -30,10 +30,6 @@ def si_snr(reference: np.ndarray, estimate: np.ndarray) -> float:
     For zero-mean reference s and estimate e of a channel: 10 log10(|a s|^2 / |e - a s|^2), a =
     <e, s> / |s|^2; averaged over channels (SI-SDR of arXiv 1811.02508, SI-SNR of Section 4 of arXiv
     2210.13438). Volume, polarity and a constant offset do not matter; a delay of one sample does.
-
-    Args:
-      reference: float [T, C] or [T].
-      estimate: the same shape.
 
     Returns:
       dB, clipped to -100 to 100 so that means over files are finite: an equal estimate has 100, a
@@ -66,15 +62,8 @@ def si_snr_windows(
     As in audiocraft, all energies of a window get 1.2e-7 per sample added. So values are finite, a
     window with a silent estimate has 0 dB, and one where only the reference is silent is far below
     0. `si_snr` tells more about files with silence.
-
-    Args:
-      reference: float [T, C] or [T].
-      estimate: the same shape.
-      sample_rate: Hz.
-      window_seconds: length of a window; at least two samples.
     """
-    reference, estimate = check_pair(reference, estimate)
-    check_rate(sample_rate)
+    reference, estimate = check_pair(reference, estimate, sample_rate)
     if not 2 <= window_seconds * sample_rate < float("inf"):
         raise ValueError(
             f"window_seconds: got {window_seconds} at {sample_rate} Hz, must be two samples or more"
@@ -101,36 +90,21 @@ def mel_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) 
     by, on the spectrograms of Section 3.4 of arXiv 2210.13438. Hann windows start every quarter
     window and extend into silence beyond both ends, so that four cover each sample. Magnitudes
     below 1e-5 count as 1e-5, so silence is a signal like any other. Bands too narrow to contain a
-    bin are left out.
-
-    Args:
-      reference: float [T, C] or [T].
-      estimate: the same shape.
-      sample_rate: Hz. The bands reach up to half of it, so distances at different rates are not
-        comparable.
+    bin are left out. The bands reach up to half the sample rate, so distances at different rates
+    are not comparable.
 
     Returns:
       0 or more; 0 for equal signals, 1 for a factor of 10 (20 dB) in every band.
     """
-    reference, estimate = check_pair(reference, estimate)
-    check_rate(sample_rate)
-    distances = [_mel_distance(reference, estimate, sample_rate, w) for w in MEL_WINDOWS]
+    pair = check_pair(reference, estimate, sample_rate)
+    distances = []
+    for window in MEL_WINDOWS:
+        filters = mel_scale.mel_filters(sample_rate, window, MEL_BANDS)
+        filters = filters[:, filters.any(axis=0)]
+        bands = (magnitudes @ filters for magnitudes in _spectra(*pair, window))
+        logs = (np.log10(np.maximum(FLOOR, block)) for block in bands)
+        distances.append(_mean(np.abs(one - other) for one, other in logs))
     return float(np.mean(distances))
-
-
-def _mel_distance(
-    reference: np.ndarray, estimate: np.ndarray, sample_rate: int, window: int
-) -> float:
-    """Return the mean over bands, frames and channels for one window length."""
-    filters = mel_scale.mel_filters(sample_rate, window, MEL_BANDS)
-    filters = filters[:, filters.any(axis=0)]
-    total, count = 0.0, 0
-    for magnitudes in _spectra(reference, estimate, window):
-        logs = np.log10(np.maximum(FLOOR, magnitudes @ filters))
-        difference = np.abs(logs[0] - logs[1])
-        total += np.sum(difference)
-        count += difference.size
-    return total / count
 
 
 def log_spectral_distance(
@@ -143,27 +117,15 @@ def log_spectral_distance(
     Distance Measures for Speech Processing, 1976. Work on bandwidth extension uses this window and
     hop, but often log10 in place of 10 log10: a tenth of this. Frames are those of `mel_distance`.
     All bins up to half the sample rate count alike, so bands that a codec leaves empty weigh more
-    than in a mel distance.
-
-    Args:
-      reference: float [T, C] or [T].
-      estimate: the same shape.
-      sample_rate: Hz. Distances at different rates are not comparable.
-      window: samples.
+    than in a mel distance. Distances at different rates are not comparable.
 
     Returns:
       0 or more; 0 for equal signals. Magnitudes below 1e-5 count as 1e-5 (-100 dB), so frames
       silent in both have 0, and a silent estimate has a finite distance.
     """
-    reference, estimate = check_pair(reference, estimate)
-    check_rate(sample_rate)
-    total, count = 0.0, 0
-    for magnitudes in _spectra(reference, estimate, window):
-        levels = 20 * np.log10(np.maximum(FLOOR, magnitudes))
-        distances = np.sqrt(np.mean((levels[0] - levels[1]) ** 2, axis=-1))
-        total += np.sum(distances)
-        count += distances.size
-    return float(total / count)
+    pair = check_pair(reference, estimate, sample_rate)
+    levels = (20 * np.log10(np.maximum(FLOOR, block)) for block in _spectra(*pair, window))
+    return _mean(np.sqrt(np.mean((one - other) ** 2, axis=-1)) for one, other in levels)
 
 
 def _spectra(reference: np.ndarray, estimate: np.ndarray, window: int) -> Iterator[np.ndarray]:
@@ -186,13 +148,21 @@ def _spectra(reference: np.ndarray, estimate: np.ndarray, window: int) -> Iterat
         yield np.abs(np.fft.rfft(parts * hann))
 
 
+def _mean(blocks: Iterable[np.ndarray]) -> float:
+    """Return the mean over all elements of blocks."""
+    total, count = np.sum([(np.sum(block), block.size) for block in blocks], axis=0)
+    return float(total / count)
+
+
 def _centred(samples: np.ndarray) -> np.ndarray:
     """Subtract each channel's mean from samples [T, C]; a constant channel becomes exact zeros."""
     samples = samples - samples[:1]
     return samples - np.mean(samples, axis=0)
 
 
-def check_pair(reference: np.ndarray, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def check_pair(
+    reference: np.ndarray, estimate: np.ndarray, sample_rate: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Return both signals as float64 [T, C]; raise ValueError if a metric cannot take them."""
     shapes = np.shape(reference), np.shape(estimate)
     if shapes[0] != shapes[1] or len(shapes[0]) not in (1, 2) or 0 in shapes[0]:
@@ -200,6 +170,8 @@ def check_pair(reference: np.ndarray, estimate: np.ndarray) -> tuple[np.ndarray,
             f"reference and estimate: got shapes {shapes[0]} and {shapes[1]}, must be equal, [T] "
             "or [T, C], with at least one sample"
         )
+    if sample_rate <= 0:
+        raise ValueError(f"sample_rate: got {sample_rate}, must be above 0")
     return _check_samples("reference", reference), _check_samples("estimate", estimate)
 
 
@@ -210,9 +182,3 @@ def _check_samples(name: str, samples: np.ndarray) -> np.ndarray:
     if not np.isfinite(samples).all():
         raise ValueError(f"{name}: got samples that are NaN or infinite, all must be finite")
     return samples.astype(np.float64).reshape(len(samples), -1)
-
-
-def check_rate(sample_rate: int) -> None:
-    """Raise ValueError unless a sample rate is positive."""
-    if sample_rate <= 0:
-        raise ValueError(f"sample_rate: got {sample_rate}, must be above 0")

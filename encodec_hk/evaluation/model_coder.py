@@ -26,23 +26,11 @@ class ModelCoder:
     """An EnCodec model that codes one file at a time; see `coders.Coder`."""
 
     def __init__(
-        self,
-        codec: encodec_hk.Codec,
-        bitrates: Sequence[float],
-        *,
-        name: str = "",
-        checkpoint: str = "",
+        self, codec: encodec_hk.Codec, bitrates: Sequence[float], name: str, checkpoint: str
     ):
-        """Wrap a codec.
-
-        Args:
-          codec: the model.
-          bitrates: kbps to evaluate it at, each a whole number of codebooks.
-          name: its name in the results; the codec's by default.
-          checkpoint: its checkpoint file, for the summary.
-        """
+        """Wrap a codec, to evaluate at bitrates in kbps, each a whole number of codebooks."""
         self.codec = codec
-        self.name = name or codec.name
+        self.name = name
         self.identity = codec.fingerprint
         self.sample_rate, self.channels = codec.sample_rate, codec.channels
         self.bitrates = tuple(float(kbps) for kbps in bitrates)
@@ -108,11 +96,9 @@ class ModelCoder:
     def _file(self, encoded: encodec_hk.Encoded, num_codebooks: int) -> bytes:
         """Return the .ecdc file of one item."""
         num_samples = int(encoded.num_samples[0])
-        version = ecdc.default_version(self.codec)
+        header = ecdc.header(self.codec, num_codebooks, num_samples)
         file = io.BytesIO()
-        writer = bitstream.open_writer(
-            file, ecdc.header(self.codec, num_codebooks, num_samples, version)
-        )
+        writer = bitstream.open_writer(file, header)
         start = 0
         for index, frames in enumerate(self.codec.framing.frames(num_samples)):
             scale = None if encoded.scales is None else encoded.scales[0, index : index + 1]
@@ -127,12 +113,9 @@ def make_all(
     checkpoints: Sequence[str],
     bitrates: Sequence[float] | None,
 ) -> list[ModelCoder]:
-    """Return a coder for each codec, each with a name of its own.
+    """Return a coder for each codec and its checkpoint file, each with a name of its own.
 
-    Args:
-      codecs: the models.
-      checkpoints: the checkpoint file of each.
-      bitrates: kbps; each model takes those that it has. None takes each model's bandwidths.
+    Each codec takes those of the bitrates (kbps) that it has; None takes its bandwidths.
 
     Raises:
       ValueError: if no model has one of the bitrates, or a model has none of them.
@@ -141,15 +124,14 @@ def make_all(
         if not any(_has(codec, kbps) for codec in codecs):
             config.num_codebooks_for(codecs[0].model_config, kbps, field="--bandwidths")
     found = []
-    for codec, name, checkpoint in zip(
-        codecs, _names(codecs, checkpoints), checkpoints, strict=True
-    ):
+    names = _names(codecs, checkpoints)
+    for codec, name, checkpoint in zip(codecs, names, checkpoints, strict=True):
         own = codec.model_config.bandwidths
         chosen = [kbps for kbps in bitrates or own if _has(codec, kbps)]
         if not chosen:
             got, allowed = (", ".join(f"{k:g}" for k in each) for each in (bitrates or (), own))
             raise ValueError(f"--bandwidths: got {got}, must be among {codec.name}'s: {allowed}")
-        found.append(ModelCoder(codec, chosen, name=name, checkpoint=checkpoint))
+        found.append(ModelCoder(codec, chosen, name, checkpoint))
     return found
 
 

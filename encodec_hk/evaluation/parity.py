@@ -30,12 +30,8 @@ def compare_all(
     Only the middle 10 s of a longer file are compared. The PyTorch network is what transformers
     loads from the folder that `run.py convert --to=transformers` writes.
 
-    Args:
-      models: ours.
-      files: the files; unreadable ones are skipped, as the runner reports them.
-      journal: finished comparisons; new ones are added.
-      missing: gets a line for each model that cannot be compared.
-      say: prints a line.
+    Unreadable files are skipped, as the runner reports them. The journal keeps finished
+    comparisons; `missing` gets a line for each model that cannot be compared; `say` prints a line.
 
     Returns:
       By model: equal (share of equal codes, 0 to 1), by_codebook (the same per codebook), codes and
@@ -44,34 +40,34 @@ def compare_all(
     """
     parities = {}
     for model in models:
-        comparisons: list[dict[str, Any]] = []
+        entries: list[dict[str, Any]] = []
         network = None
         for file in files:
             interruption.check()
             try:
                 key = journals.key_of("parity", *file.stamp(), model.identity)
                 entry = journal.get(key)
-                if entry is None:
-                    sound = sound_files.read(file.path)
+                if entry is not None:
+                    entries.append(entry)
+                    continue
+                sound = sound_files.read(file.path)
             except (ValueError, OSError):
                 continue
-            if entry is None:
-                if network is None:
-                    say(f"{model.name}: comparing with transformers")
-                    try:
-                        network = verify.exported(model.codec)
-                    except ValueError as error:
-                        missing.append(f"--compare=transformers: {model.name}: {error}")
-                        break
-                samples = coders.prepare(sound, model.sample_rate, model.channels)
-                samples = excerpts.middle(samples, model.sample_rate)
-                comparison = verify.compare(model.codec, network, samples)
-                entry = dataclasses.asdict(comparison)
-                entry["equal"] = comparison.equal.tolist()
-                journal.add(key, entry)
-            comparisons.append(entry)
-        if comparisons:
-            parities[model.name] = _merged(comparisons)
+            if network is None:
+                say(f"{model.name}: comparing with transformers")
+                try:
+                    network = verify.exported(model.codec)
+                except ValueError as error:
+                    missing.append(f"--compare=transformers: {model.name}: {error}")
+                    break
+            samples = coders.prepare(sound, model.sample_rate, model.channels)
+            samples = excerpts.middle(samples, model.sample_rate)
+            entry = dataclasses.asdict(verify.compare(model.codec, network, samples))
+            entry["equal"] = entry["equal"].tolist()
+            journal.add(key, entry)
+            entries.append(entry)
+        if entries:
+            parities[model.name] = _merged(entries)
     return parities
 
 

@@ -1,20 +1,21 @@
 """Predictions of how listeners rate a signal against its reference: ViSQOL, PESQ, STOI.
 
 Every metric takes float [T, C] or [T] with full scale at 1, reference and estimate aligned and of
-one shape, and returns a float. All raise ValueError if the shapes differ, there are no samples, a
-sample is NaN or infinite, the signals are too short, or the package that computes the metric is not
-installed; the message then names the command that installs it.
+one shape, their sample rate in Hz, and returns a float. All raise ValueError if the shapes differ,
+there are no samples, a sample is NaN or infinite, the signals are too short, or the package that
+computes the metric is not installed; the message then names the command that installs it.
 
 Shapes: T samples, C channels.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import threading
 import warnings
-from types import ModuleType
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,9 @@ from encodec_hk.sound import resampling
 VISQOL_RATES = {"audio": 48000, "speech": 16000}  # Hz, by mode
 VISQOL_SHORTEST = {"audio": 0.96, "speech": 0.64}  # seconds: one patch and the start that it skips
 _VISQOL_PEAK = 0.99
-
-PESQ_SHORTEST = 0.25  # seconds
-PESQ_LONGEST = 20.0  # seconds of a part
-
-STOI_SHORTEST = 0.4096  # seconds: 31 frames of 25.6 ms that overlap by half
-
+_PESQ_SHORTEST = 0.25  # seconds
+_PESQ_LONGEST = 20.0  # seconds of a part
+_STOI_SHORTEST = 0.4096  # seconds: 31 frames of 25.6 ms that overlap by half
 _SPEECH_RATE = 16000  # Hz, for PESQ and STOI
 
 
@@ -45,7 +43,9 @@ def visqol(
 
     MOS-LQO by the package visqol-python, which follows Google's v3.3.3 (arXiv 2004.09584), on
     signals prepared as in audiocraft: resampled to 48 kHz (mode "audio") or 16 kHz ("speech") by
-    soxr's HQ filter, clipped at 0.99, rounded to 16 bits, channels averaged.
+    soxr's HQ filter, clipped at 0.99, rounded to 16 bits, channels averaged. Mode "audio" takes any
+    sound, by support vector regression; "speech" takes the parts that a voice detector keeps, by a
+    lattice network.
 
     ViSQOL ignores half a patch (0.3 s) at the start. Google's guidelines ask for silence around the
     signal (`pad_seconds` of 0.5), but silence counts as perfect: it raises audio mode by up to 0.13
@@ -55,14 +55,6 @@ def visqol(
     ViSQOL matches the estimate's volume to the reference's and aligns both, so volume and delay do
     not matter. It takes about 0.1 s per second of audio with numba, ten times as long without; the
     very first call compiles. Calls from several threads wait for each other.
-
-    Args:
-      reference: float [T, C] or [T].
-      estimate: the same shape.
-      sample_rate: Hz.
-      mode: "audio" (any sound; support vector regression) or "speech" (a lattice network on the
-        parts that a voice detector keeps).
-      pad_seconds: silence to add before and after both.
 
     Returns:
       1 to 5. Equal signals have 4.732 in audio mode and, if speech, 4.3 to 4.6 in speech mode.
@@ -74,8 +66,7 @@ def visqol(
       ValueError: see the module. Silence included, signals must be at least 0.96 s (audio) or
         0.64 s (speech) long.
     """
-    pair = metrics.check_pair(reference, estimate)
-    metrics.check_rate(sample_rate)
+    pair = metrics.check_pair(reference, estimate, sample_rate)
     if mode not in VISQOL_RATES:
         raise ValueError(f"mode: got {mode!r}, must be one of {', '.join(VISQOL_RATES)}")
     if not 0 <= pad_seconds < float("inf"):
@@ -103,13 +94,11 @@ _VISQOL_LOCK = threading.Lock()
 @functools.cache
 def _visqol_model(mode: str) -> Any:
     """Return ViSQOL with the model of a mode loaded."""
-    try:
+    with _needed("ViSQOL"):
         model = importlib.import_module("visqol").VisqolApi()
         # Without the lattice, speech mode takes a polynomial that rates bad speech up to 2 points
         # higher.
         model.create(mode=mode, use_lattice_model=mode == "speech")
-    except ImportError as error:
-        raise _missing("ViSQOL", error) from error
     return model
 
 
@@ -123,11 +112,6 @@ def pesq(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
     (The package has room for 50 utterances, which 20 s cannot exceed; past them it writes out of
     bounds.)
 
-    Args:
-      reference: float [T, C] or [T].
-      estimate: the same shape.
-      sample_rate: Hz.
-
     Returns:
       1 to 4.644, which equal signals have. NaN if the reference has no utterance; 1, the lowest, if
       only the estimate is silent (the package itself fails then).
@@ -135,20 +119,16 @@ def pesq(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
     Raises:
       ValueError: see the module. Signals must be at least 0.25 s long.
     """
-    pair = _speech(reference, estimate, sample_rate, "PESQ", PESQ_SHORTEST)
-    package = _package("PESQ", "pesq")
-    count = -(-len(pair[0]) // round(PESQ_LONGEST * _SPEECH_RATE))
+    pair = _speech(reference, estimate, sample_rate, "PESQ", _PESQ_SHORTEST)
+    with _needed("PESQ"):
+        package = importlib.import_module("pesq")
+    count = -(-len(pair[0]) // round(_PESQ_LONGEST * _SPEECH_RATE))
     values = []
     for clean, coded in zip(*(np.array_split(samples, count) for samples in pair), strict=True):
-        if not clean.any():
-            continue
-        if not coded.any():
-            values.append(1.0)
-            continue
-        try:
-            values.append(package.pesq(_SPEECH_RATE, clean, coded, "wb"))
-        except package.NoUtterancesError:
-            continue
+        if clean.any():
+            with contextlib.suppress(package.NoUtterancesError):
+                score = package.pesq(_SPEECH_RATE, clean, coded, "wb") if coded.any() else 1.0
+                values.append(score)
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -160,11 +140,6 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
     by soxr's HQ filter (and by the package to 10 kHz), channels averaged. Frames more than 40 dB
     below the reference's loudest are left out. Signals must be aligned; volume does not matter.
 
-    Args:
-      reference: float [T, C] or [T].
-      estimate: the same shape.
-      sample_rate: Hz.
-
     Returns:
       A correlation: 1 for equal signals, about 0 for unrelated ones, 0 for a silent estimate. NaN
       if all or nearly all of the reference is silent.
@@ -172,8 +147,9 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
     Raises:
       ValueError: see the module. Signals must be at least 0.41 s long.
     """
-    clean, coded = _speech(reference, estimate, sample_rate, "STOI", STOI_SHORTEST)
-    package = _package("STOI", "pystoi")
+    clean, coded = _speech(reference, estimate, sample_rate, "STOI", _STOI_SHORTEST)
+    with _needed("STOI"):
+        package = importlib.import_module("pystoi")
     if not clean.any():
         return float("nan")
     with warnings.catch_warnings():
@@ -186,41 +162,35 @@ def _speech(
     reference: np.ndarray, estimate: np.ndarray, sample_rate: int, name: str, shortest: float
 ) -> list[np.ndarray]:
     """Return both signals at 16 kHz, mono, float64 [T']."""
-    pair = metrics.check_pair(reference, estimate)
-    metrics.check_rate(sample_rate)
+    pair = metrics.check_pair(reference, estimate, sample_rate)
     if len(pair[0]) < shortest * sample_rate:
         raise ValueError(
             f"got {len(pair[0]) / sample_rate:g} s of audio, {name} needs {shortest:g} s"
         )
-    return [
-        resampling.resample(samples.astype(np.float32), sample_rate, _SPEECH_RATE)
-        .mean(axis=1)
-        .astype(np.float64)
-        for samples in pair
-    ]
+    return [_resampled(samples, sample_rate, _SPEECH_RATE).mean(axis=1) for samples in pair]
 
 
-def _package(name: str, module: str) -> ModuleType:
-    """Import the package that computes a metric."""
+def _sixteen_bits(samples: np.ndarray, sample_rate: int, rate: int) -> np.ndarray:
+    """Return samples [T, C] as ViSQOL reads them from a 16 bit file at `rate`, mono [T']."""
+    samples = np.clip(_resampled(samples, sample_rate, rate), -_VISQOL_PEAK, _VISQOL_PEAK)
+    return np.mean(np.rint(samples * 2**15) / 2**15, axis=1)
+
+
+def _resampled(samples: np.ndarray, sample_rate: int, rate: int) -> np.ndarray:
+    return resampling.resample(samples.astype(np.float32), sample_rate, rate).astype(np.float64)
+
+
+@contextlib.contextmanager
+def _needed(name: str) -> Iterator[None]:
+    """Turn a failed import within into a ValueError."""
     try:
-        return importlib.import_module(module)
+        yield
     except ImportError as error:
-        raise _missing(name, error) from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{name} is not installed: {install_command(name)} ({reason})") from error
 
 
 def install_command(name: str) -> str:
     """Return the command that installs the packages of a metric."""
     # pesq needs a C compiler, so it is an extra of its own.
     return f"pip install '.[{'pesq' if name == 'PESQ' else 'evaluate'}]'"
-
-
-def _missing(name: str, error: ImportError) -> ValueError:
-    reason = " ".join(str(error).split())
-    return ValueError(f"{name} is not installed: {install_command(name)} ({reason})")
-
-
-def _sixteen_bits(samples: np.ndarray, sample_rate: int, rate: int) -> np.ndarray:
-    """Return samples [T, C] as ViSQOL reads them from a 16 bit file at `rate`, mono [T']."""
-    samples = resampling.resample(samples.astype(np.float32), sample_rate, rate)
-    samples = np.clip(samples.astype(np.float64), -_VISQOL_PEAK, _VISQOL_PEAK)
-    return np.mean(np.rint(samples * 2**15) / 2**15, axis=1)

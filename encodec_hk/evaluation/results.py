@@ -24,7 +24,6 @@ from encodec_hk.system import part_file
 
 ALL = "all"  # the group of all files
 _RESAMPLES = 2000
-_LEVEL = 0.95
 _COLUMNS = ("file", "group", "codec", "is_speech", "kbps", "seconds")
 
 Row = dict[str, Any]
@@ -105,19 +104,15 @@ def interval(values: Sequence[float]) -> dict[str, float | int]:
     about ten values it is too narrow; with one, it is the value itself.
     """
     samples = np.asarray(values, np.float64)
+    count = len(samples)
     rng = np.random.default_rng(0)
-    step = max(1, 2**22 // len(samples))  # bounds the memory
+    step = max(1, 2**22 // count)  # bounds the memory
     drawn = [
-        rng.choice(samples, (min(step, _RESAMPLES - start), len(samples))).mean(axis=1)
+        rng.choice(samples, (min(step, _RESAMPLES - start), count)).mean(axis=1)
         for start in range(0, _RESAMPLES, step)
     ]
-    low, high = np.quantile(np.concatenate(drawn), ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2))
-    return {
-        "mean": float(samples.mean()),
-        "low": float(low),
-        "high": float(high),
-        "count": len(samples),
-    }
+    low, high = np.quantile(np.concatenate(drawn), (0.025, 0.975))
+    return {"mean": float(samples.mean()), "low": float(low), "high": float(high), "count": count}
 
 
 def unmeasured_lines(unmeasured: Mapping[str, Sequence[str]]) -> list[str]:

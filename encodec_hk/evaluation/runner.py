@@ -8,6 +8,7 @@ Shapes: T samples, C channels, K codebooks.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -31,59 +32,47 @@ from encodec_hk.system import interruption
 _VERSION = 1  # of journal entries: a run does not continue from another version
 
 
+@dataclasses.dataclass
 class Runner:
     """Codes and measures files.
 
     Attributes:
+      codecs: what to run, each at its bitrates.
+      journal: finished rows.
+      pool: the processes that measure.
+      store: excerpts to listen to.
+      names: measures to take, as `measures.available` returns them.
       rows: all finished rows, by file, coder and bitrate.
       counts: counts of codes by coder and kbps ("1.5").
       failed: reason by file, or by "file, coder kbps" where the file's other rows are finished.
       unmeasured: by measure, "file: reason" for each row without it.
     """
 
-    def __init__(
-        self,
-        coders: Sequence[coders.Coder],
-        journal: journals.Journal,
-        pool: measuring_pool.Pool,
-        store: excerpts.ExcerptStore,
-        names: Sequence[str],
-    ):
-        """Set what to run, and with what.
+    codecs: Sequence[coders.Coder]
+    journal: journals.Journal
+    pool: measuring_pool.Pool
+    store: excerpts.ExcerptStore
+    names: Sequence[str]
+    rows: list[results.Row] = dataclasses.field(default_factory=list)
+    counts: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    unmeasured: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
-        Args:
-          coders: the codecs, each with its bitrates.
-          journal: finished rows.
-          pool: the processes that measure.
-          store: excerpts to listen to.
-          names: measures to take, as `measures.available` returns them.
-        """
-        self._coders = coders
-        self._journal = journal
-        self._pool = pool
-        self._store = store
-        self._names = tuple(names)
-        self.rows: list[results.Row] = []
-        self.counts: dict[str, dict[str, code_counts.CodeCounts]] = {}
-        self.failed: dict[str, str] = {}
-        self.unmeasured: dict[str, list[str]] = {}
-
-    def run(self, file: selection.EvaluationFile, step: Callable[[], object] = lambda: None) -> int:
+    def run(self, file: selection.EvaluationFile, step: Callable[[], object]) -> int:
         """Code and measure a file, and note what fails.
 
-        Args:
-          file: the file.
-          step: called after every new row.
-
-        Returns:
-          The number of rows that no earlier run finished.
+        Calls `step` after every new row. Returns the number of rows that no earlier run finished.
         """
         try:
             keys = self._keys(file)
         except OSError as error:
             self.failed[file.name] = error.strerror or str(error)
             return 0
-        due = {pair: key for pair, key in keys.items() if self._is_due(file, pair[0], key)}
+        due = {
+            (coder, kbps): key
+            for (coder, kbps), key in keys.items()
+            if self.journal.get(key) is None or self.store.lacks(file, coder, key)
+        }
         try:
             new = self._code(file, due, step) if due else 0
         except ValueError as error:
@@ -91,7 +80,7 @@ class Runner:
             self.failed[file.name] = str(error).removeprefix(f"{file_paths.shown(file.path)}: ")
             return 0
         for (coder, kbps), key in keys.items():
-            entry = self._journal.get(key)
+            entry = self.journal.get(key)
             if entry is not None:
                 self._add_row(file, coder, kbps, entry)
         return new
@@ -100,26 +89,20 @@ class Runner:
         """Return a finished file to listen to; None if it failed or has no rows."""
         if file.name in self.failed:
             return None
-        rows = [
-            (coder, kbps, key)
-            for (coder, kbps), key in self._keys(file).items()
-            if self._journal.get(key) is not None
-        ]
-        return self._store.item(file, rows) if rows else None
+        keys = self._keys(file)
+        rows = [(*row, key) for row, key in keys.items() if self.journal.get(key) is not None]
+        return self.store.item(file, rows) if rows else None
 
     def _keys(self, file: selection.EvaluationFile) -> dict[tuple[coders.Coder, float], str]:
         """Return the journal's key of each row of a file."""
         facts = [*file.stamp(), file.is_speech]
         return {
             (coder, kbps): journals.key_of(
-                _VERSION, facts, coder.name, coder.identity, kbps, self._names
+                _VERSION, facts, coder.name, coder.identity, kbps, self.names
             )
-            for coder in self._coders
+            for coder in self.codecs
             for kbps in coder.bitrates
         }
-
-    def _is_due(self, file: selection.EvaluationFile, coder: coders.Coder, key: str) -> bool:
-        return self._journal.get(key) is None or self._store.lacks(file, coder, key)
 
     def _code(
         self,
@@ -129,22 +112,21 @@ class Runner:
     ) -> int:
         """Code and measure rows of a file; return how many.
 
-        Raises:
-          ValueError: if the file cannot be read, or a process that measures dies.
+        Raises ValueError if the file cannot be read, or a process that measures dies.
         """
         sound = sound_files.read(file.path)
         prepared: dict[tuple[int, int], np.ndarray] = {}
         with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
             folder = pathlib.Path(name)
-            tasks: list[tuple[str, dict[str, Any], tuple[Any, ...]]] = []
+            tasks: list[tuple[str, dict[str, Any], tuple[Any, ...]]] = []  # key, entry, arguments
             for (coder, kbps), key in keys.items():
                 interruption.check()
-                form = coder.sample_rate, coder.channels
-                reference = folder / f"{form[0]}_{form[1]}.npy"
+                form = rate, channels = coder.sample_rate, coder.channels
+                reference = folder / f"{rate}_{channels}.npy"
                 if form not in prepared:
                     prepared[form] = coders.prepare(sound, *form)
                     np.save(reference, prepared[form])
-                    self._store.put_original(file, form, prepared[form])
+                    self.store.put(file, excerpts.original_key(file, *form), prepared[form], rate)
                 try:
                     coded = coder.code(prepared[form], kbps)
                 except ValueError as error:
@@ -152,23 +134,21 @@ class Runner:
                     continue
                 estimate = folder / f"{key}.npy"
                 np.save(estimate, coded.samples)
-                self._store.put(file, key, coded.samples, coder.sample_rate)
-                arguments = (str(reference), str(estimate), form[0], self._names, file.is_speech)
-                tasks.append((key, _entry(coded, form[0]), arguments))
+                self.store.put(file, key, coded.samples, rate)
+                arguments = (str(reference), str(estimate), rate, self.names, file.is_speech)
+                tasks.append((key, _entry(coded, rate), arguments))
             # From here on all cores measure, and nothing is timed until they are done.
             try:
-                waiting = [
-                    (key, entry, self._pool.submit(*arguments)) for key, entry, arguments in tasks
-                ]
-                for key, entry, future in waiting:
+                futures = [self.pool.submit(*arguments) for *_, arguments in tasks]
+                for (key, entry, _), future in zip(tasks, futures, strict=True):
                     interruption.check()
                     measured = future.result()
                     entry["measures"] |= measured.values
                     entry["errors"] = measured.errors
-                    self._journal.add(key, entry)
+                    self.journal.add(key, entry)
                     step()
             except measuring_pool.BrokenExecutor as error:
-                self._pool.close()
+                self.pool.close()
                 raise ValueError(f"a process that measures died ({error})") from error
         return len(tasks)
 
@@ -177,7 +157,7 @@ class Runner:
         file: selection.EvaluationFile,
         coder: coders.Coder,
         kbps: float,
-        entry: journals.Entry,
+        entry: dict[str, Any],
     ) -> None:
         """Add a finished row to the findings."""
         values = entry["measures"]
@@ -195,9 +175,9 @@ class Runner:
         for name, reason in entry["errors"].items():
             self.unmeasured.setdefault(name, []).append(f"{file.name}: {reason}")
         if "counts" in entry:
-            shape, text = entry["counts"]
             cells = self.counts.setdefault(coder.name, {})
-            cells.setdefault(f"{kbps:g}", code_counts.CodeCounts(*shape)).add_text(text)
+            found = code_counts.from_json(entry["counts"])
+            cells[f"{kbps:g}"] = cells.get(f"{kbps:g}", 0) + found
 
 
 def _entry(coded: coders.Coded, sample_rate: int) -> dict[str, Any]:
@@ -213,7 +193,6 @@ def _entry(coded: coders.Coded, sample_rate: int) -> dict[str, Any]:
         },
     }
     if coded.codes is not None:
-        counts = code_counts.CodeCounts(len(coded.codes), coded.num_entries)
-        counts.add(coded.codes)
-        entry["counts"] = [list(counts.counts.shape), counts.to_text()]
+        counts = code_counts.count(coded.codes, coded.num_entries)
+        entry["counts"] = code_counts.to_json(counts)
     return entry

@@ -30,15 +30,8 @@ def render(summary: results.Summary) -> str:
 
 def _count(codecs: Mapping[str, Any]) -> str:
     """Return how many files a group has: as many as its most complete cell."""
-    count = max(
-        (
-            value["count"]
-            for cells in codecs.values()
-            for cell in cells.values()
-            for value in cell.values()
-        ),
-        default=0,
-    )
+    cells = [cell for rates in codecs.values() for cell in rates.values()]
+    count = max((value["count"] for cell in cells for value in cell.values()), default=0)
     return f"{count} file{'s' if count != 1 else ''}"
 
 
