@@ -12,6 +12,7 @@ import ml_collections
 
 from encodec_hk import config
 from encodec_hk.system import extras
+from encodec_hk.system import rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,53 +28,53 @@ class Settings:
     implied: Mapping[str, Any]
 
 
-_TRANSFORMERS = {  # ours: theirs
-    "sample_rate": "sampling_rate",
-    "channels": "audio_channels",
-    "causal": "use_causal_conv",
-    "ratios": "upsampling_ratios",
-    "num_filters": "num_filters",
-    "latent_dim": "hidden_size",
-    "num_residual_layers": "num_residual_layers",
-    "kernel_size": "kernel_size",
-    "last_kernel_size": "last_kernel_size",
-    "residual_kernel_size": "residual_kernel_size",
-    "dilation_base": "dilation_growth_rate",
-    "compress": "compress",
-    "num_lstm_layers": "num_lstm_layers",
-    "norm": "norm_type",
-    "pad_mode": "pad_mode",
-    "codebook_size": "codebook_size",
-    "bandwidths": "target_bandwidths",
-    "normalize": "normalize",
-    "segment_seconds": "chunk_length_s",
+_FIELDS: dict[str, tuple[str | None, str | None, Any]] = {
+    "sample_rate": ("sampling_rate", "encodec.sample_rate", None),
+    "channels": ("audio_channels", "seanet.channels", 1),
+    "causal": ("use_causal_conv", "seanet.causal", False),
+    "ratios": ("upsampling_ratios", "seanet.ratios", [8, 5, 4, 2]),
+    "num_filters": ("num_filters", "seanet.n_filters", 32),
+    "latent_dim": ("hidden_size", "seanet.dimension", 128),
+    "num_residual_layers": ("num_residual_layers", "seanet.n_residual_layers", 3),
+    "kernel_size": ("kernel_size", "seanet.kernel_size", 7),
+    "last_kernel_size": ("last_kernel_size", "seanet.last_kernel_size", 7),
+    "residual_kernel_size": ("residual_kernel_size", "seanet.residual_kernel_size", 3),
+    "dilation_base": ("dilation_growth_rate", "seanet.dilation_base", 2),
+    "compress": ("compress", "seanet.compress", 2),
+    "num_lstm_layers": ("num_lstm_layers", "seanet.lstm", 0),
+    "norm": ("norm_type", "seanet.norm", "none"),
+    "pad_mode": ("pad_mode", "seanet.pad_mode", "reflect"),
+    "num_codebooks": (None, "rvq.n_q", 8),
+    "codebook_size": ("codebook_size", "rvq.bins", 1024),
+    "bandwidths": ("target_bandwidths", None, None),
+    "normalize": ("normalize", "encodec.renormalize", False),
+    "segment_seconds": ("chunk_length_s", None, None),
 }
-"""Fields with the same meaning in both; shortcut, num_codebooks and overlap differ."""
+"""Our fields: transformers' name, audiocraft's section and name, and audiocraft's default.
 
-_AUDIOCRAFT: dict[str, tuple[str | None, Any]] = {
-    "channels": ("channels", 1),
-    "causal": ("causal", False),
-    "ratios": ("ratios", [8, 5, 4, 2]),
-    "n_filters": ("num_filters", 32),
-    "dimension": ("latent_dim", 128),
-    "n_residual_layers": ("num_residual_layers", 3),
-    "kernel_size": ("kernel_size", 7),
-    "last_kernel_size": ("last_kernel_size", 7),
-    "residual_kernel_size": ("residual_kernel_size", 3),
-    "dilation_base": ("dilation_base", 2),
-    "compress": ("compress", 2),
-    "lstm": ("num_lstm_layers", 0),
-    "norm": ("norm", "none"),
-    "pad_mode": ("pad_mode", "reflect"),
-    "true_skip": (None, True),
-    "norm_params": (None, {}),
-    "activation": (None, "ELU"),
-    "activation_params": (None, {"alpha": 1.0}),
-    "disable_norm_outer_blocks": (None, 0),
-    "trim_right_ratio": (None, 1.0),
-    "final_activation": (None, None),
+The values have the same meaning in all three. `shortcut` and `overlap` differ.
+"""
+
+_TRANSFORMERS = {ours: theirs for ours, (theirs, _, _) in _FIELDS.items() if theirs}
+_AUDIOCRAFT = {
+    ours: (*path.split("."), default) for ours, (_, path, default) in _FIELDS.items() if path
 }
-"""Arguments of audiocraft's SEANet: our field, None if there is no direct one, and the default."""
+
+_SEANET_FIXED: dict[str, Any] = {
+    "activation": "ELU",
+    "activation_params": {"alpha": 1.0},
+    "norm_params": {},
+    "trim_right_ratio": 1.0,
+    "final_activation": None,
+}
+"""Arguments of audiocraft's SEANet whose default is the only value supported here."""
+
+_SEANET_DEFAULTS = {
+    **{name: default for section, name, default in _AUDIOCRAFT.values() if section == "seanet"},
+    **_SEANET_FIXED,
+    "true_skip": True,
+    "disable_norm_outer_blocks": 0,
+}
 
 _DEFAULT_OVERLAP = 0.01
 
@@ -85,11 +86,10 @@ def from_transformers(fields: Mapping[str, Any]) -> Settings:
       ValueError: if it is not an EnCodec's, or a value is not supported here.
     """
     _require("model_type", fields.get("model_type"), "encodec")
-    defaults = extras.require("transformers").EncodecConfig().to_dict()
-    fields = {**defaults, **fields}
+    fields = {**extras.require("transformers").EncodecConfig().to_dict(), **fields}
     _require("trim_right_ratio", fields["trim_right_ratio"], 1.0)
-    dim = fields["hidden_size"]
     if fields["codebook_dim"] is not None:
+        dim = fields["hidden_size"]
         _require("codebook_dim", fields["codebook_dim"], dim, why="the hidden_size")
     stated = {ours: _plain(fields[theirs]) for ours, theirs in _TRANSFORMERS.items()}
     stated["shortcut"] = "conv" if fields["use_conv_shortcut"] else "identity"
@@ -99,7 +99,8 @@ def from_transformers(fields: Mapping[str, Any]) -> Settings:
         if fields["overlap"] is None:
             raise ValueError("overlap: got None beside chunk_length_s, must be a number in [0, 1)")
         stated["overlap"] = float(fields["overlap"])
-    stated["num_codebooks"] = _transformers_codebooks(stated, stated["bandwidths"][-1])
+    model_config = ml_collections.ConfigDict(stated)
+    stated["num_codebooks"] = _transformers_codebooks(model_config, stated["bandwidths"][-1])
     return Settings(stated=stated, implied={"overlap": _DEFAULT_OVERLAP})
 
 
@@ -117,16 +118,15 @@ def to_transformers(model_config: ml_collections.ConfigDict) -> dict[str, Any]:
     fields["use_conv_shortcut"] = model_config.shortcut == "conv"
     fields["codebook_dim"] = model_config.latent_dim
     fields["overlap"] = None if model_config.segment_seconds is None else model_config.overlap
+    fields["upsampling_ratios"] = list(model_config.ratios)
+    fields["target_bandwidths"] = bandwidths = sorted(model_config.bandwidths)
     # transformers derives the number of codebooks from the last bandwidth, rounded down.
     count = model_config.num_codebooks
-    highest = config.bandwidth_for(model_config, count)
-    while _transformers_codebooks(model_config, highest) < count:
-        highest = math.nextafter(highest, math.inf)
-    bandwidths = sorted(model_config.bandwidths)
     if _transformers_codebooks(model_config, bandwidths[-1]) < count:
+        highest = config.bandwidth_for(model_config, count)
+        while _transformers_codebooks(model_config, highest) < count:
+            highest = math.nextafter(highest, math.inf)
         bandwidths.append(highest)
-    fields["target_bandwidths"] = bandwidths
-    fields["upsampling_ratios"] = list(model_config.ratios)
     return fields
 
 
@@ -152,23 +152,21 @@ def from_audiocraft(text: str) -> Settings:
     absent = {"encodec", "seanet", "rvq"} - sections.keys()
     if absent:
         raise ValueError(f"xp.cfg: lacks {', '.join(sorted(absent))}")
-    encodec, rvq = sections["encodec"], sections["rvq"]
+    encodec, seanet = sections["encodec"], _seanet(sections["seanet"])
+    sections["seanet"] = seanet
     _require("encodec.autoencoder", encodec.get("autoencoder"), "seanet")
     _require("encodec.quantizer", encodec.get("quantizer"), "rvq")
-    seanet = _seanet(sections["seanet"])
     for field in ("channels", "causal"):
         got = encodec.get(field, False)
         _require(f"encodec.{field}", got, seanet[field], why=f"seanet.{field}")
 
-    stated = {ours: _plain(seanet[theirs]) for theirs, (ours, _) in _AUDIOCRAFT.items() if ours}
+    stated = {
+        ours: _plain(sections[section].get(name, default))
+        for ours, (section, name, default) in _AUDIOCRAFT.items()
+    }
     stated["shortcut"] = "identity" if seanet["true_skip"] else "conv"
-    stated["sample_rate"] = encodec.get("sample_rate")
-    stated["normalize"] = encodec.get("renormalize", False)
     stated["segment_seconds"] = None
-    stated["num_codebooks"] = rvq.get("n_q", 8)
-    stated["codebook_size"] = rvq.get("bins", 1024)
-    bits = int(stated["codebook_size"]).bit_length() - 1
-    highest = stated["num_codebooks"] * bits * _frame_rate(stated) / 1000
+    highest = config.bandwidth_for(ml_collections.ConfigDict(stated), stated["num_codebooks"])
     return Settings(stated=stated, implied={"bandwidths": (highest,), "overlap": _DEFAULT_OVERLAP})
 
 
@@ -203,54 +201,43 @@ def reconcile(
         else:
             message += [f"- {field} {value!r}", f"+ {field} {expected!r}"]
     if message:
-        first = "the source's own config differs from --config (- config, + source):"
-        raise ValueError("\n".join([first, *message]))
+        message.insert(0, "the source's own config differs from --config (- config, + source):")
+        raise ValueError("\n".join(message))
     return config.from_json(json.dumps(fields)), lines
 
 
 def _seanet(section: Mapping[str, Any]) -> dict[str, Any]:
     """Return audiocraft's SEANet arguments, which must be the same for encoder and decoder."""
-    section = dict(section)
-    merged = {name: default for name, (_, default) in _AUDIOCRAFT.items()}
-    parts = {network: section.pop(network, None) or {} for network in ("encoder", "decoder")}
-    merged.update(section)
-    for network, part in parts.items():
-        for field, value in part.items():
-            if field in ("trim_right_ratio", "final_activation", "final_activation_params"):
-                merged[field] = value
-            elif field not in merged or value != merged[field]:
-                outside = merged.get(field)
-                _require(f"seanet.{network}.{field}", value, outside, why=f"seanet.{field}")
-    merged.pop("final_activation_params", None)
-    unknown = sorted(merged.keys() - _AUDIOCRAFT.keys())
+    seanet = _SEANET_DEFAULTS | dict(section)
+    for network in ("encoder", "decoder"):
+        for field, value in (seanet.pop(network, None) or {}).items():
+            if field in ("trim_right_ratio", "final_activation"):  # the decoder's alone
+                seanet[field] = value
+            elif field != "final_activation_params":
+                outer = seanet.get(field)
+                _require(f"seanet.{network}.{field}", value, outer, why=f"seanet.{field}")
+    seanet.pop("final_activation_params", None)
+    unknown = sorted(seanet.keys() - _SEANET_DEFAULTS.keys())
     if unknown:
         raise ValueError(f"seanet: unknown settings {', '.join(unknown)}")
-    _require("seanet.activation", merged["activation"], "ELU")
-    parameters = merged["activation_params"] or {"alpha": 1}
-    _require("seanet.activation_params", parameters, {"alpha": 1})
-    _require("seanet.final_activation", merged["final_activation"], None)
-    _require("seanet.trim_right_ratio", merged["trim_right_ratio"], 1.0)
-    _require("seanet.norm_params", merged["norm_params"] or {}, {})
-    if merged["norm"] == "time_group_norm":  # a missing weight norm makes no other network
-        outer = merged["disable_norm_outer_blocks"]
+    for field, allowed in _SEANET_FIXED.items():
+        is_empty = isinstance(allowed, dict) and not seanet[field]
+        _require(f"seanet.{field}", allowed if is_empty else seanet[field], allowed)
+    if seanet["norm"] == "time_group_norm":  # a missing weight norm makes no other network
+        outer = seanet["disable_norm_outer_blocks"]
         _require("seanet.disable_norm_outer_blocks", outer, 0, why="beside time_group_norm")
-    return merged
+    return seanet
 
 
-def _frame_rate(fields: Mapping[str, Any]) -> int:
-    return -(-fields["sample_rate"] // math.prod(fields["ratios"]))
-
-
-def _transformers_codebooks(fields: Mapping[str, Any], kbps: float) -> int:
+def _transformers_codebooks(model_config: ml_collections.ConfigDict, kbps: float) -> int:
     """Return the number of codebooks that transformers derives from a bandwidth."""
-    bits = math.ceil(math.log2(fields["codebook_size"]))
-    return int(1000 * kbps // (_frame_rate(fields) * bits))
+    bits = config.bits_per_codebook(model_config) * config.frame_rate(model_config)
+    return int(1000 * kbps // bits)
 
 
 def _require(field: str, value: Any, allowed: Any, why: str = "") -> None:
     if value != allowed:
-        note = f" ({why})" if why else ""
-        raise ValueError(f"{field}: got {value!r}, must be {allowed!r}{note}")
+        raise rules.error(field, value, f"{allowed!r} ({why})" if why else repr(allowed))
 
 
 def _plain(value: Any) -> Any:

@@ -192,7 +192,7 @@ TRANSFORMS = {
     "polyphase": Transform(_to_polyphase, _from_polyphase),
     # PyTorch's LSTM adds two biases, so any split of ours is correct.
     "sum": Transform(
-        lambda sources: np.sum(sources, axis=0, dtype=np.float64),
+        lambda sources: np.add.reduce(sources, dtype=np.float64),
         lambda value, row: [value, *[0 * value] * (len(row.sources) - 1)],
     ),
     "stack": Transform(np.stack, lambda value, row: list(value)),
