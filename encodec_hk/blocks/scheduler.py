@@ -163,16 +163,15 @@ class Scheduler:
 
     def _seat(self) -> None:
         """Give free places to the rows that are ready, in the order in which they were opened."""
-        waiting: collections.deque[Row] = collections.deque()
         free = [place for place, row in enumerate(self._places) if row is None]
-        for row in self._queue:
-            if row.is_done:
-                continue
-            if free and row._num_ready(self._sizes[0]):
+        not_ready = []
+        while free and self._queue:
+            row = self._queue.popleft()
+            if row._num_ready(self._sizes[0]):
                 self._places[free.pop(0)] = row
-            else:
-                waiting.append(row)
-        self._queue = waiting
+            elif not row.is_done:
+                not_ready.append(row)
+        self._queue.extendleft(reversed(not_ready))
 
     def _dispatch(self) -> bool:
         """Start the next block; return whether there was one."""
