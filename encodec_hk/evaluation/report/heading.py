@@ -18,10 +18,7 @@ _WORDS = {
     "difference": "largest difference in audio",
     "peak": "peak of the audio",
 }
-_COMMAND = re.compile(
-    r"`(?P<quoted>[^`]+)`"
-    r"|(?:python3? -m )?(?:pip|apt(?:-get)?|brew|conda) install [^`;,()]+[^`;,().\s]"
-)
+_COMMAND = re.compile(r"(?:pip|apt-get) install [^;,()]+[^;,().\s]")
 
 
 def text(value: Any) -> str:
@@ -29,47 +26,45 @@ def text(value: Any) -> str:
     return escaping.escape(str(value))
 
 
-def html(
-    title: str,
-    rows: Sequence[results.Row],
-    summary: results.Summary,
-    items: Sequence[results.Item],
-) -> str:
+def html(title: str, rows: Sequence[results.Row], summary: results.Summary, num_items: int) -> str:
     """Return the head: title, numbers, what is missing or failed, codecs, parity."""
-    files = {(row["group"], row["file"]): float(row.get("seconds", 0)) for row in rows}
-    groups = sorted({row["group"] for row in rows})
+    seconds = {(row["group"], row["file"]): row["seconds"] for row in rows}
+    num_groups = len({row["group"] for row in rows})
     names = page_data.codecs(rows, summary)
     facts = [
-        _count(len(files), "file"),
-        *([_count(len(groups), "group")] if len(groups) > 1 else []),
-        _duration(sum(files.values())) + " of audio",
+        _count(len(seconds), "file"),
+        _count(num_groups, "group") if num_groups > 1 else "",
+        f"{_duration(sum(seconds.values()))} of audio",
         _count(len(names), "codec"),
+        f"{num_items} to listen to" if num_items else "",
     ]
-    if items:
-        facts.append(f"{len(items)} to listen to")
-    parts = [f"<h1>{_breakable(title)}</h1>", f'<p class="lead">{" · ".join(facts)}</p>']
-    if summary.get("missing"):
-        lines = "".join(f"<li>{_with_commands(line)}</li>" for line in summary["missing"])
-        parts.append(_notice("Not measured", f"<ul>{lines}</ul>"))
-    if summary.get("failed"):
-        lines = "".join(
-            f"<li><b>{text(file)}</b>: {text(reason)}</li>"
-            for file, reason in summary["failed"].items()
-        )
-        count = _count(len(summary["failed"]), "file")
-        parts.append(_notice(f"{count} failed and do not count below", f"<ul>{lines}</ul>"))
-    if summary.get("machine"):
-        parts.append(f'<p class="small">Speeds were measured on {text(summary["machine"])}.</p>')
-    parts.append('<div class="codecs">')
-    for name in names:
-        parts.append(_codec(name, summary.get("codecs", {}).get(name, {})))
-    parts.append("</div>")
-    if summary.get("parity"):
-        parts.append('<h2 id="parity">Parity with the reference</h2><div class="codecs">')
-        for name, found in summary["parity"].items():
-            parts.append(f'<div class="card"><h3>{text(name)}</h3>{_facts(found)}</div>')
-        parts.append("</div>")
-    return "\n".join(parts)
+    failed = summary.get("failed", {})
+    known = summary.get("codecs", {})
+    machine = summary.get("machine")
+    parity = summary.get("parity")
+    parts = [
+        f"<h1>{_breakable(title)}</h1>",
+        f'<p class="lead">{" · ".join(filter(None, facts))}</p>',
+        _notice("Not measured", [_with_commands(line) for line in summary.get("missing", ())]),
+        _notice(
+            f"{_count(len(failed), 'file')} failed and do not count below",
+            [f"<b>{text(file)}</b>: {text(reason)}" for file, reason in failed.items()],
+        ),
+        f'<p class="small">Speeds were measured on {text(machine)}.</p>' if machine else "",
+        '<div class="codecs">',
+        *(_codec(name, known.get(name, {})) for name in names),
+        "</div>",
+    ]
+    if parity:
+        parts += [
+            '<h2 id="parity">Parity with the reference</h2><div class="codecs">',
+            *(
+                f'<div class="card"><h3>{text(name)}</h3>{_facts(found)}</div>'
+                for name, found in parity.items()
+            ),
+            "</div>",
+        ]
+    return "\n".join(filter(None, parts))
 
 
 def sizes(whole: int, sound: int, pictures: int) -> str:
@@ -83,69 +78,55 @@ def sizes(whole: int, sound: int, pictures: int) -> str:
     )
 
 
+def _notice(heading: str, lines: Sequence[str]) -> str:
+    """Return a list of lines of HTML under a heading; nothing if there are none."""
+    items = "".join(f"<li>{line}</li>" for line in lines)
+    content = f"<h2>{text(heading)}</h2><ul>{items}</ul>"
+    return f'<aside class="notice">{content}</aside>' if lines else ""
+
+
 def _codec(name: str, known: Mapping[str, Any]) -> str:
-    kind = str(known.get("kind", ""))
-    rest = {key: value for key, value in known.items() if key not in ("kind", "name")}
+    kind = known.get("kind", "")
     label = f"<p>{text(_KINDS.get(kind, kind))}</p>" if kind else ""
-    heading = f"<h3>{_breakable(name)}</h3>"
-    return f'<div class="card" data-codec="{text(name)}">{heading}{label}{_facts(rest)}</div>'
+    rest = _facts({key: value for key, value in known.items() if key != "kind"})
+    content = f"<h3>{_breakable(name)}</h3>{label}{rest}"
+    return f'<div class="card" data-codec="{text(name)}">{content}</div>'
 
 
-def _facts(values: Any) -> str:
-    if not isinstance(values, Mapping):
-        return f"<p>{text(_value(values))}</p>"
-    pairs = "".join(
-        f"<div><dt>{text(_words(key))}</dt>{_fact(key, value)}</div>"
+def _facts(values: Mapping[str, Any]) -> str:
+    pairs = [
+        f"<div><dt>{text(_WORDS.get(key, key.replace('_', ' ')))}</dt>{_fact(key, value)}</div>"
         for key, value in values.items()
-        if value is not None and value != ""
-    )
-    return f"<dl>{pairs}</dl>" if pairs else ""
+        if value not in (None, "")
+    ]
+    return f"<dl>{''.join(pairs)}</dl>" if pairs else ""
 
 
-def _fact(key: Any, value: Any) -> str:
-    shown = _value(value) + (" Hz" if str(key).endswith("sample_rate") else "")
+def _fact(key: str, value: Any) -> str:
+    shown = _value(value) + (" Hz" if key.endswith("sample_rate") else "")
     if re.fullmatch("[0-9a-f]{24,}", shown):  # the start identifies a digest
         return f'<dd title="{shown}">{shown[:12]}…</dd>'
     return f"<dd>{_breakable(shown)}</dd>"
 
 
-def _words(key: Any) -> str:
-    return _WORDS.get(str(key), str(key).replace("_", " "))
-
-
-def _breakable(value: Any) -> str:
+def _breakable(value: str) -> str:
     """Return plain text as HTML that may wrap after _ and /."""
     return re.sub(r"([_/])", r"\1<wbr>", text(value))
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.6g}" if abs(value) < 1 else f"{value:.4g}"  # 0.99998 needs its nines
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_words(k)} {_value(v)}" for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_value(part) for part in value)
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
     return str(value)
-
-
-def _notice(heading: str, content: str) -> str:
-    return f'<aside class="notice"><h2>{text(heading)}</h2>{content}</aside>'
 
 
 def _with_commands(line: str) -> str:
     """Return a line as HTML, with commands set as code."""
-    parts, end = [], 0
-    for match in _COMMAND.finditer(line):
-        parts += [
-            text(line[end : match.start()]),
-            f"<code>{text(match['quoted'] or match[0])}</code>",
-        ]
-        end = match.end()
-    return "".join([*parts, text(line[end:])])
+    return _COMMAND.sub(r"<code>\g<0></code>", escaping.escape(line, quote=False))
 
 
 def _count(number: int, noun: str) -> str:

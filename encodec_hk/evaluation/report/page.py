@@ -6,7 +6,6 @@ import importlib.resources
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from encodec_hk.evaluation import results
 from encodec_hk.evaluation.report import heading
@@ -48,23 +47,25 @@ def write(
     for item in items:
         _check(item)
 
-    scripts = [_json('id="overview"', page_data.overview(rows, summary, items))]
-    sound_size = picture_size = 0
-    for item in items:
-        value, of_sound, of_pictures = page_data.listening(item, rows)
-        scripts.append(_json('class="item"', value))
-        sound_size += of_sound
-        picture_size += of_pictures
+    listening = [page_data.listening(item, rows) for item in items]
+    tracks = [track for value in listening for track in value["tracks"]]
+    sound_size = sum(len(track["audio"]) for track in tracks)
+    sound_size += sum(len(value["anchor"] or "") for value in listening)
+    elements = [
+        page_data.element('id="overview"', page_data.overview(rows, summary, items)),
+        *(page_data.element('class="item"', value) for value in listening),
+    ]
     parts = {
         "title": heading.text(title),
         "style": "".join(_template(f"{name}.css") for name in _STYLES),
-        "header": heading.html(title, rows, summary, items),
-        "data": "\n".join(scripts),
+        "header": heading.html(title, rows, summary, len(items)),
+        "data": "\n".join(elements),
         "script": "".join(_template(f"{name}.js") for name in _SCRIPTS),
         "size": "",
     }
     template = _template("page.html")
     whole = sum(len(part) for part in (template, *parts.values()))
+    picture_size = sum(len(track["picture"]) for track in tracks)
     parts["size"] = heading.sizes(whole, sound_size, picture_size)
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
@@ -81,10 +82,6 @@ def _check(item: results.Item) -> None:
                 f"{item.file}: got {rendition.codec} at {rendition.kbps:g} kbps of shape "
                 f"{rendition.samples.shape}, must be the original's {shape}"
             )
-
-
-def _json(attribute: str, value: Any) -> str:
-    return f'<script type="application/json" {attribute}>{page_data.script(value)}</script>'
 
 
 def _template(name: str) -> str:
