@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
+import json
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import ml_collections
 
 from encodec_hk import checkpoint
-from encodec_hk.convert import manifest
 from encodec_hk.convert import pytorch_files
 from encodec_hk.convert import source_config
 from encodec_hk.convert import tensor_names
 from encodec_hk.convert import weights
+from encodec_hk.system import file_paths
 
 _BARE_VARIANTS = ("encodec_24khz", "encodec_48khz")
 """Variants that Meta publishes as state dicts without a config."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Converted:
+class Known(NamedTuple):
+    """A published checkpoint.
+
+    Attributes:
+      source: file name or hub name.
+      config: name of the variant's file in `configs/`.
+      sha256: first digits of the SHA-256 of the weights file, "" if not known.
+      licence: licence of the weights, as stated in the publisher's repository.
+    """
+
+    source: str
+    config: str
+    sha256: str
+    licence: str
+
+
+class Converted(NamedTuple):
     """A converted checkpoint.
 
     Attributes:
@@ -51,12 +67,14 @@ def read(
       variant: a whole configuration with which the source must agree, except for the pad mode,
         which the source decides. None to use the source's own config.
       licence: licence of the weights; None for the one that the source or the manifest states.
-      say: called with lines about the source.
+      say: called with each line of a report.
 
     Raises:
       ValueError: if the source cannot be read or converted, or disagrees with the configuration.
     """
-    if _is_ours(location):
+    path = pathlib.Path(location)
+    is_safetensors = path.suffix == ".safetensors" and path.is_file()
+    if is_safetensors and checkpoint.read_metadata(path).get("format") == checkpoint.FORMAT:
         loaded = checkpoint.load(location)
         if variant is not None:
             own = source_config.Settings(stated=loaded.config.to_dict(), implied={})
@@ -65,10 +83,10 @@ def read(
         origin["licence"] = licence or loaded.metadata["licence"]
         return Converted(loaded.params, loaded.config, origin, original=None)
     original = pytorch_files.read(location)
-    known = manifest.find(original.name, original.file, original.sha256)
     say(f"read {location}: {original.file}, SHA-256 {original.sha256}")
-    model_config, name = _model_of(original, variant, known, say)
+    known = find(original.name, original.file, original.sha256)
     try:
+        model_config, name = _model_of(original, variant, known, say)
         params = weights.to_haiku(original.tensors, model_config, original.naming)
     except ValueError as error:
         raise ValueError(f"{location}: {error}") from error
@@ -88,51 +106,53 @@ def read(
     return Converted(params, model_config, origin, original)
 
 
-def _is_ours(location: str) -> bool:
-    path = pathlib.Path(location)
-    if path.suffix != ".safetensors" or not path.is_file():
-        return False
-    return checkpoint.read_metadata(path).get("format") == checkpoint.FORMAT
+def published() -> list[Known]:
+    """Return the entries of the manifest; none if the package is installed without it."""
+    path = file_paths.ROOT / "checkpoints" / "manifest.json"
+    if not path.is_file():
+        return []
+    return [Known(**entry) for entry in json.loads(path.read_text())["checkpoints"]]
+
+
+def find(name: str, file: str, sha256: str) -> Known | None:
+    """Return the manifest's entry of a hub name, file name or SHA-256; None if unknown."""
+    for entry in published():
+        if entry.source in (name, file) or (entry.sha256 and sha256.startswith(entry.sha256)):
+            return entry
+    return None
 
 
 def _model_of(
     original: pytorch_files.PyTorchCheckpoint,
     variant: ml_collections.ConfigDict | None,
-    known: manifest.Known | None,
+    known: Known | None,
     say: Callable[[str], None],
 ) -> tuple[ml_collections.ConfigDict, str]:
     """Return the model config of a PyTorch checkpoint and the name of the variant."""
-    if variant is not None:
-        if original.settings is None:
-            return variant.model, variant.name
+    if original.settings is not None:
+        if variant is None:
+            name = known.config if known else pathlib.Path(original.name).stem
+            return source_config.to_model(original.settings), name
         model_config, lines = source_config.reconcile(variant.model, original.settings)
         for line in lines:
             say(line)
         return model_config, variant.name
-    if original.settings is not None:
-        try:
-            model_config = source_config.to_model(original.settings)
-        except ValueError as error:
-            raise ValueError(f"{original.name}: {error}") from error
-        return model_config, known.config if known else pathlib.Path(original.name).stem
+    if variant is not None:
+        return variant.model, variant.name
     folded = weights.fold_weight_norm(original.tensors)
     names = (known.config,) if known else _BARE_VARIANTS
     for name in names:
-        candidate = _variant(name)
         try:
-            weights.check(folded, candidate.model, original.naming)
+            model_config = importlib.import_module(f"configs.{name}").get_config().model
+        except ModuleNotFoundError as error:
+            raise ValueError(f"configs/{name}.py cannot be imported: give --config") from error
+        try:
+            weights.check(folded, model_config, original.naming)
         except ValueError:
             continue
         say(f"config: {name}, by its {'name' if known else 'tensors'}")
-        return candidate.model, candidate.name
+        return model_config, name
     raise ValueError(
-        f"{original.name}: has no config of its own, and its tensors are not those of "
+        "has no config of its own, and its tensors are not those of "
         f"{' or '.join(names)}: give --config"
     )
-
-
-def _variant(name: str) -> ml_collections.ConfigDict:
-    try:
-        return importlib.import_module(f"configs.{name}").get_config()
-    except ModuleNotFoundError as error:
-        raise ValueError(f"configs/{name}.py cannot be imported: give --config") from error

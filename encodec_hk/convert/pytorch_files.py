@@ -73,12 +73,10 @@ def read(source: str) -> PyTorchCheckpoint:
 
 def _read_folder(folder: pathlib.Path) -> PyTorchCheckpoint:
     name = folder.resolve().name
-    if (folder / CONFIG).is_file():
-        for file in TRANSFORMERS_WEIGHTS:
-            if (folder / file).is_file():
-                return _read_file(name, folder / file)
-    if (folder / AUDIOCRAFT_WEIGHTS).is_file():
-        return _read_file(name, folder / AUDIOCRAFT_WEIGHTS)
+    candidates = TRANSFORMERS_WEIGHTS if (folder / CONFIG).is_file() else ()
+    for file in (*candidates, AUDIOCRAFT_WEIGHTS):
+        if (folder / file).is_file():
+            return _read_file(name, folder / file)
     raise ValueError(
         f"{folder}: holds neither {CONFIG} with {' or '.join(TRANSFORMERS_WEIGHTS)} (transformers) "
         f"nor {AUDIOCRAFT_WEIGHTS} (audiocraft)"
@@ -112,12 +110,9 @@ def _read_hub(name: str, may_refer: bool = True) -> PyTorchCheckpoint:
 
     # MusicGen's repositories hold the config.json of a language model, and gigabytes of weights.
     config_json = download(CONFIG)
-    is_encodec = (
-        config_json is not None and _read_config(config_json).get("model_type") == "encodec"
-    )
+    is_encodec = config_json and _read_config(config_json).get("model_type") == "encodec"
     for file in TRANSFORMERS_WEIGHTS if is_encodec else (AUDIOCRAFT_WEIGHTS,):
-        path = download(file)
-        if path is not None:
+        if path := download(file):
             return _read_file(name, path, may_refer)
     if not reachable:
         raise ValueError(
@@ -127,15 +122,10 @@ def _read_hub(name: str, may_refer: bool = True) -> PyTorchCheckpoint:
 
 
 def _read_file(name: str, path: pathlib.Path, may_refer: bool = True) -> PyTorchCheckpoint:
-    """Read a weights file, or the hub checkpoint that it names (audiocraft's `pretrained`).
-
-    Args:
-      name: name of the checkpoint.
-      path: the file.
-      may_refer: whether the file may name another checkpoint.
-    """
+    """Read a weights file, or the hub checkpoint that it names (audiocraft's `pretrained`)."""
     try:
-        sha256 = _sha256(path)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     named = re.search(r"-([0-9a-f]{8,64})$", path.stem)
@@ -144,15 +134,14 @@ def _read_file(name: str, path: pathlib.Path, may_refer: bool = True) -> PyTorch
             f"{path}: its SHA-256 begins with {sha256[: len(named[1])]}, its name says {named[1]}: "
             "the file is damaged or misnamed"
         )
-    load = _load_safetensors if path.suffix == ".safetensors" else _load_pickle
-    package = load(path)
-    settings = None
-    if isinstance(package, Mapping) and isinstance(package.get("pretrained"), str):
-        other = package["pretrained"]
+    package = (_load_safetensors if path.suffix == ".safetensors" else _load_pickle)(path)
+    other = package.get("pretrained")
+    if isinstance(other, str):
         if not may_refer or not _is_hub_name(other):
             raise ValueError(f"{path}: refers to {other!r}, which is not an EnCodec on the hub")
         return _read_hub(other, may_refer=False)
-    if isinstance(package, Mapping) and "best_state" in package:
+    settings = None
+    if "best_state" in package:
         if not isinstance(package.get("xp.cfg"), str):
             raise ValueError(f"{path}: its xp.cfg is not text; use a file that audiocraft exported")
         settings = _within(path, source_config.from_audiocraft, package["xp.cfg"])
@@ -178,13 +167,14 @@ def _load_safetensors(path: pathlib.Path) -> dict[str, Any]:
         ) from error
 
 
-def _load_pickle(path: pathlib.Path) -> Any:
-    """Read a pickle; with weights_only, anything but tensors in containers is an error."""
+def _load_pickle(path: pathlib.Path) -> Mapping[str, Any]:
+    """Read a pickle of tensors in containers, {} if it is not a mapping; refuse any other."""
     torch = extras.require("torch")
     try:
         with warnings.catch_warnings():  # about pickle protocols
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            package = torch.load(path, map_location="cpu", weights_only=True)
+            return package if isinstance(package, Mapping) else {}
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL [\w.]+", str(error))
         detail = f" ({found[0]})" if found else ""
@@ -198,16 +188,14 @@ def _load_pickle(path: pathlib.Path) -> Any:
 def _to_numpy(package: Any) -> dict[str, np.ndarray]:
     """Return the tensors of a state dict; {} for any other object."""
     torch = extras.require("torch")
-    if not isinstance(package, Mapping):
-        return {}
-    tensors = {str(key): v for key, v in package.items() if isinstance(v, torch.Tensor)}
-    for key, value in tensors.items():
-        if value.layout is not torch.strided or value.is_quantized:
-            raise ValueError(f"{key}: got a sparse or quantized tensor, must be a plain one")
-    return {
-        key: (value.float() if value.is_floating_point() else value).detach().numpy()
-        for key, value in tensors.items()
-    }
+    tensors = {}
+    for key, value in package.items() if isinstance(package, Mapping) else ():
+        if isinstance(value, torch.Tensor):
+            if value.layout is not torch.strided or value.is_quantized:
+                raise ValueError(f"{key}: got a sparse or quantized tensor, must be a plain one")
+            value = value.float() if value.is_floating_point() else value
+            tensors[str(key)] = value.detach().numpy()
+    return tensors
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
@@ -230,8 +218,3 @@ def _within(
         raise ValueError(
             f"{path}: a field has no valid value ({source_config.first_line(error)})"
         ) from error
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ import torch
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from encodec_hk.convert import manifest
+from encodec_hk.convert import conversion
 from encodec_hk.convert import pytorch_files
 from encodec_hk.convert import source_config
 from encodec_hk.convert import tensor_names
@@ -267,7 +267,7 @@ class ExtrasTest(SourceTestCase):
 
 class ManifestTest(absltest.TestCase):
     def test_entries(self):
-        entries = manifest.read()
+        entries = conversion.published()
         self.assertNotEmpty(entries)
         for entry in entries:
             self.assertTrue((ROOT / "configs" / f"{entry.config}.py").is_file())
@@ -276,12 +276,12 @@ class ManifestTest(absltest.TestCase):
     def test_find(self):
         file = "encodec_24khz-d7cc33bc.th"
         for found in (
-            manifest.find(file, file, "d7cc33bc" + 56 * "0"),
-            manifest.find("renamed.th", "renamed.th", "d7cc33bc" + 56 * "0"),
-            manifest.find("facebook/encodec_24khz", "model.safetensors", 64 * "0"),
+            conversion.find(file, file, "d7cc33bc" + 56 * "0"),
+            conversion.find("renamed.th", "renamed.th", "d7cc33bc" + 56 * "0"),
+            conversion.find("facebook/encodec_24khz", "model.safetensors", 64 * "0"),
         ):
             self.assertEqual(found.config, "encodec_24khz")
-        self.assertIsNone(manifest.find("other/model", "model.safetensors", 64 * "0"))
+        self.assertIsNone(conversion.find("other/model", "model.safetensors", 64 * "0"))
 
 
 if __name__ == "__main__":
