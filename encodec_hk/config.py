@@ -38,11 +38,8 @@ _MODEL_RULES: dict[str, rules.Rule] = {
     "codebook_size": rules.POWER_OF_TWO,
     "bandwidths": rules.tuple_of("numbers above 0 (kbps)", rules.POSITIVE[1]),
     "normalize": rules.BOOL,
-    "segment_seconds": (
-        "None or a number above 0 (seconds)",
-        lambda value: value is None or rules.POSITIVE[1](value),
-    ),
-    "overlap": ("a number in [0, 1)", lambda value: rules.is_number(value) and 0 <= value < 1),
+    "segment_seconds": rules.optional(("a number above 0 (seconds)", rules.POSITIVE[1])),
+    "overlap": rules.DECAY,
 }
 _INFERENCE_RULES: dict[str, rules.Rule] = {
     "bandwidth": rules.POSITIVE,
@@ -59,11 +56,15 @@ _BENCH_RULES: dict[str, rules.Rule] = {
         lambda value: isinstance(value, tuple) and all(map(_is_floor, value)),
     ),
 }
+_SECTION: rules.Rule = (
+    "a ConfigDict",
+    lambda value: isinstance(value, ml_collections.ConfigDict),
+)
 _CONFIG_RULES: dict[str, rules.Rule] = {
     "name": rules.NAME,
     "checkpoint": rules.NAME,
-    "model": ("a ConfigDict", lambda value: isinstance(value, ml_collections.ConfigDict)),
-    "inference": ("a ConfigDict", lambda value: isinstance(value, ml_collections.ConfigDict)),
+    "model": _SECTION,
+    "inference": _SECTION,
 }
 
 
@@ -73,8 +74,7 @@ def validate(variant: ml_collections.ConfigDict) -> None:
     Raises:
       ValueError: if a field is wrong; one line names it, its value and what is allowed.
     """
-    rules.check_names("config", variant.keys(), _CONFIG_RULES, others_allowed=True)
-    rules.check_values("config", variant, _CONFIG_RULES)
+    rules.check("config", variant, _CONFIG_RULES, others_allowed=True)
     validate_model(variant.model)
     validate_inference(variant.inference)
     num_codebooks_for(
@@ -83,14 +83,9 @@ def validate(variant: ml_collections.ConfigDict) -> None:
 
 
 def validate_model(model_config: ml_collections.ConfigDict) -> None:
-    """Check a model configuration.
-
-    Raises:
-      ValueError: if a field is wrong; one line names it, its value and what is allowed.
-    """
+    """Check a model configuration like `validate`."""
     path, model = "config.model", model_config
-    rules.check_names(path, model.keys(), _MODEL_RULES)
-    rules.check_values(path, model, _MODEL_RULES)
+    rules.check(path, model, _MODEL_RULES)
     if model.num_filters % model.compress:
         raise rules.error(
             f"{path}.num_filters", model.num_filters, f"a multiple of compress ({model.compress})"
@@ -115,23 +110,13 @@ def validate_model(model_config: ml_collections.ConfigDict) -> None:
 
 
 def validate_inference(inference: Mapping[str, Any], path: str = "config.inference") -> None:
-    """Check the settings of inference, except that the model offers the bandwidth.
-
-    Raises:
-      ValueError: if a field is wrong; one line names it, its value and what is allowed.
-    """
-    rules.check_names(path, inference.keys(), _INFERENCE_RULES)
-    rules.check_values(path, inference, _INFERENCE_RULES)
+    """Check the settings of inference like `validate`, except that the model has the bandwidth."""
+    rules.check(path, inference, _INFERENCE_RULES)
 
 
 def validate_bench(bench: Mapping[str, Any]) -> None:
-    """Check the settings of `run.py bench`.
-
-    Raises:
-      ValueError: if a field is wrong; one line names it, its value and what is allowed.
-    """
-    rules.check_names("config.bench", bench.keys(), _BENCH_RULES)
-    rules.check_values("config.bench", bench, _BENCH_RULES)
+    """Check the settings of `run.py bench` like `validate`."""
+    rules.check("config.bench", bench, _BENCH_RULES)
 
 
 class Difference(NamedTuple):
@@ -343,8 +328,8 @@ def from_json(text: str) -> ml_collections.ConfigDict:
         raise ValueError(f"config.model: not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise rules.error("config.model", fields, "a JSON object")
-    rules.check_names("config.model", fields, _MODEL_RULES)
     fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    rules.check("config.model", fields, _MODEL_RULES)
     model_config = ml_collections.ConfigDict()
     model_config.segment_seconds = config_dict.placeholder(object)  # as in configs/base.py
     model_config.update(fields)

@@ -102,10 +102,9 @@ class Version0Reader(interface.EcdcReader):
         self._num_samples = header.num_samples
         self._num_segments = self._framing.num_segments(header.num_samples)
         self._size = self._offset(self._num_segments)  # bytes of all codes and scales
-        if source.size is not None:
-            surplus = source.size - self._start - self._size
-            if surplus > 0:
-                self._notes.append(f"{surplus} bytes after the end of the codes")
+        surplus = (source.size or 0) - self._start - self._size
+        if surplus > 0:
+            self._notes.append(f"{surplus} bytes after the end of the codes")
 
     def _bytes_of(self, frames: int) -> int:
         return packing.num_bytes(frames * self.header.num_codebooks, self.header.bits)

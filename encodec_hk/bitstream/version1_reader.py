@@ -26,7 +26,7 @@ _SCAN = 512  # bytes of a read in search of a block: a live stream waits for no 
 
 
 class _Found(NamedTuple):
-    """The result of a search for the next block.
+    """The next block.
 
     Attributes:
       head: the head of the block; None if the file ends first.
@@ -174,15 +174,10 @@ class Version1Reader(interface.EcdcReader):
             expected = head.first + (size if self._framing.has_segments else head.frames)
             if expected > start:
                 first = max(head.first, start)
-                piece = _Piece(first, expected, head.frames)
-                if found.payload is not None and (
-                    unpacked := self._unpack_block(found.payload, head.frames)
-                ):
-                    codes, scale = unpacked
-                    piece = piece._replace(codes=codes[:, first - head.first :], scale=scale)
-                yield piece
-        if self._source.size is not None and self._source.position < self._source.size:
-            surplus = self._source.size - self._source.position
+                codes, scale = self._content(found.payload, head.frames, first - head.first)
+                yield _Piece(first, expected, head.frames, codes, scale)
+        surplus = (self._source.size or 0) - self._source.position
+        if surplus > 0:
             self._notes.append(f"{surplus} bytes after the end")
 
     def _go_to(self, start: int) -> int:
@@ -203,13 +198,18 @@ class Version1Reader(interface.EcdcReader):
         self._source.seek(self._start)
         return 0
 
-    def _unpack_block(self, payload: bytes, frames: int) -> tuple[np.ndarray, float | None] | None:
-        """Return the codes and the scale of a block; None if no writer writes such a scale."""
+    def _content(
+        self, payload: bytes | None, frames: int, dropped: int
+    ) -> tuple[np.ndarray | None, float | None]:
+        """Return the codes of a block, None if damaged, without the first ones, and its scale."""
+        if payload is None:
+            return None, None
         if not self.header.normalize:
-            return self._unpack(payload, frames), None
+            return self._unpack(payload, frames)[:, dropped:], None
         (scale,) = packing.SCALE.unpack_from(payload)
-        codes = self._unpack(payload[packing.SCALE.size :], frames)
-        return (codes, scale) if packing.is_scale(scale) else None
+        if not packing.is_scale(scale):
+            return None, None
+        return self._unpack(payload[packing.SCALE.size :], frames)[:, dropped:], scale
 
     def _cut(self, position: int, start: int, skipped: int) -> Iterator[_Piece]:
         """Describe the rest of a file without an end, after its last intact block."""

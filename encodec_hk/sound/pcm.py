@@ -5,7 +5,6 @@ Samples are float32 [T, C] with full scale at 1: T samples, C channels.
 
 from __future__ import annotations
 
-import io
 import struct
 from typing import BinaryIO, NamedTuple
 
@@ -54,26 +53,27 @@ def decode(data: bytes, raw_format: str, channels: int) -> np.ndarray:
     return (values.reshape(-1, channels) / np.float32(2.0 ** (bits - 1))).astype(np.float32)
 
 
+def integers(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Return float samples, clipped to [-1, 1], as integers of `bits` bits in int32."""
+    scale = 2.0 ** (bits - 1)
+    values = np.clip(np.rint(samples.astype(np.float64) * scale), -scale, scale - 1)
+    return np.ascontiguousarray(values.astype(np.int32))
+
+
 def encode(samples: np.ndarray, raw_format: str) -> bytes:
     """Return the bytes of samples [T, C]; integer formats clip them to [-1, 1]."""
     bits = RAW_FORMATS[raw_format]
     if bits is None:
         return samples.astype("<f4").tobytes()
-    scale = 2.0 ** (bits - 1)
-    values = np.clip(np.rint(samples.astype(np.float64) * scale), -scale, scale - 1)
-    if bits == 16:
-        return values.astype("<i2").tobytes()
-    stored = np.ascontiguousarray(values.astype("<i4"))
-    if bits == 24:
-        return stored.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
-    return stored.tobytes()
+    stored = integers(samples, bits).astype("<i4", copy=False)
+    return stored.view(np.uint8).reshape(-1, 4)[:, : bits // 8].tobytes()
 
 
 class PcmReader:
     """Reads PCM from a pipe as it arrives.
 
     Attributes:
-      format: the format of the samples, from the caller or the WAV header.
+      format: of the samples, from the caller or the WAV header; the others as of `SoundReader`.
     """
 
     num_samples = None  # unknown until the end
@@ -94,18 +94,9 @@ class PcmReader:
         if format is None:
             format, self._left = _read_header(file)
         self.format = format
+        self.sample_rate, self.channels = format.sample_rate, format.channels
         self._rest = b""
         self._count = 0
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.format.sample_rate
-
-    @property
-    def channels(self) -> int:
-        """C."""
-        return self.format.channels
 
     def read(self, size: int) -> np.ndarray:
         """Wait for samples; return 1 to `size` of them, float32 [T, C], or none at the end.
@@ -116,9 +107,8 @@ class PcmReader:
         unit = self.format.frame_bytes
         data = self._rest
         while len(data) < unit:
-            wanted = min(size * unit - len(data), _PIECE)
-            if self._left is not None:
-                wanted = min(wanted, self._left)
+            left = _PIECE if self._left is None else self._left
+            wanted = min(size * unit - len(data), _PIECE, left)
             more = self._file.read(wanted) if wanted else b""
             if not more:  # drops an incomplete sample at the end
                 data = b""
@@ -143,13 +133,7 @@ class PcmWriter:
     """Writes PCM into a pipe and flushes after every block."""
 
     def __init__(self, file: BinaryIO, format: Format, header: bool):
-        """Write the header, if there is one.
-
-        Args:
-          file: a binary file.
-          format: the format of the samples.
-          header: whether to write a WAV header, of unknown length.
-        """
+        """Begin to write, with a WAV header of unknown length if `header`."""
         self._file = file
         self._format = format
         if header:
@@ -175,15 +159,13 @@ def _header(format: Format) -> bytes:
     kind = _FLOAT if bits is None else _PCM
     per_second = min(rate * unit, _UNKNOWN)
     fmt = struct.pack("<HHIIHH", kind, format.channels, rate, per_second, unit, bits or 32)
-    riff = b"RIFF" + struct.pack("<I", _UNKNOWN) + b"WAVE"
-    return (
-        riff + b"fmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", _UNKNOWN)
-    )
+    start = struct.pack("<4sI4s4sI", b"RIFF", _UNKNOWN, b"WAVE", b"fmt ", len(fmt))
+    return start + fmt + struct.pack("<4sI", b"data", _UNKNOWN)
 
 
 def _read_header(file: BinaryIO) -> tuple[Format, int | None]:
     """Read the format of a WAV file and the bytes of its samples, None if unknown."""
-    start = _read(file, 12)
+    start = _read_header_bytes(file, 12)
     if start[:4] not in (b"RIFF", b"RF64") or start[8:] != b"WAVE":
         raise ValueError(
             f"stdin: got {start[:4]!r}, must be a WAV or .ecdc file, or raw samples with --raw_rate"
@@ -191,7 +173,7 @@ def _read_header(file: BinaryIO) -> tuple[Format, int | None]:
     format = None
     long_size = 0
     while True:
-        name, size = struct.unpack("<4sI", _read(file, 8))
+        name, size = struct.unpack("<4sI", _read_header_bytes(file, 8))
         if name == b"data":
             if format is None:
                 raise ValueError("stdin: a WAV file with samples before their format")
@@ -200,7 +182,7 @@ def _read_header(file: BinaryIO) -> tuple[Format, int | None]:
             return format, size if is_known else None
         if size > _MAX_CHUNK:
             raise ValueError(f"stdin: a WAV header with {size} bytes of {name!r}")
-        chunk = _read(file, size + size % 2)
+        chunk = _read_header_bytes(file, size + size % 2)
         if name == b"fmt ":
             format = _format(chunk)
         elif name == b"ds64" and len(chunk) >= 16:  # RF64 keeps sizes of 64 bits here
@@ -224,15 +206,19 @@ def _format(chunk: bytes) -> Format:
     return Format(rate, channels, names[kind, bits])
 
 
+def _read_header_bytes(file: BinaryIO, size: int) -> bytes:
+    data = _read(file, size)
+    if len(data) < size:
+        raise ValueError(f"stdin: ended after {len(data)} of {size} bytes of a WAV header")
+    return data
+
+
 def _read(file: BinaryIO, size: int) -> bytes:
-    """Read exactly `size` bytes of a header."""
-    data = io.BytesIO()
-    while data.tell() < size:
-        more = file.read(size - data.tell())
-        if not more:
-            raise ValueError(f"stdin: ended after {data.tell()} of {size} bytes of a WAV header")
-        data.write(more)
-    return data.getvalue()
+    """Return `size` bytes, fewer only at the end."""
+    data = b""
+    while len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data
 
 
 class Pushback:
@@ -241,17 +227,12 @@ class Pushback:
     def __init__(self, file: BinaryIO, size: int):
         """Fetch up to `size` bytes as `first`; `read` returns them again."""
         self._file = file
-        self.first = b""
-        while len(self.first) < size and (more := file.read(size - len(self.first))):
-            self.first += more
-        self._rest = self.first
+        self.first = self._rest = _read(file, size)
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes, none at the end."""
-        if self._rest:
-            data, self._rest = self._rest[:size], self._rest[size:]
-            return data
-        return self._file.read(size)
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data or self._file.read(size)
 
     def seekable(self) -> bool:
         """Return False: it is a pipe."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import soundfile
 
+from encodec_hk.sound import pcm
 from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 from encodec_hk.system import part_file
@@ -76,19 +77,13 @@ class SoundReader:
     """Reads a sound file of any format of libsndfile, whatever its suffix, block by block.
 
     Attributes:
-      sample_rate: Hz.
-      channels: C.
+      sample_rate, channels, subtype: as of `Audio`.
       num_samples: T, according to the file.
       is_exact: whether `num_samples` is certain; in an MP3 file it may be a guess.
-      subtype: libsndfile's name of the sample format in the file, such as "PCM_16" or "VORBIS".
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        """Open a file.
-
-        Raises:
-          ValueError: if the file cannot be read or holds no samples.
-        """
+        """Open a file; raises ValueError if it cannot be read or holds no samples."""
         self._path = path
         self._count = 0
         with contextlib.ExitStack() as stack:
@@ -151,8 +146,7 @@ class SoundWriter:
     """Writes a sound file block by block, as a `part_file.PartFile`.
 
     The suffix decides the container. Integer formats clip samples to [-1, 1]; see `limit`. Samples
-    read from an int16 file are written unchanged. As a context, it is closed at the end, or aborted
-    if an exception (or an interruption) leaves the context.
+    read from an int16 file are written unchanged.
     """
 
     def __init__(
@@ -253,9 +247,8 @@ def holds_any_value(path: str | os.PathLike[str], sample_format: str) -> bool:
     return _target(path, sample_format)[1] == "FLOAT"
 
 
-def _target(
-    path: str | os.PathLike[str], sample_format: str
-) -> tuple[str, str, int | None]:  # container, subtype, bits of an integer
+def _target(path: str | os.PathLike[str], sample_format: str) -> tuple[str, str, int | None]:
+    """Return libsndfile's container and subtype, and the bits of an integer."""
     suffix = pathlib.Path(path).suffix
     if suffix.lower() not in WRITABLE:
         raise ValueError(
@@ -278,14 +271,10 @@ def _target(
 
 
 def _stored(samples: np.ndarray, bits: int | None) -> np.ndarray:
-    """Return the samples for libsndfile: int16, the upper bits of int32, or float32."""
+    """Return the samples for libsndfile: the upper bits of int32, or float32."""
     if bits is None:
         return np.asarray(samples, np.float32)
-    scale = 2.0 ** (bits - 1)
-    values = np.clip(np.rint(samples * scale), -scale, scale - 1)
-    if bits == 16:
-        return values.astype(np.int16)
-    return values.astype(np.int32) << (32 - bits)
+    return pcm.integers(samples, bits) << (32 - bits)
 
 
 def limit(samples: np.ndarray, *, rescale: bool = False) -> tuple[np.ndarray, float]:

@@ -5,22 +5,14 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+# What needs each extra of pyproject.toml.
+_PURPOSES = {"convert": "conversion", "evaluate": "evaluation", "train": "training"}
+
 
 def require(module: str, extra: str = "convert") -> ModuleType:
-    """Import a module of an optional dependency.
-
-    Args:
-      module: name of the module.
-      extra: the extra of pyproject.toml that installs it.
-
-    Raises:
-      ValueError: if it is not installed; the message says how to install it.
-    """
+    """Import a module; if it is absent, raise ValueError with the extra that installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        names = {"convert": "conversion", "evaluate": "evaluation", "train": "training"}
-        what = names[extra]
-        raise ValueError(
-            f"{what} needs {error.name or module}: pip install '.[{extra}]'"
-        ) from error
+        missing = error.name or module
+        raise ValueError(f"{_PURPOSES[extra]} needs {missing}: pip install '.[{extra}]'") from error

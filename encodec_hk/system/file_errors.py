@@ -11,11 +11,7 @@ from encodec_hk.system import file_paths
 
 def reason(error: Exception) -> str:
     """Return what an error of the system, of libsndfile or of Python says, in one line."""
-    for attribute in ("strerror", "error_string"):
-        if text := getattr(error, attribute, None):
-            break
-    else:
-        text = str(error)
+    text = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
     return " ".join(text.split()).rstrip(".")
 
 
@@ -24,10 +20,6 @@ def as_value_error(path: str | os.PathLike[str], *kinds: type[Exception]) -> Ite
     """Turn OSError, and errors of other kinds, into a ValueError "PATH: REASON".
 
     BrokenPipeError passes through: its reader left, and the file is not at fault.
-
-    Args:
-      path: the file.
-      kinds: classes of errors to turn as well.
     """
     try:
         yield

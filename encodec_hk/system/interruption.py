@@ -14,14 +14,14 @@ _requested = False
 
 def install() -> None:
     """Make both signals raise KeyboardInterrupt, at once and again at the next `check`."""
-    signal.signal(signal.SIGINT, _request)
-    signal.signal(signal.SIGTERM, _request)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _request)
 
 
 def postpone() -> None:
     """Make the first signal only record a request, for work that stops between two steps."""
-    signal.signal(signal.SIGINT, _note)
-    signal.signal(signal.SIGTERM, _note)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _note)
 
 
 def is_requested() -> bool:

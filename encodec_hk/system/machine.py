@@ -17,12 +17,9 @@ def num_cores() -> int:
 def limit_cores(count: int, *, field: str = "cores") -> None:
     """Restrict this process to `count` cores; call it before JAX starts a thread for each core.
 
-    Args:
-      count: from 1 to `num_cores()`.
-      field: how an error names the count.
-
     Raises:
-      ValueError: the count is not allowed, or the system cannot do it.
+      ValueError: if the count (`field` in its message) is not 1 to `num_cores()`, or the system
+        cannot do it.
     """
     if not hasattr(os, "sched_setaffinity"):
         raise ValueError(f"{field}: this system cannot restrict a process to some cores")

@@ -12,17 +12,13 @@ class PartFile:
     """A new file that gets its name when it is complete.
 
     As a context, it is committed at the end, or aborted if an exception (or an interruption)
-    leaves the context.
-
-    Attributes:
-      path: the name.
-      file: the open file, to write to and read from.
+    leaves the context. `file` is open, to write to and read from.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         """Open a file beside `path`, whose folder must exist; raises OSError if that fails."""
-        self.path = pathlib.Path(path)
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._path = pathlib.Path(path)
+        self._part = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
         self.file: BinaryIO = open(self._part, "w+b")  # noqa: SIM115, closed below
 
     def __enter__(self) -> Self:
@@ -38,7 +34,7 @@ class PartFile:
         """Close the file and rename it; if that fails, delete it and raise OSError."""
         try:
             self.file.close()
-            os.replace(self._part, self.path)
+            os.replace(self._part, self._path)
         except BaseException:  # an interruption too
             self.abort()
             raise

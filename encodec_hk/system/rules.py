@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -48,10 +48,7 @@ def tuple_of(words: str, accepts: Callable[[Any], bool]) -> Rule:
 BOOL: Rule = ("True or False", lambda value: type(value) is bool)
 NAME: Rule = ("a string that is not empty", lambda value: isinstance(value, str) and value != "")
 POSITIVE: Rule = ("a number above 0", lambda value: is_number(value) and value > 0)
-NOT_NEGATIVE: Rule = (
-    "a number of at least 0",
-    lambda value: is_number(value) and value >= 0,
-)
+NOT_NEGATIVE: Rule = ("a number of at least 0", lambda value: is_number(value) and value >= 0)
 SHARE: Rule = ("a number in [0, 1]", lambda value: is_number(value) and 0 <= value <= 1)
 DECAY: Rule = ("a number in [0, 1)", lambda value: is_number(value) and 0 <= value < 1)
 ODD: Rule = ("an odd whole number above 0", lambda value: is_int(value, 1) and value % 2 == 1)
@@ -67,21 +64,17 @@ def error(field: str, value: Any, allowed: str) -> ValueError:
     return ValueError(f"{field}: got {shown}, must be {allowed}")
 
 
-def check_names(
-    path: str, names: Iterable[str], rules: Mapping[str, Rule], others_allowed: bool = False
+def check(
+    path: str, section: Mapping[str, Any], rules: Mapping[str, Rule], others_allowed: bool = False
 ) -> None:
-    """Raise ValueError unless a section has the names of its rules."""
-    names = set(names)
+    """Raise ValueError unless a section has the fields of its rules, with values they accept."""
+    names = set(section.keys())
     missing = sorted(rules.keys() - names)
     unknown = [] if others_allowed else sorted(names - rules.keys())
     problems = [f"missing {', '.join(missing)}"] if missing else []
     problems += [f"unknown {', '.join(unknown)}"] if unknown else []
     if problems:
         raise ValueError(f"{path}: {'; '.join(problems)}; must have {', '.join(rules)}")
-
-
-def check_values(path: str, section: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    """Raise ValueError if a value of a section breaks its rule."""
     for name, (allowed, accepts) in rules.items():
         if not accepts(section[name]):
             raise error(f"{path}.{name}", section[name], allowed)

@@ -17,7 +17,6 @@ from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
-from encodec_hk.system import file_search
 
 _FILTER = 128  # samples of the lower rate: the reach of soxr's HQ filter, to 1e-6
 _OPEN_FILES = 16  # at a time in `scan`, which waits for disks
@@ -59,7 +58,7 @@ def scan(pattern: str) -> list[SoundFile]:
     Raises:
       ValueError: if there is no sound file, or none can be read.
     """
-    paths, unreadable = file_search.find(pattern, sound_files.READABLE)
+    paths, unreadable = file_paths.find(pattern, sound_files.READABLE)
     for line in unreadable:
         logging.warning("%s; the folder is left out", line)
     with concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool:

@@ -103,14 +103,11 @@ def validate(variant: ml_collections.ConfigDict) -> None:
       ValueError: if a field is wrong; one line names it, its value and what is allowed.
     """
     config.validate(variant)
-    rules.check_names("config", variant.keys(), {"training": _SECTION}, others_allowed=True)
-    rules.check_values("config", variant, {"training": _SECTION})
+    rules.check("config", variant, {"training": _SECTION}, others_allowed=True)
     training, path = variant.training, "config.training"
-    rules.check_names(path, training.keys(), _RULES)
-    rules.check_values(path, training, _RULES)
+    rules.check(path, training, _RULES)
     for name, section in _SECTIONS.items():
-        rules.check_names(f"{path}.{name}", training[name].keys(), section)
-        rules.check_values(f"{path}.{name}", training[name], section)
+        rules.check(f"{path}.{name}", training[name], section)
 
     weighted = {name for name in train_state.BALANCED if training.losses[name]}
     if not weighted:

@@ -1,28 +1,106 @@
-"""The files of sound or codes that a command reads, and what it writes for each."""
+"""What to transcode: the files of sound or codes to read, what to write for each, and how."""
 
 from __future__ import annotations
 
 import collections
+import dataclasses
+import glob
+import itertools
 import os
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from encodec_hk.sound import pcm
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
-from encodec_hk.system import file_search
 from encodec_hk.transcode import ecdc
-from encodec_hk.transcode import options
 from encodec_hk.transcode import stdio
 
 _READABLE = sound_files.READABLE | {ecdc.SUFFIX}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to transcode files.
+
+    Attributes:
+      bandwidth: kbps; None for the codec's default, or for all codebooks of an .ecdc file.
+      num_codebooks: the bandwidth as a number of codebooks; one of both is None.
+      sample_format: the format of sound files, a name of `sound_files.SAMPLE_FORMATS`.
+      rescale: scale an output that exceeds full scale, instead of clipping it.
+      force: overwrite the file that OUT names.
+      suffix: the suffix of outputs that OUT does not name, and the format on stdout.
+      format: the version of .ecdc files, "v0" or "v1"; None for the default of `ecdc.header`, or the
+        source's version if codes are copied.
+      recover: decode damaged blocks of .ecdc files as silence.
+      raw_rate: Hz of headerless samples on stdin and stdout; None for WAV there.
+      raw_channels: channels of headerless samples.
+      raw_format: the format of headerless samples, a name of `pcm.RAW_FORMATS`.
+
+    Raises:
+      ValueError: if a value is not allowed.
+    """
+
+    bandwidth: float | None = None
+    num_codebooks: int | None = None
+    sample_format: str = "int16"
+    rescale: bool = False
+    force: bool = False
+    suffix: str = ".wav"
+    format: str | None = None
+    recover: bool = False
+    raw_rate: int | None = None
+    raw_channels: int = 1
+    raw_format: str = "s16le"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "suffix", self.suffix.lower())
+        if self.bandwidth is not None and self.num_codebooks is not None:
+            raise ValueError("bandwidth and num_codebooks: got both, must be one of them")
+        for name, allowed in (
+            ("sample_format", tuple(sound_files.SAMPLE_FORMATS)),
+            ("suffix", (*sound_files.WRITABLE, ecdc.SUFFIX)),
+            ("raw_format", tuple(pcm.RAW_FORMATS)),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"--{name}: got {value!r}, must be one of {', '.join(allowed)}")
+        for name in ("raw_rate", "raw_channels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name}: got {value}, must be a whole number above 0")
+
+    @property
+    def version(self) -> int | None:
+        """The version of .ecdc files; None as in `format`."""
+        return None if self.format is None else int(self.format.removeprefix("v"))
+
+    @property
+    def raw(self) -> pcm.Format | None:
+        """The format of headerless samples on stdin and stdout; None for WAV there."""
+        if self.raw_rate is None:
+            return None
+        return pcm.Format(self.raw_rate, self.raw_channels, self.raw_format)
+
+    def check_names(self, inputs: str, output: str | None) -> None:
+        """Raise ValueError if an option does not fit stdin or stdout as IN or OUT, or files."""
+        if self.raw_rate is not None and stdio.NAME not in (inputs, output):
+            raise ValueError(f"--raw_rate: got {self.raw_rate}, must be with - as IN or OUT")
+        if output == stdio.NAME and self.suffix not in (".wav", ecdc.SUFFIX):
+            raise ValueError(f"--suffix: got {self.suffix!r}, must be .wav or .ecdc on stdout")
+        if output == stdio.NAME and self.rescale:
+            raise ValueError(
+                "--rescale: got True, must be False on stdout, which is written before the peak is "
+                "known"
+            )
 
 
 class Found(NamedTuple):
     """The files that IN names.
 
     Attributes:
-      files: paths, in alphabetical order.
+      files: in alphabetical order.
       root: the folder whose tree the outputs repeat; None if IN is one file.
       is_folder: whether IN is a folder, as opposed to a glob or a file.
       unreadable: "FOLDER: REASON" for each folder that could not be searched.
@@ -71,12 +149,11 @@ def find(inputs: str, output: str | None = None) -> Found:
         root = path
     elif path.exists():
         return Found([path], None)
-    elif not _is_pattern(inputs):
+    elif not glob.has_magic(inputs):
         raise ValueError(f"{file_paths.shown(inputs)}: no such file or folder")
     else:
-        fixed = [not _is_pattern(part) for part in path.parts]
-        root = pathlib.Path(*path.parts[: fixed.index(False)])
-    names, unreadable = file_search.find(inputs, _READABLE)
+        root = pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    names, unreadable = file_paths.find(inputs, _READABLE)
     files = [file for file in map(pathlib.Path, names) if file.is_file()]
     written = pathlib.Path(os.path.realpath(output or root))
     if root.resolve() in written.parents:
@@ -87,23 +164,13 @@ def find(inputs: str, output: str | None = None) -> Found:
     return Found(sorted(files), root, root == path, tuple(unreadable))
 
 
-def _is_pattern(name: str) -> bool:
-    return any(character in name for character in "*?[")
-
-
-def plan(found: Found, output: str | None, tag: str, options: options.Options) -> list[Job]:
+def plan(found: Found, output: str | None, tag: str, options: Options) -> list[Job]:
     """Name an output for each input.
 
     One file goes to OUT, or into OUT if that is a folder; without OUT it goes beside the input, as
     `<stem><tag><suffix>`. The files of a folder or a glob repeat their tree below OUT. Without OUT,
     those of a folder go to `<folder><tag>`, and those of a glob beside each input. If two files
     differ only in their suffix, all but a .wav keep it: `a.mp3.wav`.
-
-    Args:
-      found: the inputs.
-      output: OUT, if given.
-      tag: ends the names of outputs without OUT, such as "_6kbps".
-      options: `suffix` and `force` are used.
 
     Raises:
       ValueError: if OUT must be a folder and is not, or an output would overwrite an input, or the
@@ -115,24 +182,25 @@ def plan(found: Found, output: str | None, tag: str, options: options.Options) -
         if root is not None:
             raise ValueError("OUT: got -, must be a folder, IN names several files")
         return [Job(found.files[0], pathlib.Path(output))]
-    if root is None:
-        targets = [_target_of_file(found.files[0], output, tag, suffix)]
-    elif output is None and not found.is_folder:
-        targets = _distinct(found.files, lambda file, stem: file.with_name(f"{stem}{tag}{suffix}"))
-    else:
-        if output is None:
-            named = root if root.name not in ("", "..") else root.resolve()
-            folder = named.with_name(named.name + tag)
-        else:
-            folder = pathlib.Path(output)
-            if folder.is_file() or (not folder.exists() and _names_file(folder)):
-                raise ValueError(
-                    f"{file_paths.shown(output)}: must be a folder, IN names several files"
-                )
-        targets = _distinct(
-            found.files,
-            lambda file, stem: folder / file.relative_to(root).with_name(f"{stem}{suffix}"),
-        )
+    folder = None if output is None else pathlib.Path(output)
+    if root is not None and folder is not None:
+        names_file = folder.suffix.lower() in (*sound_files.WRITABLE, ecdc.SUFFIX)
+        if folder.is_file() or (names_file and not folder.exists()):
+            raise ValueError(
+                f"{file_paths.shown(folder)}: must be a folder, IN names several files"
+            )
+    elif root is not None and found.is_folder:
+        named = root if root.name not in ("", "..") else root.resolve()
+        folder = named.with_name(named.name + tag)
+
+    def place(file: pathlib.Path, stem: str) -> pathlib.Path:
+        if folder is None:
+            return file.with_name(f"{stem}{tag}{suffix}")
+        if root is None and not (folder.is_dir() or str(output).endswith(os.sep)):
+            return folder  # the file that OUT names
+        return folder / file.relative_to(root or file.parent).with_name(f"{stem}{suffix}")
+
+    targets = _distinct(found.files, place)
     inputs = {os.path.realpath(file) for file in found.files}
     for target in targets:
         if os.path.realpath(target) in inputs:
@@ -143,18 +211,6 @@ def plan(found: Found, output: str | None, tag: str, options: options.Options) -
             "pattern must be in quotes)"
         )
     return [Job(*pair) for pair in zip(found.files, targets, strict=True)]
-
-
-def _names_file(path: pathlib.Path) -> bool:
-    return path.suffix.lower() in (*sound_files.WRITABLE, ecdc.SUFFIX)
-
-
-def _target_of_file(file: pathlib.Path, output: str | None, tag: str, suffix: str) -> pathlib.Path:
-    if output is None:
-        return file.with_name(f"{file.stem}{tag}{suffix}")
-    if os.path.isdir(output) or output.endswith(os.sep):
-        return pathlib.Path(output, f"{file.stem}{suffix}")
-    return pathlib.Path(output)
 
 
 def _distinct(

@@ -9,7 +9,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from encodec_hk.system import file_search
+from encodec_hk.system import file_paths
 
 SUFFIXES = frozenset({".wav", ".flac"})
 FILES = ("b.wav", "a.FLAC", "notes.txt", ".hidden.wav", "d/c.wav", ".d/c.wav", "d/e/f.flac")
@@ -25,7 +25,7 @@ class FindTest(parameterized.TestCase):
             path.touch()
 
     def find(self, pattern: str) -> list[str]:
-        found = file_search.find(self.folder / pattern, SUFFIXES)
+        found = file_paths.find(self.folder / pattern, SUFFIXES)
         self.assertEqual(found.unreadable, [])
         return [os.path.relpath(name, self.folder) for name in found.files]
 
@@ -62,7 +62,7 @@ class FindTest(parameterized.TestCase):
             return scandir(path)
 
         with mock.patch.object(os, "scandir", refuse):  # root may read every folder
-            found = file_search.find(self.folder / "d", SUFFIXES)
+            found = file_paths.find(self.folder / "d", SUFFIXES)
         self.assertEqual(found.files, [str(self.folder / "d" / "c.wav")])
         self.assertEqual(found.unreadable, [f"{closed}: Permission denied"])
 
