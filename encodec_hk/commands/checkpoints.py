@@ -44,17 +44,12 @@ def load_codec(
         own = file_paths.ROOT / path
         path = str(own) if own.exists() else path
     if not pathlib.Path(path).exists():
-        raise ValueError(_missing(variant.name if variant is not None else None, path))
+        hint = "name an existing one with --checkpoint=FILE"
+        if variant is not None and variant.name in _SOURCES:
+            source, note = _SOURCES[variant.name]
+            hint = (
+                f"to make it: python run.py convert --config=configs/{variant.name}.py "
+                f"--source={source} --output={path}{note}"
+            )
+        raise ValueError(f"checkpoint: {path} does not exist; {hint}")
     return encodec_hk.load(path, variant, traces_folder=compilation_cache.traces_folder())
-
-
-def _missing(name: str | None, path: str) -> str:
-    """Return the message for a checkpoint that does not exist."""
-    line = f"checkpoint: {path} does not exist"
-    if name not in _SOURCES:
-        return f"{line}; name an existing one with --checkpoint=FILE"
-    source, note = _SOURCES[name]
-    return (
-        f"{line}; to make it: python run.py convert --config=configs/{name}.py "
-        f"--source={source} --output={path}{note}"
-    )

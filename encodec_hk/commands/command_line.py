@@ -13,23 +13,20 @@ from ml_collections import config_flags
 from encodec_hk.commands import startup
 from encodec_hk.system import file_paths
 
-_SOUND = (
-    *("checkpoint", "bandwidth", "num_codebooks", "sample_format", "rescale", "force"),
-    *("suffix", "format", "recover", "raw_rate", "raw_channels", "raw_format"),
-)
 COMMANDS = {  # name: (arguments, flags)
-    "infer": ("IN [OUT]", _SOUND),
-    "convert": ("", ("source", "output", "to", "verify", "licence", "int16")),
-    "train": ("", ("data", "workdir", "validation", "init", "licence", "distributed")),
-    "describe": ("", ()),
-    "info": ("FILE", ()),
-    "bench": ("", ("checkpoint", "bandwidth", "measure", "compare", "frames", "threads", "out")),
+    "infer": (
+        "IN [OUT]",
+        "checkpoint bandwidth num_codebooks sample_format rescale force suffix format recover "
+        "raw_rate raw_channels raw_format",
+    ),
+    "convert": ("", "source output to verify licence int16"),
+    "train": ("", "data workdir validation init licence distributed"),
+    "describe": ("", ""),
+    "info": ("FILE", ""),
+    "bench": ("", "checkpoint bandwidth measure compare frames threads out"),
     "evaluate": (
         "",
-        (
-            *("checkpoint", "data", "bandwidths", "baselines", "compare", "out", "speech"),
-            *("report_files", "workers"),
-        ),
+        "checkpoint data bandwidths baselines compare out speech report_files workers",
     ),
 }
 
@@ -162,15 +159,14 @@ def settings(command: str, arguments: Sequence[str]) -> dict[str, Any]:
     """
     if command not in COMMANDS:
         raise ValueError(f"command: got {command!r}, must be one of {', '.join(COMMANDS)}")
-    usage, names = COMMANDS[command]
+    usage, names = COMMANDS[command][0], COMMANDS[command][1].split()
     allowed = {"": (0,), "FILE": (1,)}.get(usage, (1, 2))
     if len(arguments) not in allowed:
         hint = f"{usage} (a pattern in quotes)" if len(allowed) > 1 else usage or "none"
         raise ValueError(f"{command}: got {len(arguments)} arguments, takes {hint}")
-    for _, others in COMMANDS.values():
-        for name in others:
-            if flags.FLAGS[name].present and name not in names:
-                raise ValueError(f"{command}: --{name} is a flag of another command")
+    for name in " ".join(others for _, others in COMMANDS.values()).split():
+        if flags.FLAGS[name].present and name not in names:
+            raise ValueError(f"{command}: --{name} is a flag of another command")
     return {name: flags.FLAGS[name].value for name in names}
 
 

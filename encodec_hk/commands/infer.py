@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 from typing import Any, TextIO
@@ -13,7 +12,8 @@ import tqdm
 from encodec_hk.commands import checkpoints
 from encodec_hk.system import file_paths
 from encodec_hk.system import interruption
-from encodec_hk.transcode import options
+from encodec_hk.transcode import coder
+from encodec_hk.transcode import plan
 from encodec_hk.transcode import stdio
 from encodec_hk.transcode import transcoder
 
@@ -30,10 +30,10 @@ def run(
 
     Args:
       variant: a whole configuration; None for the checkpoint's.
-      inputs: IN, a file, a glob or a folder, or "-" for stdin.
-      output: OUT, a file or a folder, or "-" for stdout.
-      checkpoint: a checkpoint file; None for the one that the configuration names.
-      settings: fields of `options.Options`.
+      inputs: IN, see `transcoder.Transcoder`.
+      output: OUT, likewise.
+      checkpoint: a file; None for the one that the configuration names.
+      settings: fields of `plan.Options`.
 
     Returns:
       The exit status: 0; 1 if files of a folder or a glob were skipped; 130 if interrupted.
@@ -42,13 +42,12 @@ def run(
       ValueError: if an argument is wrong, or the only file fails.
     """
     if inputs == stdio.NAME:
-        # Ctrl-C ends stdin, and what has arrived is written.
-        interruption.postpone()
+        interruption.postpone()  # Ctrl-C ends stdin, and what has arrived is written
     work = transcoder.Transcoder(
         inputs,
         output,
-        options.Options(**settings),
-        functools.cache(lambda: checkpoints.load_codec(variant, checkpoint)),
+        plan.Options(**settings),
+        lambda: checkpoints.load_codec(variant, checkpoint),
     )
     report = _Report(work, sys.stderr if output == stdio.NAME else sys.stdout)
     try:
@@ -56,7 +55,7 @@ def run(
     except (KeyboardInterrupt, ValueError) as error:
         if isinstance(error, ValueError) and not interruption.is_requested():
             raise
-        report.interrupted()
+        report.line(f"interrupted: {report.done} of {len(work.jobs)} files written")
         return 130
     finally:
         report.bar.close()
@@ -71,43 +70,39 @@ class _Report:
 
     def __init__(self, work: transcoder.Transcoder, out: TextIO) -> None:
         self.failures: list[str] = list(work.found.unreadable)
-        self.bar = tqdm.tqdm(total=len(work.jobs), unit="file", disable=not sys.stderr.isatty())
-        self._out = out
-        self._done = 0
+        self.done = 0
         self._total = len(work.jobs)
+        self.bar = tqdm.tqdm(total=self._total, unit="file", disable=not sys.stderr.isatty())
+        self._out = out
         self._seconds = 0.0  # of audio
         self._rates: dict[float, None] = {}  # kbps, in the order of their first job
-        self._raises = work.found.root is None
+        self._is_single = work.found.root is None
         self._start = time.perf_counter()
 
-    def settle(self, result: transcoder.Result) -> None:
+    def settle(self, result: coder.Result) -> None:
         """Report the end of a job; if it failed and is the only one, raise its error."""
         if result.kbps is not None:
             self._rates[result.kbps] = None
         for warning in result.warnings:
-            self._line(warning)
-        if result.error is not None and self._raises:
+            self.line(warning)
+        if result.error is not None and self._is_single:
             raise result.error
         self.bar.update()
         if result.error is not None:
             self.failures.append(str(result.error))
             return
-        self._done += 1
+        self.done += 1
         self._seconds += result.seconds
         if self.bar.disable:
             source, target = map(file_paths.shown, result.job)
-            print(f"[{self._done}/{self._total}] {source} -> {target}", file=self._out, flush=True)
-
-    def interrupted(self) -> None:
-        """Print how much was done before an interruption."""
-        self._line(f"interrupted: {self._done} of {self._total} files written")
+            print(f"[{self.done}/{self._total}] {source} -> {target}", file=self._out, flush=True)
 
     def summary(self) -> None:
         """Print what was done, and the files that failed."""
         seconds = time.perf_counter() - self._start
         rates = ", ".join(f"{rate:g}" for rate in self._rates)
         print(
-            f"{self._done} of {self._total} files, {self._seconds:.1f} s of audio in "
+            f"{self.done} of {self._total} files, {self._seconds:.1f} s of audio in "
             f"{seconds:.1f} s ({self._seconds / seconds:.2f} times real time)"
             + (f", {rates} kbps" if rates else ""),
             file=self._out,
@@ -116,5 +111,6 @@ class _Report:
             print(f"skipped {len(self.failures)}:", file=sys.stderr)
             print(*self.failures, sep="\n", file=sys.stderr)
 
-    def _line(self, text: str) -> None:
-        tqdm.tqdm.write(text, file=sys.stderr)  # above the bar
+    def line(self, text: str) -> None:
+        """Print a line on stderr, above the bar."""
+        tqdm.tqdm.write(text, file=sys.stderr)

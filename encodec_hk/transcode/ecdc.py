@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import encodec_hk
@@ -14,30 +15,22 @@ SUFFIX = ".ecdc"
 _TRAINED = "trained by"
 
 
-def default_version(codec: encodec_hk.Codec) -> int:
-    """Return 0, Meta's version, if the codec is one of Meta's two models, else 1."""
-    is_meta = codec.name in bitstream.META_MODELS and not codec.source.startswith(_TRAINED)
-    return 0 if is_meta and not _meta_differences(codec) else 1
-
-
 def header(
-    codec: encodec_hk.Codec, num_codebooks: int, num_samples: int | None, version: int
+    codec: encodec_hk.Codec, num_codebooks: int, num_samples: int | None, version: int | None = None
 ) -> bitstream.Header:
     """Return the header of a file with a codec's codes.
 
-    Args:
-      codec: the codec that encodes.
-      num_codebooks: K.
-      num_samples: length of the signal; None if unknown.
-      version: of the file, 0 or 1.
+    A `num_samples` of None is unknown yet. A version of None stands for 0, Meta's, if the codec is
+    one of Meta's two models, else for 1.
 
     Raises:
       ValueError: if version 0 does not support the codec.
     """
-    if version == 0:
-        differences = _meta_differences(codec)
-        if differences:
-            raise ValueError(f"--format=v0: supports Meta's models only; {differences[0]}")
+    difference = _meta_difference(codec)
+    if version is None:
+        version = 1 if difference or codec.source.startswith(_TRAINED) else 0
+    elif version == 0 and difference:
+        raise ValueError(f"--format=v0: supports Meta's models only; {difference}")
     return bitstream.Header(
         version=version,
         name=codec.name,
@@ -45,6 +38,25 @@ def header(
         num_samples=num_samples,
         fingerprint=codec.fingerprint if version else None,
         **_geometry(codec),
+    )
+
+
+def copied(found: bitstream.Header, num_codebooks: int, version: int | None) -> bitstream.Header:
+    """Return the header for a copy of a file's codes; a version of None keeps that of the file.
+
+    Raises:
+      ValueError: if version 1 does not support the file.
+    """
+    version = found.version if version is None else version
+    if version and not found.fingerprint:
+        raise ValueError("--format=v1: version 0 does not say which checkpoint its codes are of")
+    return dataclasses.replace(
+        found,
+        version=version,
+        num_codebooks=num_codebooks,
+        fingerprint=found.fingerprint if version else None,
+        # A file of version 1 may be shorter than its header says.
+        num_samples=None if found.version > version else found.num_samples,
     )
 
 
@@ -75,12 +87,7 @@ def check(found: bitstream.Header, codec: encodec_hk.Codec) -> None:
 def num_codebooks(
     found: bitstream.Header, bandwidth: float | None, num_codebooks: int | None
 ) -> int:
-    """Return the number of codebooks to read of a file; by default all of them.
-
-    Args:
-      found: the header of the file.
-      bandwidth: kbps, or None.
-      num_codebooks: the same as a number of codebooks, or None.
+    """Return the number of codebooks to read of a file: as asked for, or all.
 
     Raises:
       ValueError: if the file has fewer, or the bandwidth is no whole number of codebooks.
@@ -102,25 +109,23 @@ def num_codebooks(
 
 def _geometry(codec: encodec_hk.Codec) -> dict[str, Any]:
     """Return what the headers of all files of a codec have in common."""
-    model_config = codec.model_config
     return {
         "sample_rate": codec.sample_rate,
         "channels": codec.channels,
         "hop_length": codec.hop_length,
-        "bits": config.bits_per_codebook(model_config),
-        "segment_length": config.segment_length(model_config),
-        "segment_stride": config.segment_stride(model_config),
-        "normalize": model_config.normalize,
+        "bits": config.bits_per_codebook(codec.model_config),
+        "segment_length": config.segment_length(codec.model_config),
+        "segment_stride": config.segment_stride(codec.model_config),
+        "normalize": codec.model_config.normalize,
     }
 
 
-def _meta_differences(codec: encodec_hk.Codec) -> list[str]:
-    """Return how a codec differs from the model of Meta's that has its name."""
+def _meta_difference(codec: encodec_hk.Codec) -> str | None:
+    """Return how a codec differs from the model of Meta's of its name; None if it does not."""
     meta = bitstream.META_MODELS.get(codec.name)
     if meta is None:
-        return [f"got {codec.name}, must be {' or '.join(bitstream.META_MODELS)}"]
-    return [
-        f"got {codec.name} with {name} {value}, Meta's has {getattr(meta, name)}"
-        for name, value in _geometry(codec).items()
-        if getattr(meta, name) != value
-    ]
+        return f"got {codec.name}, must be {' or '.join(bitstream.META_MODELS)}"
+    for name, value in _geometry(codec).items():
+        if getattr(meta, name) != value:
+            return f"got {codec.name} with {name} {value}, Meta's has {getattr(meta, name)}"
+    return None

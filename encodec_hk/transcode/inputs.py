@@ -7,7 +7,6 @@ Shapes: T samples, C channels, K codebooks, F frames.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -32,7 +31,6 @@ class SoundIn:
       num_samples: length of the input, exact once the end is read; before that, what the input
         says of itself, or None.
       taken: samples returned so far, at the codec's rate.
-      warnings: always empty.
     """
 
     warnings: tuple[str, ...] = ()
@@ -43,7 +41,8 @@ class SoundIn:
         sample_rate: int,
         channels: int,
         *,
-        is_live: bool = False,
+        size: int,
+        is_live: bool,
     ):
         """Begin to read.
 
@@ -51,30 +50,31 @@ class SoundIn:
           reader: the sound; `close` closes it.
           sample_rate: Hz, of the codec.
           channels: C, of the codec.
+          size: samples of a piece, at the codec's rate.
           is_live: return what has arrived, instead of waiting for complete pieces.
         """
         self._reader = reader
         self._channels = channels
         self._resampler = resampling.Resampler(reader.sample_rate, sample_rate, channels)
         self._queue = step_queue.StepQueue()
-        self._empty = np.zeros((0, channels), np.float32)
+        self._size = size
         self._is_live = is_live
-        self._is_exact = reader.is_exact
         self._sample_rate = sample_rate
         self._has_ended = False
-        self._count = 0
+        self._count = 0  # samples read
         self.sample_rate, self.channels = reader.sample_rate, reader.channels
         self.num_samples: int | None = reader.num_samples
         self.taken = 0
 
-    def take(self, size: int) -> tuple[np.ndarray, bool]:
-        """Return the next `size` samples, float32 [T, C], and whether they are the last.
+    def take(self) -> tuple[np.ndarray, bool]:
+        """Return the next piece, float32 [T, C], and whether it is the last.
 
         The last piece may be shorter, and so may every piece of a live source.
 
         Raises:
           ValueError: if the input cannot be read.
         """
+        size = self._size
         while not self._has_ended and len(self._queue) <= size:
             samples = self._reader.read(self.sample_rate)
             self._count += len(samples)
@@ -87,14 +87,15 @@ class SoundIn:
             if self._is_live:
                 size = len(self._queue)
                 break
-        piece = np.concatenate([self._empty, *self._queue.take(size)])
+        empty = np.zeros((0, self._channels), np.float32)
+        piece = np.concatenate([empty, *self._queue.take(size)])
         self.taken += len(piece)
         return piece, self._has_ended and not len(self._queue)
 
     @property
     def coded_samples(self) -> int | None:
         """Length of the signal at the codec's rate; None if it is not certain yet."""
-        if not self._is_exact or self.num_samples is None:
+        if not self._reader.is_exact or self.num_samples is None:
             return None
         return -(-self.num_samples * self._sample_rate // self.sample_rate)
 
@@ -109,7 +110,7 @@ class SoundIn:
         return max((self.num_samples or 0) - self._count, 0) / self.sample_rate
 
     def close(self) -> None:
-        """Close the input."""
+        """Close the reader."""
         self._reader.close()
 
 
@@ -135,37 +136,38 @@ class CodesIn:
     """The codes of an .ecdc file.
 
     Attributes:
-      header: the file's header.
+      sample_rate, channels: of the sound that the codes become.
     """
 
-    def __init__(
-        self,
-        file: BinaryIO,
-        reader: bitstream.EcdcReader,
-        name: str,
-        *,
-        recover: bool,
-        is_live: bool = False,
-    ):
-        """Begin to read.
+    num_samples = None  # of the sound: as many as the codes give
+
+    def __init__(self, file: BinaryIO, name: str, *, recover: bool, is_live: bool):
+        """Read the header.
 
         Args:
           file: the file; `close` closes it.
-          reader: the reader of the file.
           name: the file's name in messages.
           recover: continue after damaged blocks.
           is_live: return a block at once, instead of reading the next one to see if it is the last.
+
+        Raises:
+          EcdcError: if it is not an .ecdc file.
         """
         self._file = file
         self._name = name
-        self._reader = reader
+        self._reader = bitstream.open_reader(file)
         self._blocks = self._read(recover)
         self._is_live = is_live
         self._next: bitstream.Block | None = None
         self._num_blocks = 0  # returned so far
         self._frames = 0  # returned so far
         self._start = 0  # the first frame of the current stream
-        self.header = reader.header
+        self.sample_rate, self.channels = self.header.sample_rate, self.header.channels
+
+    @property
+    def header(self) -> bitstream.Header:
+        """The header; its `num_samples` may change where the end of the file states it."""
+        return self._reader.header
 
     @property
     def warnings(self) -> list[str]:
@@ -186,9 +188,10 @@ class CodesIn:
         frames = block.codes.shape[1]
         self._num_blocks += 1
         self._frames += frames
-        has_segments = self.header.segment_length is not None
+        has_segments = self.header.framing.has_segments
         # The decoder holds a segment back until the next one anyway.
-        if not self._is_live or has_segments:
+        is_live = self._is_live and not has_segments
+        if not is_live:
             self._next = next(self._blocks, None)
         if block.is_damaged and not has_segments:
             self._start = self._frames
@@ -198,11 +201,11 @@ class CodesIn:
             is_lost = block.is_damaged or block.scale is None
             scales = np.array([_SILENCE if is_lost else block.scale], np.float32)
         codes = block.codes[:num_codebooks]
-        if self._next is not None or (self._is_live and not has_segments):
+        if is_live or self._next is not None:
             return CodesPiece(items.Codes(codes, scales), False)
-        if not has_segments or self._is_complete():
-            return CodesPiece(items.Codes(codes, scales), True, self._stream_length())
-        length, frames = self._cut(frames)
+        length = self._stream_length()
+        if has_segments and not self._is_complete():
+            length, frames = self._cut(frames)
         return CodesPiece(items.Codes(codes[:, :frames], scales), True, length)
 
     @property
@@ -213,40 +216,33 @@ class CodesIn:
     @property
     def seconds_left(self) -> float:
         """Seconds still to read; 0 if unknown."""
-        total = self._reader.num_samples or 0
-        return max(total / self.header.sample_rate - self.seconds, 0)
+        return max((self.header.num_samples or 0) / self.sample_rate - self.seconds, 0)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
     def _read(self, recover: bool) -> Iterator[bitstream.Block]:
-        """Yield the blocks; errors begin with the file's name."""
         with file_errors.as_value_error(self._name, bitstream.EcdcError):
             yield from self._reader.blocks(recover=recover)
 
     def _is_complete(self) -> bool:
         """Return whether all frames of the signal have been returned, if its length is known."""
-        total = self._reader.num_samples
-        return total is not None and self._frames_of(total) == self._frames
-
-    def _frames_of(self, num_samples: int) -> int | None:
-        """Return the frames of a signal of this length."""
-        return dataclasses.replace(self.header, num_samples=num_samples).num_frames
+        total = self.header.num_samples
+        return total is not None and self.header.framing.num_frames(total) == self._frames
 
     def _stream_length(self) -> int | None:
         """Return the samples of the stream that ends here; None if unknown."""
-        total = self._reader.num_samples
+        hop, total = self.header.hop_length, self.header.num_samples
         if total is None:
             return None
-        hop = self.header.hop_length
         if not self._is_complete():  # the file is cut off
             total = self._frames * hop
         return max(total - self._start * hop, 0)
 
     def _lost(self, frames: int) -> int:
         """Return the samples of the last `frames` frames."""
-        hop, total = self.header.hop_length, self._reader.num_samples
+        hop, total = self.header.hop_length, self.header.num_samples
         lost = frames * hop
         return lost if total is None else max(min(lost, total - self._frames * hop + lost), 0)
 
@@ -256,11 +252,10 @@ class CodesIn:
         No signal ends with a full segment: the overlap would begin one more. So the last segment,
         of `frames` frames, is shortened to the stride.
         """
-        stride, hop = self.header.segment_stride, self.header.hop_length
-        assert stride is not None
-        length = min(frames * hop, stride)
-        kept = -(-length // hop)
-        length += (self._num_blocks - 1) * stride
-        if self._frames_of(length) != self._frames - frames + kept:
+        framing = self.header.framing
+        length = min(frames * framing.hop, framing.stride)
+        kept = -(-length // framing.hop)
+        length += (self._num_blocks - 1) * framing.stride
+        if framing.num_frames(length) != self._frames - frames + kept:
             raise ValueError(f"{self._name}: cut off where segments overlap, cannot end there")
         return length, kept

@@ -31,8 +31,8 @@ class Options:
       rescale: scale an output that exceeds full scale, instead of clipping it.
       force: overwrite the file that OUT names.
       suffix: the suffix of outputs that OUT does not name, and the format on stdout.
-      format: the version of .ecdc files, "v0" or "v1"; None for the default of `ecdc.header`, or the
-        source's version if codes are copied.
+      format: the version of .ecdc files, "v0" or "v1"; None for the default of `ecdc.header`, or
+        for the source's version if codes are copied.
       recover: decode damaged blocks of .ecdc files as silence.
       raw_rate: Hz of headerless samples on stdin and stdout; None for WAV there.
       raw_channels: channels of headerless samples.

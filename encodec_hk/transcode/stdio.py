@@ -15,7 +15,7 @@ _PIPE = 1 << 16  # bytes that a pipe holds
 
 
 class Stdin:
-    """Stdin as a file that returns bytes as they arrive, and that ends on Ctrl-C too.
+    """Stdin as a stream that returns bytes as they arrive, and that ends on Ctrl-C too.
 
     After Ctrl-C it returns what the pipe holds and then ends, even if more arrives.
     """
@@ -29,7 +29,8 @@ class Stdin:
         data = b""
         while len(data) < size and self._left > 0:
             is_ending = interruption.is_requested()
-            if not self._is_ready(0.0 if data or is_ending else _WAIT):
+            seconds = 0.0 if data or is_ending else _WAIT
+            if not select.select([self._descriptor], [], [], seconds)[0]:
                 if data or is_ending:
                     break
                 continue
@@ -40,16 +41,6 @@ class Stdin:
             if not more:
                 break
         return data
-
-    def seekable(self) -> bool:
-        """Return False: it may be a pipe."""
-        return False
-
-    def close(self) -> None:
-        """Do nothing: stdin belongs to the process."""
-
-    def _is_ready(self, seconds: float) -> bool:
-        return bool(select.select([self._descriptor], [], [], seconds)[0])
 
 
 def resolve(name: str) -> str:

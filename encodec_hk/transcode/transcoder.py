@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+import contextlib
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import BinaryIO, cast
 
 import encodec_hk
 from encodec_hk import config
+from encodec_hk.sound import pcm
+from encodec_hk.sound import resampling
+from encodec_hk.sound import sound_files
+from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 from encodec_hk.transcode import coder
 from encodec_hk.transcode import ecdc
-from encodec_hk.transcode import opener
-from encodec_hk.transcode import options
+from encodec_hk.transcode import inputs
+from encodec_hk.transcode import outputs
 from encodec_hk.transcode import plan
 from encodec_hk.transcode import stdio
 
-
-class Result(NamedTuple):
-    """The end of a job.
-
-    Attributes:
-      job: its files.
-      kbps: bandwidth of the codes; None if they are copied, or the source is not open yet.
-      seconds: of signal that were read.
-      warnings: one line each, such as "FILE: damaged block at 1.00 s to 2.00 s".
-      error: why the job failed; None if it succeeded.
-    """
-
-    job: plan.Job
-    kbps: float | None = None
-    seconds: float = 0.0
-    warnings: Sequence[str] = ()
-    error: ValueError | None = None
+# The headerless format of each sample format.
+_RAW_FORMATS = {"int16": "s16le", "int24": "s24le", "float32": "f32le"}
 
 
 class Transcoder:
@@ -47,11 +39,13 @@ class Transcoder:
       jobs: what to read and to write.
     """
 
+    _stdin_codes: inputs.CodesIn | None = None  # once opened
+
     def __init__(
         self,
         inputs: str,
         output: str | None,
-        options: options.Options,
+        options: plan.Options,
         codec: Callable[[], encodec_hk.Codec],
     ):
         """Find the inputs and name the outputs.
@@ -69,75 +63,64 @@ class Transcoder:
         output = output and stdio.resolve(output)
         options.check_names(inputs, output)
         self._options = options
-        self._codec = codec
-        self._opener = opener.Opener(options, codec)
-        self._is_live = inputs == stdio.NAME
+        self._codec = functools.cache(codec)
         self.found = plan.find(inputs, output)
         self._num_codebooks = 0  # of the codes of sound
-        if all(map(self._opener.reads_codes, self.found.files)):
+        if all(map(self._reads_codes, self.found.files)):
             tag = self._tag_of_codes()
         else:
-            count = codec().count_codebooks(options.bandwidth, options.num_codebooks)
+            count = self._codec().count_codebooks(options.bandwidth, options.num_codebooks)
             self._num_codebooks = count
-            tag = f"_{config.bandwidth_for(codec().model_config, count):g}kbps"
+            tag = f"_{config.bandwidth_for(self._codec().model_config, count):g}kbps"
         self.jobs = plan.plan(self.found, output, tag, options)
 
-    def run(self, settle: Callable[[Result], None]) -> None:
-        """Run all jobs: sound first, then codes, those of one number of codebooks together.
+    def run(self, settle: Callable[[coder.Result], None]) -> None:
+        """Run all jobs: copies first, then sound, then codes by their number of codebooks.
 
         Args:
           settle: called with the result of each job. If it raises, the others are aborted.
         """
-        sounds = [job for job in self.jobs if not self._opener.reads_codes(job.source)]
-        if sounds:
-            self._code(
-                sounds,
-                lambda job: self._opener.encoding(job, self._num_codebooks),
-                self._num_codebooks,
-                settle,
-            )
         groups = collections.defaultdict(list)
-        for job in self.jobs:
-            if not self._opener.reads_codes(job.source):
-                continue
+        for job in sorted(self.jobs, key=lambda job: self._reads_codes(job.source)):
             try:
-                count = self._opener.num_codebooks(job)
-                if self._opener.writes_codes(job):
-                    task = self._opener.copying(job, count)
-                    coder.copy(task, count, lambda *ended: settle(_result(*ended, kbps=None)))
-                else:
-                    groups[count].append(job)
+                reads_codes, count = self._reads_codes(job.source), self._count(job)
+                if not (reads_codes and self._writes_codes(job)):
+                    groups[reads_codes, count].append(job)
+                    continue
+                result = coder.copy(job, *self._open(job, count), count)
             except ValueError as error:
-                settle(Result(job, error=error))
-        for count, group in groups.items():
-            self._code(group, self._opener.decoding, count, settle)
+                result = coder.Result(job, error=error)
+            settle(result)
+        for (_, count), jobs in groups.items():
+            coder.Coder(self._codec(), jobs, self._open, settle, count).run()
 
-    def _code(
-        self,
-        jobs: Sequence[plan.Job],
-        open_task: Callable[[plan.Job], coder.Task],
-        num_codebooks: int,
-        settle: Callable[[Result], None],
-    ) -> None:
-        """Run jobs of one kind and one number of codebooks through the codec."""
-        codec = self._codec()
-        kbps = config.bandwidth_for(codec.model_config, num_codebooks)
+    @functools.cached_property
+    def _stdin(self) -> pcm.Pushback:
+        return pcm.Pushback(stdio.stdin(), 4 if self._options.raw is None else 0)
 
-        def tasks() -> Iterator[coder.Task]:
-            for job in jobs:
-                try:
-                    yield open_task(job)
-                except ValueError as error:
-                    settle(Result(job, kbps, error=error))
+    def _reads_codes(self, path: pathlib.Path) -> bool:
+        """Return whether a source is an .ecdc file: by its suffix, or on stdin by its first bytes.
 
-        coder.run(
-            codec,
-            tasks(),
-            lambda *ended: settle(_result(*ended, kbps=kbps)),
-            num_codebooks=num_codebooks,
-            places=codec.places(len(jobs)),
-            is_live=self._is_live,
-        )
+        Raw samples are sound whatever they begin with.
+        """
+        if str(path) == stdio.NAME:
+            return self._options.raw is None and self._stdin.first == b"ECDC"
+        return path.suffix.lower() == ecdc.SUFFIX
+
+    def _writes_codes(self, job: plan.Job) -> bool:
+        suffix = self._options.suffix if job.to_stdout else job.target.suffix.lower()
+        return suffix == ecdc.SUFFIX
+
+    def _count(self, job: plan.Job) -> int:
+        """Return the number of codebooks of a job's codes; raises ValueError as `_codes_in`."""
+        if not self._reads_codes(job.source):
+            return self._num_codebooks
+        source = self._codes_in(job)
+        source.close()
+        with file_errors.as_value_error(job.source, ValueError):
+            return ecdc.num_codebooks(
+                source.header, self._options.bandwidth, self._options.num_codebooks
+            )
 
     def _tag_of_codes(self) -> str:
         """Return the end of the names of outputs that are made from codes."""
@@ -148,14 +131,95 @@ class Transcoder:
             return f"_{options.num_codebooks}codebooks"
         return "_copy" if options.bandwidth is None else f"_{options.bandwidth:g}kbps"
 
+    def _open(self, job: plan.Job, num_codebooks: int) -> tuple[coder.Source, coder.Target]:
+        """Open a job; raises ValueError if its files do not open or do not fit each other."""
+        source = self._codes_in(job) if self._reads_codes(job.source) else self._sound_in(job)
+        with contextlib.ExitStack() as stack:
+            stack.callback(source.close)
+            target: coder.Target
+            if self._writes_codes(job):
+                target = self._codes_out(job, source, num_codebooks)
+            else:
+                target = self._sound_out(job, source)
+            stack.pop_all()
+        return source, target
 
-def _result(task: coder.Task, error: ValueError | None, *, kbps: float | None) -> Result:
-    job = task.about
-    if error is not None:
-        return Result(job, kbps, error=error)
-    warnings = [
-        f"{file_paths.shown(path)}: {warning}"
-        for path, end in ((job.source, task.source), (job.target, task.target))
-        for warning in end.warnings
-    ]
-    return Result(job, kbps, task.source.seconds, warnings)
+    def _sound_in(self, job: plan.Job) -> inputs.SoundIn:
+        codec = self._codec()
+        reader: sound_files.SoundReader | pcm.PcmReader
+        if job.from_stdin:
+            reader = pcm.PcmReader(cast(BinaryIO, self._stdin), self._options.raw)
+        else:
+            reader = sound_files.SoundReader(job.source)
+        return inputs.SoundIn(
+            reader,
+            codec.sample_rate,
+            codec.channels,
+            size=min(codec.framing.stride, codec.block_frames * codec.hop_length),
+            is_live=job.from_stdin,
+        )
+
+    def _codes_in(self, job: plan.Job) -> inputs.CodesIn:
+        if job.from_stdin and self._stdin_codes is not None:
+            return self._stdin_codes
+        with file_errors.as_value_error(job.source, ValueError), contextlib.ExitStack() as stack:
+            if job.from_stdin:
+                file = cast(BinaryIO, self._stdin)
+            else:
+                file = stack.enter_context(open(job.source, "rb"))
+            source = inputs.CodesIn(
+                file,
+                file_paths.shown(job.source),
+                # Silence is not among the codes: a copy cannot replace a damaged block.
+                recover=self._options.recover and not self._writes_codes(job),
+                is_live=job.from_stdin,
+            )
+            if not self._writes_codes(job):
+                ecdc.check(source.header, self._codec())
+            stack.pop_all()
+        if job.from_stdin:
+            self._stdin_codes = source
+        return source
+
+    def _sound_out(self, job: plan.Job, source: coder.Source) -> outputs.SoundOut:
+        codec, options = self._codec(), self._options
+        sample_rate, channels = source.sample_rate, source.channels
+        resampler = resampling.Resampler(codec.sample_rate, sample_rate, codec.channels)
+        writer: sound_files.SoundWriter | pcm.PcmWriter
+        if job.to_stdout:
+            raw = options.raw
+            if raw is not None and raw[:2] != (sample_rate, channels):
+                raise ValueError(
+                    f"--raw_rate, --raw_channels: got {raw.sample_rate} and {raw.channels}, the "
+                    f"sound of {file_paths.shown(job.source)} has {sample_rate} Hz and {channels}"
+                )
+            raw_format = _RAW_FORMATS[options.sample_format] if raw is None else raw.raw_format
+            pcm_format = pcm.Format(sample_rate, channels, raw_format)
+            writer = pcm.PcmWriter(stdio.stdout(), pcm_format, header=raw is None)
+            clips = raw_format != "f32le"
+        else:
+            _make_folder_of(job.target)
+            writer = sound_files.SoundWriter(
+                job.target, sample_rate, channels, options.sample_format, source.num_samples
+            )
+            clips = not sound_files.holds_any_value(job.target, options.sample_format)
+        return outputs.SoundOut(writer, resampler, channels, clips=clips, rescale=options.rescale)
+
+    def _codes_out(
+        self, job: plan.Job, source: coder.Source, num_codebooks: int
+    ) -> outputs.CodesOut:
+        version = self._options.version
+        if isinstance(source, inputs.CodesIn):
+            with file_errors.as_value_error(job.source, ValueError):
+                header = ecdc.copied(source.header, num_codebooks, version)
+        else:
+            header = ecdc.header(self._codec(), num_codebooks, source.coded_samples, version)
+        file = stdio.stdout() if job.to_stdout else None
+        if file is None:
+            _make_folder_of(job.target)
+        return outputs.CodesOut(job.target, header, file, is_live=job.from_stdin or job.to_stdout)
+
+
+def _make_folder_of(path: pathlib.Path) -> None:
+    with file_errors.as_value_error(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
