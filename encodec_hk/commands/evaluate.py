@@ -98,7 +98,7 @@ def run(
     pool = measuring_pool.Pool(machine.num_cores() if workers is None else workers)
     chosen = excerpts.choose(files, report_files)
     store = excerpts.ExcerptStore(folder / "excerpts", [file.name for file in chosen])
-    everyone: list[coders.Coder] = [*models, *others]
+    everyone: list[coders.EvaluationCoder] = [*models, *others]
     work = runner.Runner(everyone, journal, pool, store, names)
     num_done = num_new = 0
     num_rows = sum(len(coder.bitrates) for coder in everyone)  # of each file
@@ -159,13 +159,13 @@ def _bitrates(bandwidths: Sequence[str] | None) -> tuple[float, ...] | None:
     if not bandwidths:
         return None
     try:
-        bitrates = [float(text) for text in bandwidths]
+        bitrates = tuple(dict.fromkeys(map(float, bandwidths)))
     except ValueError:
-        bitrates = [0.0]
+        bitrates = (0.0,)
     if not all(0 < kbps < float("inf") for kbps in bitrates):
         got = ",".join(map(str, bandwidths))
         raise ValueError(f"--bandwidths: got {got}, must be kbps with commas between: 1.5,3,6")
-    return tuple(dict.fromkeys(bitrates))
+    return bitrates
 
 
 def _find(

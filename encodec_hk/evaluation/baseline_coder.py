@@ -37,7 +37,7 @@ _HELP = {
 
 
 class Baseline:
-    """Opus or MP3 for one sample rate and number of channels; see `coders.Coder`."""
+    """Opus or MP3 for one sample rate and number of channels; see `coders.EvaluationCoder`."""
 
     def __init__(
         self, kind: str, sample_rate: int, channels: int, asked: Sequence[float], name: str = ""
@@ -66,7 +66,7 @@ class Baseline:
         self.identity = f"{kind} {self._version} {sample_rate} {channels}"
 
     def facts(self) -> dict[str, object]:
-        """See `coders.Coder`."""
+        """See `coders.EvaluationCoder`."""
         return {
             "kind": self._kind,
             "tool": self._version,
@@ -77,7 +77,7 @@ class Baseline:
         }
 
     def code(self, samples: np.ndarray, kbps: float) -> coders.Coded:
-        """See `coders.Coder`."""
+        """See `coders.EvaluationCoder`."""
         length = len(samples)
         resampled = resampling.resample(samples, self.sample_rate, self._coded_rate)
         with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
@@ -134,7 +134,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
 
 
 def make_all(
-    models: Sequence[coders.Coder], kinds: Sequence[str], bitrates: Sequence[float] | None
+    models: Sequence[coders.EvaluationCoder], kinds: Sequence[str], bitrates: Sequence[float] | None
 ) -> tuple[list[Baseline], list[str]]:
     """Return the baselines for each sample rate and number of channels of the models.
 

@@ -37,7 +37,7 @@ class Coded:
     num_entries: int = 0
 
 
-class Coder(Protocol):
+class EvaluationCoder(Protocol):
     """A codec to evaluate.
 
     Attributes:

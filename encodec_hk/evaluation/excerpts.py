@@ -47,7 +47,9 @@ class ExcerptStore:
         self._folder = folder
         self._names = frozenset(names)
 
-    def lacks(self, file: selection.EvaluationFile, coder: coders.Coder, key: str) -> bool:
+    def lacks(
+        self, file: selection.EvaluationFile, coder: coders.EvaluationCoder, key: str
+    ) -> bool:
         """Whether the excerpt of a row or of its original is wanted and missing."""
         keys = original_key(file, coder.sample_rate, coder.channels), key
         return file.name in self._names and not all(self._path(key).exists() for key in keys)
@@ -63,16 +65,11 @@ class ExcerptStore:
     def item(
         self,
         file: selection.EvaluationFile,
-        rows: Sequence[tuple[coders.Coder, float, str]],
+        rows: Sequence[tuple[coders.EvaluationCoder, float, str]],
     ) -> results.Item:
         """Read the excerpts of a file, at the highest sample rate and most channels of its coders.
 
-        Args:
-          file: a file with excerpts.
-          rows: coder, kbps and key of each row.
-
-        Raises:
-          ValueError: if an excerpt is missing.
+        Takes coder, kbps and key of each row. Raises ValueError if an excerpt is missing.
         """
         rate, channels = max((coder.sample_rate, coder.channels) for coder, *_ in rows)
         original = sound_files.read(self._path(original_key(file, rate, channels))).samples

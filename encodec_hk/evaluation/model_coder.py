@@ -23,7 +23,7 @@ from encodec_hk.transcode import ecdc
 
 
 class ModelCoder:
-    """An EnCodec model that codes one file at a time; see `coders.Coder`."""
+    """An EnCodec model that codes one file at a time; see `coders.EvaluationCoder`."""
 
     def __init__(
         self, codec: encodec_hk.Codec, bitrates: Sequence[float], name: str, checkpoint: str
@@ -39,7 +39,7 @@ class ModelCoder:
         self._compile_seconds = 0.0
 
     def facts(self) -> dict[str, object]:
-        """See `coders.Coder`."""
+        """See `coders.EvaluationCoder`."""
         return {
             "kind": "encodec",
             "checkpoint": self._checkpoint,
@@ -56,7 +56,7 @@ class ModelCoder:
         }
 
     def code(self, samples: np.ndarray, kbps: float) -> coders.Coded:
-        """See `coders.Coder`."""
+        """See `coders.EvaluationCoder`."""
         num_codebooks = config.num_codebooks_for(self.codec.model_config, kbps)
         self._compile(len(samples), num_codebooks)
         started = time.perf_counter()

@@ -26,12 +26,9 @@ def kbps(num_bytes: int, seconds: float) -> float:
 
 
 def ecdc_payload(data: bytes) -> int:
-    """Return the bytes of packed codes and scales in an .ecdc file.
+    """Return the bytes of packed codes and scales in an .ecdc file; raise ValueError if it is none.
 
     The rest is the header and, in version 1, the heads of blocks and the end with its index.
-
-    Raises:
-      ValueError: if it is not an .ecdc file.
     """
     header = bitstream.open_reader(io.BytesIO(data)).header
     at = version1_layout.PRELUDE.size + version1_layout.PRELUDE.unpack_from(data)[2]
@@ -50,8 +47,7 @@ def ecdc_payload(data: bytes) -> int:
 def ogg_packets(data: bytes) -> list[int]:
     """Return the bytes of each packet of an Ogg file with one stream, headers included.
 
-    Raises:
-      ValueError: if it is not an Ogg file, or is cut off.
+    Raises ValueError if it is not an Ogg file, or is cut off.
     """
     packets, size, at = [], 0, 0
     while at < len(data):
@@ -79,10 +75,8 @@ def opus_payload(data: bytes) -> int:
 def mp3_payload(data: bytes) -> int:
     """Return the bytes of an MP3 file's frames, with their headers.
 
-    Tags do not count, nor does a first frame with Xing's or LAME's information for players.
-
-    Raises:
-      ValueError: if there is no frame where one must start.
+    Tags do not count, nor does a first frame with Xing's or LAME's information for players. Raises
+    ValueError if there is no frame where one must start.
     """
     at = 0
     if data[:3] == b"ID3":

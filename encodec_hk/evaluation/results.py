@@ -45,35 +45,21 @@ Summary = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Rendition:
-    """A file after a codec.
-
-    Attributes:
-      codec: its name, as in rows.
-      kbps: the bitrate asked for, as in rows.
-      samples: float32 [T, C], of the original's length and sample rate.
-    """
+    """A file after a codec, of the original's length and sample rate; names as in rows."""
 
     codec: str
     kbps: float
-    samples: np.ndarray
+    samples: np.ndarray  # float32 [T, C]
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A file to listen to, with its renditions.
-
-    Attributes:
-      file: its name, as in rows.
-      group: as in rows.
-      sample_rate: Hz.
-      original: float32 [T, C].
-      renditions: in the order of the table.
-    """
+    """A file to listen to, with its renditions in the order of the table; names as in rows."""
 
     file: str
     group: str
     sample_rate: int
-    original: np.ndarray
+    original: np.ndarray  # float32 [T, C]
     renditions: tuple[Rendition, ...]
 
 

@@ -48,7 +48,7 @@ class Runner:
       unmeasured: by measure, "file: reason" for each row without it.
     """
 
-    codecs: Sequence[coders.Coder]
+    codecs: Sequence[coders.EvaluationCoder]
     journal: journals.Journal
     pool: measuring_pool.Pool
     store: excerpts.ExcerptStore
@@ -93,7 +93,9 @@ class Runner:
         rows = [(*row, key) for row, key in keys.items() if self.journal.get(key) is not None]
         return self.store.item(file, rows) if rows else None
 
-    def _keys(self, file: selection.EvaluationFile) -> dict[tuple[coders.Coder, float], str]:
+    def _keys(
+        self, file: selection.EvaluationFile
+    ) -> dict[tuple[coders.EvaluationCoder, float], str]:
         """Return the journal's key of each row of a file."""
         facts = [*file.stamp(), file.is_speech]
         return {
@@ -107,7 +109,7 @@ class Runner:
     def _code(
         self,
         file: selection.EvaluationFile,
-        keys: Mapping[tuple[coders.Coder, float], str],
+        keys: Mapping[tuple[coders.EvaluationCoder, float], str],
         step: Callable[[], object],
     ) -> int:
         """Code and measure rows of a file; return how many.
@@ -155,7 +157,7 @@ class Runner:
     def _add_row(
         self,
         file: selection.EvaluationFile,
-        coder: coders.Coder,
+        coder: coders.EvaluationCoder,
         kbps: float,
         entry: dict[str, Any],
     ) -> None:

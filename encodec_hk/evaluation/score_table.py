@@ -41,11 +41,8 @@ def _table(title: str, codecs: Mapping[str, Any]) -> str:
         for name, measure in measures.MEASURES.items()
         if any(name in cell for cells in codecs.values() for cell in cells.values())
     }
-    heads = [measure.head for measure in shown.values()]
-    lines: list[Sequence[str]] = [
-        ("", "kbps", *(first for first, _ in heads)),
-        ("", "", *(second for _, second in heads)),
-    ]
+    first, second = zip(*(measure.head for measure in shown.values()), strict=True)
+    lines: list[Sequence[str]] = [("", "kbps", *first), ("", "", *second)]
     for codec, cells in codecs.items():
         for kbps, cell in cells.items():
             values = (

@@ -10,19 +10,12 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationFile:
-    """A file to evaluate on.
-
-    Attributes:
-      path: where it is.
-      name: its path below the folder that the user named.
-      group: its folder.
-      is_speech: whether measures of speech apply.
-    """
+    """A file to evaluate on."""
 
     path: pathlib.Path
-    name: str
-    group: str
-    is_speech: bool
+    name: str  # the path below the folder that the user named
+    group: str  # the folder
+    is_speech: bool  # whether measures of speech apply
 
     def stamp(self) -> tuple[str, int, int]:
         """Return name, size and time of change, as part of keys; raise OSError if it is gone."""
@@ -33,16 +26,12 @@ class EvaluationFile:
 def name_all(
     paths: Sequence[pathlib.Path], root: pathlib.Path, speech: Sequence[str] = ()
 ) -> list[EvaluationFile]:
-    """Name and group files below a folder, and tell which are speech.
+    """Name and group files below a root folder, and tell which are speech.
 
     A file's group is its folder's path below the root; for files in the root, the root's own name.
     A file is speech if its name or a folder's name, the root's included, contains "speech" in any
-    case, or if one of the `speech` patterns matches its path or name.
-
-    Args:
-      paths: the files.
-      root: a folder above all of them.
-      speech: patterns of `fnmatch`, in which * also matches /.
+    case, or if one of the `speech` patterns (of `fnmatch`; * also matches /) matches its path or
+    name.
     """
     top = root.resolve().name
     found = []

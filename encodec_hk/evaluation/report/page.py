@@ -29,13 +29,8 @@ def write(
     It holds curves of quality by bitrate, tables of means, a player with spectrograms per file, and
     a blind listening test after ITU-R BS.1534. Sound is 16 bit FLAC at the item's sample rate.
 
-    Args:
-      path: the file; its folder must exist.
-      title: plain text.
-      rows: at least one; the page omits measures that are missing or NaN.
-      summary: of the rows; the page omits what it lacks.
-      items: files to listen to, each [T, C] with T at least 1; without any, the page has no players
-        and no test.
+    The title is plain text. The page omits measures that are missing or NaN, and what the summary
+    lacks; without items to listen to, each [T, C] with T at least 1, it has no players and no test.
 
     Raises:
       ValueError: if there is no row, a rendition's shape differs from its original's, or Pillow,
@@ -45,7 +40,15 @@ def write(
     if not rows:
         raise ValueError("rows: got none, must be at least one")
     for item in items:
-        _check(item)
+        shape = item.original.shape
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(f"{item.file}: got an original of shape {shape}, must be [T, C]")
+        for rendition in item.renditions:
+            if rendition.samples.shape != shape:
+                raise ValueError(
+                    f"{item.file}: got {rendition.codec} at {rendition.kbps:g} kbps of shape "
+                    f"{rendition.samples.shape}, must be the original's {shape}"
+                )
 
     listening = [page_data.listening(item, rows) for item in items]
     tracks = [track for value in listening for track in value["tracks"]]
@@ -70,18 +73,6 @@ def write(
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
     part_file.write(path, text.encode("utf-8", "replace"))
-
-
-def _check(item: results.Item) -> None:
-    shape = item.original.shape
-    if len(shape) != 2 or 0 in shape:
-        raise ValueError(f"{item.file}: got an original of shape {shape}, must be [T, C]")
-    for rendition in item.renditions:
-        if rendition.samples.shape != shape:
-            raise ValueError(
-                f"{item.file}: got {rendition.codec} at {rendition.kbps:g} kbps of shape "
-                f"{rendition.samples.shape}, must be the original's {shape}"
-            )
 
 
 def _template(name: str) -> str:

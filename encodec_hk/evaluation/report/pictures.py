@@ -22,17 +22,7 @@ _LEVELS = 64  # colours: steps of 1.25 dB, and half the file size of 256
 
 # From black over violet and orange to pale yellow: lightness grows evenly, so it reads the same in
 # grey and to the colour blind.
-_COLOURS = (
-    (0x00, 0x00, 0x05),
-    (0x1B, 0x11, 0x45),
-    (0x4E, 0x16, 0x78),
-    (0x80, 0x27, 0x80),
-    (0xB3, 0x38, 0x79),
-    (0xE2, 0x52, 0x67),
-    (0xF9, 0x87, 0x62),
-    (0xFD, 0xC2, 0x86),
-    (0xFB, 0xFB, 0xC4),
-)
+_COLOURS = "000005 1b1145 4e1678 802780 b33879 e25267 f98762 fdc286 fbfbc4"
 
 
 def decibels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -69,8 +59,9 @@ def png(picture: np.ndarray, top: float) -> bytes:
     """Return a PNG of `decibels`, low bands at the bottom; `top` dB is brightest."""
     image = extras.require("PIL.Image", "evaluate")
     drawn = image.fromarray(spectrogram_image.levels(picture, top, _LEVELS))
-    at = np.linspace(0, len(_COLOURS) - 1, _LEVELS)
-    palette = [np.interp(at, np.arange(len(_COLOURS)), c) for c in zip(*_COLOURS, strict=True)]
+    stops = np.frombuffer(bytes.fromhex(_COLOURS), np.uint8).reshape(-1, 3)
+    at = np.linspace(0, len(stops) - 1, _LEVELS)
+    palette = [np.interp(at, np.arange(len(stops)), channel) for channel in stops.T]
     drawn.putpalette(np.rint(np.stack(palette, axis=1)).astype(np.uint8).tobytes())
     file = io.BytesIO()
     drawn.save(file, "png", optimize=True)
@@ -79,7 +70,7 @@ def png(picture: np.ndarray, top: float) -> bytes:
 
 def gradient() -> str:
     """Return the colours from dark to bright, as a CSS background."""
-    return f"linear-gradient(to right, {', '.join(f'rgb{colour}' for colour in _COLOURS)})"
+    return f"linear-gradient(to right, {', '.join(f'#{colour}' for colour in _COLOURS.split())})"
 
 
 def ticks(sample_rate: int) -> list[tuple[str, float]]:
