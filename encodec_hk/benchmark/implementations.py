@@ -37,7 +37,7 @@ class Contender(NamedTuple):
 
 
 def ours(codec: encodec_hk.Codec, bandwidth: float) -> Contender:
-    """Return our codec at a bandwidth (kbps), from numpy to numpy."""
+    """Return our codec at a bandwidth (kbps)."""
     return Contender(lambda audio: codec.encode(audio, bandwidth), codec.decode)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from encodec_hk.benchmark import implementations
 from encodec_hk.system import columns
 
-Rows = list[tuple[str, ...]]
+Rows = list[list[str]]
 
 
 def text(figures: Mapping[str, Any]) -> str:
@@ -21,14 +22,34 @@ def markdown(figures: Mapping[str, Any]) -> str:
     return "\n\n".join(_paragraphs(figures, _piped)) + "\n"
 
 
-def _paragraphs(figures: Mapping[str, Any], form: Any) -> Iterator[str]:
-    yield heading(figures)
-    if "whole" in figures:
-        yield form(_whole(figures))
-    if "layers" in figures:
-        yield form(_layers(figures))
-    if "stream" in figures:
-        yield form(_stream(figures["stream"]))
+def shortfalls(
+    cases: Sequence[Mapping[str, Any]], min_ratios: Sequence[tuple[str, str, float, int, float]]
+) -> list[str]:
+    """Return a line for each case whose ratio is below its minimum.
+
+    Args:
+      cases: yielded by `measurements.whole`.
+      min_ratios: (reference, direction, seconds, batch, minimum ratio); ignored where no case
+        matches.
+    """
+    lines = []
+    for kind, direction, seconds, batch, minimum in min_ratios:
+        for case in cases:
+            key = (case["direction"], case["seconds"], case["batch"])
+            ratio = case["ratio"].get(kind, math.inf)
+            if key == (direction, seconds, batch) and ratio < minimum:
+                lines.append(
+                    f"{direction} {seconds:g} s x {batch}: {ratio:.2f} times as fast as {kind}, "
+                    f"must be at least {minimum:g}"
+                )
+    return lines
+
+
+def _paragraphs(figures: Mapping[str, Any], form: Callable[[Rows], str]) -> Iterator[str]:
+    yield _heading(figures)
+    for name, table in (("whole", _whole), ("layers", _layers), ("stream", _stream)):
+        if name in figures:
+            yield form(table(figures))
     if "start" in figures:
         start = figures["start"]
         yield (
@@ -37,15 +58,14 @@ def _paragraphs(figures: Mapping[str, Any], form: Any) -> Iterator[str]:
         )
 
 
-def heading(figures: Mapping[str, Any]) -> str:
+def _heading(figures: Mapping[str, Any]) -> str:
     """Return a line that names the variant, its settings, the machine and the versions."""
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
     line = (
         f"{figures['name']}, {figures['kbps']:g} kbps, {figures['weights']} weights; "
         f"{figures['machine']}, threads: {figures['threads']}; {versions}"
     )
-    peak = figures.get("matrix_multiply_adds")
-    if peak is not None:
+    if (peak := figures.get("matrix_multiply_adds")) is not None:
         line += f"; float32 matrix products: {2 * peak / 1e9:.0f} GFLOP/s"
     return line
 
@@ -55,20 +75,20 @@ def _whole(figures: Mapping[str, Any]) -> Rows:
     head = ["", "ours", "x real time", "of the peak", "memory"]
     for name in references:
         head += [name, "memory", "ratio"]
-    rows = [tuple(head)]
+    rows = [head]
     for case in sorted(figures["whole"], key=lambda case: case["direction"], reverse=True):
-        own = case["median"][implementations.OURS]
+        median, memory = case["median"], case["memory"]
+        own = median[implementations.OURS]
         row = [
             f"{case['direction']} {case['seconds']:g} s x {case['batch']}",
             _time(own),
             f"{case['real_time']:.1f}",
             f"{case['multiply_adds'] / own / figures['matrix_multiply_adds']:.0%}",
-            _size(case["memory"][implementations.OURS]),
+            _size(memory[implementations.OURS]),
         ]
         for name in references:
-            memory = _size(case["memory"][name])
-            row += [_time(case["median"][name]), memory, f"{case['ratio'][name]:.2f}"]
-        rows.append(tuple(row))
+            row += [_time(median[name]), _size(memory[name]), f"{case['ratio'][name]:.2f}"]
+        rows.append(row)
     return rows
 
 
@@ -79,32 +99,30 @@ def _layers(figures: Mapping[str, Any]) -> Rows:
     head = [f"layers of a block of {figures['block_seconds']:.3g} s"]
     for batch in by_batch:
         head += [f"{batch} row{'s' * (batch > 1)}", "of the peak"]
-    rows = [tuple(head)]
+    rows = [head]
     for same in zip(*by_batch.values(), strict=True):
         row = [same[0]["name"]]
         for layer in same:
             share = layer["multiply_adds"] / layer["seconds"] / figures["matrix_multiply_adds"]
             row += [_time(layer["seconds"]), f"{share:.0%}" if share else "-"]
-        rows.append(tuple(row))
+        rows.append(row)
     return rows
 
 
-def _stream(stream: Mapping[str, Any]) -> Rows:
+def _stream(figures: Mapping[str, Any]) -> Rows:
+    stream = figures["stream"]
     length = stream["ms_of_a_push"]
-    head = (f"pushes of {length:.4g} ms, {stream['pushes']}", "median", "99 %", "x real time")
-    rows: Rows = [head]
+    rows = [[f"pushes of {length:.4g} ms, {stream['pushes']}", "median", "99 %", "x real time"]]
     for name in ("encode", "decode"):
         median, late = stream[name]["median_ms"], stream[name]["p99_ms"]
-        rows.append((name, f"{median:.2f} ms", f"{late:.2f} ms", f"{length / median:.1f}"))
+        rows.append([name, f"{median:.2f} ms", f"{late:.2f} ms", f"{length / median:.1f}"])
     return rows
 
 
 def _time(seconds: float) -> str:
     """Format a time with three digits."""
-    if seconds >= 1:
-        return f"{seconds:.{2 if seconds < 10 else 1 if seconds < 100 else 0}f} s"
-    ms = 1000 * seconds
-    return f"{ms:.{2 if ms < 10 else 1 if ms < 100 else 0}f} ms"
+    number, unit = (seconds, "s") if seconds >= 1 else (1000 * seconds, "ms")
+    return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} {unit}"
 
 
 def _size(size: int | None) -> str:
@@ -112,9 +130,7 @@ def _size(size: int | None) -> str:
 
 
 def _piped(rows: Rows) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    head, *rest = rows
-    rule = "|" + "|".join(["---"] + ["---:"] * (len(head) - 1)) + "|"
-    return "\n".join([line(head), rule, *map(line, rest)])
+    rule = ["---"] + ["---:"] * (len(rows[0]) - 1)
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, f"|{'|'.join(rule)}|")
+    return "\n".join(lines)

@@ -12,18 +12,16 @@ import ml_collections
 
 from encodec_hk import config
 from encodec_hk.benchmark import implementations
-from encodec_hk.benchmark import layers
-from encodec_hk.benchmark import start
-from encodec_hk.benchmark import stream
+from encodec_hk.benchmark import measurements
 from encodec_hk.benchmark import timing
 from encodec_hk.benchmark import timing_tables
-from encodec_hk.benchmark import whole
 from encodec_hk.commands import checkpoints
 from encodec_hk.convert import pytorch_codecs
 from encodec_hk.networks import cost
 from encodec_hk.system import file_paths
 from encodec_hk.system import machine
 from encodec_hk.system import part_file
+from encodec_hk.system import rules
 
 MEASURES = ("whole", "layers", "stream", "start")
 SUFFIXES = (".json", ".md")
@@ -68,10 +66,15 @@ def run(
     Raises:
       ValueError: if an argument is wrong.
     """
-    _check_names("--measure", measure, MEASURES)
-    _check_names("--compare", compare, pytorch_codecs.KINDS)
+    for flag, names, allowed in (
+        ("--measure", measure, MEASURES),
+        ("--compare", compare, pytorch_codecs.KINDS),
+    ):
+        for name in names:
+            if name not in allowed:
+                raise rules.error(flag, name, f"one of {', '.join(allowed)}")
     if frames < 1:
-        raise ValueError(f"--frames: got {frames}, must be a whole number above 0")
+        raise rules.error("--frames", frames, "a whole number above 0")
     if out is not None and pathlib.Path(out).suffix not in SUFFIXES:
         raise ValueError(f"--out: got {out}, must end in {' or '.join(SUFFIXES)}")
     settings = _DEFAULT_BENCH if variant is None else variant.bench
@@ -105,44 +108,37 @@ def run(
     if {"whole", "layers"} & set(measure):
         figures["matrix_multiply_adds"] = timing.matrix_peak()
     if "whole" in measure:
-        figures["whole"] = list(
-            whole.measure(
-                codec,
-                contenders,
-                lengths=settings["seconds"],
-                batches=settings["batches"],
-                max_runs=settings["max_runs"],
-                multiply_adds=multiply_adds,
-            )
+        cases = measurements.whole(
+            codec,
+            contenders,
+            lengths=settings["seconds"],
+            batches=settings["batches"],
+            max_runs=settings["max_runs"],
+            multiply_adds=multiply_adds,
         )
+        figures["whole"] = list(cases)
         figures["matrix_multiply_adds"] = max(figures["matrix_multiply_adds"], timing.matrix_peak())
     if "layers" in measure:
         figures["layers"] = [
             layer
             for batch in settings["batches"]
-            for layer in layers.measure(
+            for layer in measurements.layers(
                 codec, batch=batch, num_codebooks=num_codebooks, multiply_adds=multiply_adds
             )
         ]
     if "stream" in measure:
-        figures["stream"] = stream.measure(codec, kbps, frames=frames)
+        figures["stream"] = measurements.stream(codec, kbps, frames=frames)
     if "start" in measure:
-        figures["start"] = start.measure(codec, file_paths.ROOT / "run.py")
+        figures["start"] = measurements.start(codec, file_paths.ROOT / "run.py")
     print(timing_tables.text(figures))
     if out is not None:
         is_json = out.endswith(".json")
         text = json.dumps(figures, indent=1) + "\n" if is_json else timing_tables.markdown(figures)
         part_file.write(out, text.encode())
-    too_slow = whole.shortfalls(figures.get("whole", []), settings["min_ratios"])
+    too_slow = timing_tables.shortfalls(figures.get("whole", []), settings["min_ratios"])
     for line in too_slow:
         print(f"too slow: {line}")
     return 1 if too_slow else 0
-
-
-def _check_names(flag: str, names: Sequence[str], allowed: Sequence[str]) -> None:
-    for name in names:
-        if name not in allowed:
-            raise ValueError(f"{flag}: got {name!r}, must be one of {', '.join(allowed)}")
 
 
 def _exists(path: str) -> bool:

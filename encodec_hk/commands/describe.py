@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
@@ -23,76 +22,64 @@ def run(variant: ml_collections.ConfigDict, out: TextIO | None = None) -> None:
       ValueError: if the configuration is not valid.
     """
     config.validate(variant)
-    for line in _lines(variant, cost.trace(variant.model)):
-        print(line, file=sys.stdout if out is None else out)
-
-
-def _lines(variant: ml_collections.ConfigDict, calls: Sequence[cost.Call]) -> Iterator[str]:
     model_config = variant.model
     channels = {1: "mono", 2: "stereo"}.get(
         model_config.channels, f"{model_config.channels} channels"
     )
     causal = "causal" if model_config.causal else "not causal"
-    yield f"{variant.name}: {model_config.sample_rate} Hz, {channels}, {causal}"
-    yield ""
-    yield from _tree(calls)
-    yield "upsample: a transposed convolution as w [2, in, stride * out], kernel 2 * stride"
-    yield ""
-    yield from _facts(model_config, calls)
-    yield ""
-    yield "kbps by number of codebooks (*: a bandwidth of this variant)"
-    yield from _bandwidths(model_config)
+    calls = cost.trace(model_config)
+    lines = [
+        f"{variant.name}: {model_config.sample_rate} Hz, {channels}, {causal}",
+        "",
+        *_tree(calls),
+        "upsample: a transposed convolution as w [2, in, stride * out], kernel 2 * stride",
+        "",
+        *_facts(model_config, calls),
+        "",
+        "kbps by number of codebooks (*: a bandwidth of this variant)",
+        *_bandwidths(model_config),
+    ]
+    print("\n".join(lines), file=out)
 
 
 def _tree(calls: Sequence[cost.Call]) -> Iterator[str]:
     """Yield a line per call; a module with submodules shows the sums over them."""
     rows = [("one second of audio", "output", "parameters", "multiply-adds", "weights")]
     for call in calls:
-        # The quantiser's two methods share its parameters, but are separate calls.
-        inside = [
-            other
-            for other in calls
-            if (other.path, other.method) == (call.path, call.method)
-            or other.path.startswith(f"{call.path}/")
-        ]
-        name = "  " * call.path.count("/") + call.path.rpartition("/")[2]
+        num_parameters, multiply_adds = cost.total(calls, call.name)
+        weights = (f"{key} {list(shape)}" for key, shape in call.parameters.items())
         rows.append(
             (
-                name if call.method == "__call__" else f"{name}.{call.method}",
+                "  " * call.path.count("/") + call.name.rpartition("/")[2],
                 str(list(call.output)),
-                f"{sum(other.num_parameters for other in inside):,}",
-                f"{sum(other.multiply_adds for other in inside):,}",
-                ", ".join(f"{key} {list(shape)}" for key, shape in call.parameters.items()),
+                f"{num_parameters:,}",
+                f"{multiply_adds:,}",
+                ", ".join(weights),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, output, parameters, multiply_adds, weights in rows:
-        yield (
-            f"{name:<{widths[0]}}  {output:<{widths[1]}}  {parameters:>{widths[2]}}  "
-            f"{multiply_adds:>{widths[3]}}  {weights}"
-        ).rstrip()
+    for row in rows:
+        cells = zip(row, "<<>><", widths, strict=True)
+        yield "  ".join(f"{cell:{align}{width}}" for cell, align, width in cells).rstrip()
 
 
 def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) -> Iterator[str]:
-    def total(root: str) -> tuple[int, int]:
-        inside = [call for call in calls if call.path.split("/")[0] == root]
-        return sum(c.num_parameters for c in inside), sum(c.multiply_adds for c in inside)
-
     def milliseconds(samples: int) -> str:
         return f"{1000 * samples / model_config.sample_rate:.4g} ms"
 
-    encoder, decoder = total("encoder"), total("decoder")
-    networks = encoder[0] + decoder[0]
-    codebooks = model_config.num_codebooks * model_config.codebook_size * model_config.latent_dim
+    encoder, encoding = cost.total(calls, "encoder")
+    decoder, decoding = cost.total(calls, "decoder")
+    codebooks, quantising = cost.total(calls, "quantizer.encode")
     surplus = cost.reference_surplus(model_config, calls)
     yield (
-        f"parameters       {networks:,} (encoder {encoder[0]:,}, decoder {decoder[0]:,}), "
+        f"parameters       {encoder + decoder:,} (encoder {encoder:,}, decoder {decoder:,}), "
         f"and {codebooks:,} in {model_config.num_codebooks} codebooks"
     )
     for reason, count in surplus.items():
         if count:
             yield f"                 + {count:,} {reason}"
-    yield f"                 = {networks + sum(surplus.values()):,} in PyTorch, codebooks aside"
+    in_pytorch = encoder + decoder + sum(surplus.values())
+    yield f"                 = {in_pytorch:,} in PyTorch, codebooks aside"
 
     hop = config.hop_length(model_config)
     yield f"hop              {hop} samples ({milliseconds(hop)})"
@@ -131,16 +118,16 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
             f"the encoder and {samples} samples ({milliseconds(samples)}) in the decoder"
         )
 
-    work = {"encoder": encoder[1], "quantiser": total("quantizer")[1], "decoder": decoder[1]}
+    work = {"encoder": encoding, "quantiser": quantising, "decoder": decoding}
     parts = ", ".join(f"{name} {count / 1e6:,.1f} M" for name, count in work.items())
     yield f"multiply-adds    {sum(work.values()) / 1e6:,.1f} M per second of audio ({parts})"
 
 
-def _bandwidths(model_config: ml_collections.ConfigDict, columns: int = 4) -> Iterator[str]:
+def _bandwidths(model_config: ml_collections.ConfigDict) -> Iterator[str]:
     own = {config.num_codebooks_for(model_config, kbps) for kbps in model_config.bandwidths}
     cells = [
         f"{count:>5} {config.bandwidth_for(model_config, count):>7g} {'*' if count in own else ' '}"
         for count in range(1, model_config.num_codebooks + 1)
     ]
-    for start in range(0, len(cells), columns):
-        yield "".join(cells[start : start + columns]).rstrip()
+    for start in range(0, len(cells), 4):
+        yield "".join(cells[start : start + 4]).rstrip()

@@ -39,6 +39,11 @@ class Call(NamedTuple):
     multiply_adds: int
 
     @property
+    def name(self) -> str:
+        """The path, and after a dot the method if it is not "__call__"."""
+        return self.path if self.method == "__call__" else f"{self.path}.{self.method}"
+
+    @property
     def num_parameters(self) -> int:
         """Count the numbers in the module's own parameters."""
         return sum(map(math.prod, self.parameters.values()))
@@ -66,13 +71,8 @@ def trace(model_config: ml_collections.ConfigDict) -> list[Call]:
         path = context.module.module_name
         shapes = {name: value.shape for name, value in params.get(path, {}).items()}
         own = dict(sorted(shapes.items(), key=lambda item: -len(item[1])))  # weights first
-        calls[index] = Call(
-            path=path,
-            method=context.method_name,
-            output=output.shape[1:],
-            parameters=own,
-            multiply_adds=_multiply_adds(context.method_name, own, args[0].shape, output.shape),
-        )
+        work = _multiply_adds(context.method_name, own, args[0].shape, output.shape)
+        calls[index] = Call(path, context.method_name, output.shape[1:], own, work)
         return result
 
     frames = config.frame_rate(model_config)
@@ -92,24 +92,25 @@ def trace(model_config: ml_collections.ConfigDict) -> list[Call]:
     return [call for call in calls if call is not None]
 
 
+def total(calls: Sequence[Call], name: str) -> tuple[int, int]:
+    """Return the parameters and multiply-adds of a call, its submodules' calls included."""
+    inside = [call for call in calls if f"{call.name}/".startswith(f"{name}/")]
+    return sum(call.num_parameters for call in inside), sum(call.multiply_adds for call in inside)
+
+
 def multiply_adds_per_frame(
     model_config: ml_collections.ConfigDict, num_codebooks: int
 ) -> dict[str, float]:
     """Return the multiply-adds per frame of "encode", of "decode", and of each layer."""
-    total = {"encode": 0.0, "decode": 0.0}
-    for call in trace(model_config):
-        network, _, rest = call.path.partition("/")
-        if not call.multiply_adds:
-            continue
-        count = call.multiply_adds / config.frame_rate(model_config)
-        if rest:
-            name = f"{network}/{rest.split('/')[0]}"
-        else:
-            name = f"{network}.{call.method}"  # the quantiser, traced with all codebooks
-            count *= num_codebooks / model_config.num_codebooks
-        total[name] = total.get(name, 0.0) + count
-        total["decode" if network == "decoder" else "encode"] += count
-    return total
+    calls = trace(model_config)
+    rate = config.frame_rate(model_config)
+    layers = [call.name for call in calls if call.path.count("/") < 2]
+    found = {name: total(calls, name)[1] / rate for name in layers}
+    # The quantiser is traced with all codebooks.
+    found["quantizer.encode"] *= num_codebooks / model_config.num_codebooks
+    found["encode"] = found["encoder"] + found["quantizer.encode"]
+    found["decode"] = found["decoder"]
+    return found
 
 
 def reference_surplus(

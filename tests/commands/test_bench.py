@@ -20,11 +20,9 @@ import encodec_hk
 from configs import encodec_24khz
 from configs import encodec_48khz
 from encodec_hk.benchmark import implementations
-from encodec_hk.benchmark import layers
-from encodec_hk.benchmark import start
+from encodec_hk.benchmark import measurements
 from encodec_hk.benchmark import timing
 from encodec_hk.benchmark import timing_tables
-from encodec_hk.benchmark import whole
 from encodec_hk.commands import bench
 from tests import random_networks
 from tests import references
@@ -128,7 +126,7 @@ class BenchTest(parameterized.TestCase):
     def test_unavailable_implementation_is_reported(self):
         with (
             mock.patch.dict(sys.modules, {"encodec.model": None}),
-            mock.patch.object(whole, "measure", return_value=[CASE]) as measure,
+            mock.patch.object(measurements, "whole", return_value=[CASE]) as measure,
             mock.patch.object(timing, "matrix_peak", return_value=1e9),
         ):
             text = self.run_bench(
@@ -171,11 +169,11 @@ class TimingTest(parameterized.TestCase):
         calls = {name: lambda name=name: order.append(name) for name in "ab"}
         runs = timing.in_turns(calls, max_runs=5, seconds=100)
         self.assertEqual("".join(order), "ababababab")
-        self.assertEqual([len(runs[name]) for name in "ab"], [5, 5])
+        self.assertEqual([len(runs[name].seconds) for name in "ab"], [5, 5])
 
     def test_at_least_three_rounds(self):
         runs = timing.in_turns({"a": lambda: None}, max_runs=9, seconds=0)
-        self.assertLen(runs["a"], 3)
+        self.assertLen(runs["a"].seconds, 3)
 
     def test_seconds_and_memory(self):
         size = 64_000_000
@@ -185,10 +183,9 @@ class TimingTest(parameterized.TestCase):
             return np.ones(size, np.uint8).sum()
 
         runs = timing.in_turns({"": call}, max_runs=3, seconds=9)[""]
-        self.assertBetween(timing.median(runs), 0.05, 5)
-        grown = timing.memory(runs)
-        if grown is not None:
-            self.assertBetween(grown, size // 2, 4 * size)
+        self.assertBetween(runs.median, 0.05, 5)
+        if runs.memory is not None:
+            self.assertBetween(runs.memory, size // 2, 4 * size)
 
     def test_matrix_peak(self):
         with mock.patch.object(timing, "_PEAK_SIZE", 64):
@@ -204,7 +201,7 @@ class WholeTest(absltest.TestCase):
             lambda audio: (order.append("decode"), audio)[1],
         )
         found = [
-            *whole.measure(
+            *measurements.whole(
                 codec,
                 {implementations.OURS: implementations.ours(codec, codec.bandwidth), "slow": slow},
                 lengths=(1, 0.5),
@@ -231,7 +228,9 @@ class WholeTest(absltest.TestCase):
 class LayersTest(parameterized.TestCase):
     def test_every_layer_once(self):
         codec = tiny()
-        found = layers.measure(codec, batch=2, num_codebooks=2, multiply_adds={"encoder/lstm": 3})
+        found = measurements.layers(
+            codec, batch=2, num_codebooks=2, multiply_adds={"encoder/lstm": 3}
+        )
         stages = [f"stage_{index}" for index in range(len(codec.model_config.ratios))]
         expected = [f"encoder/{layer}" for layer in ("conv_in", *stages, "lstm", "conv_out")]
         expected += ["quantizer.encode", "quantizer.decode"]
@@ -288,7 +287,7 @@ class StartTest(absltest.TestCase):
             f"open({str(seen)!r}, 'a').write(os.environ['JAX_COMPILATION_CACHE_DIR'] + '\\n')\n"
         )
         codec = tiny()
-        found = start.measure(codec, folder / "run.py")
+        found = measurements.start(codec, folder / "run.py")
         self.assertGreater(min(found["first"], found["second"]), 0)
         caches = seen.read_text().split()
         self.assertEqual((len(caches), len(set(caches))), (4, 1))
@@ -298,7 +297,7 @@ class StartTest(absltest.TestCase):
         (folder / "run.py").write_text("import sys; sys.exit('no such thing')")
         codec = tiny()
         with self.assertRaisesRegex(ValueError, "run.py infer: no such thing"):
-            start.measure(codec, folder / "run.py")
+            measurements.start(codec, folder / "run.py")
 
 
 class TableTest(absltest.TestCase):
@@ -322,7 +321,9 @@ class TableTest(absltest.TestCase):
             (("transformers", "encode", 60, 1, 9.0), False),
             (("encodec", "encode", 10, 1, 9.0), False),
         ):
-            self.assertEqual(bool(whole.shortfalls([CASE], (minimum,))), is_too_slow, minimum)
+            self.assertEqual(
+                bool(timing_tables.shortfalls([CASE], (minimum,))), is_too_slow, minimum
+            )
 
 
 if __name__ == "__main__":
