@@ -83,16 +83,16 @@ def save(
     licence: str,
     int16: bool = False,
 ) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint; its folder is made if it does not exist.
 
     Args:
-      path: the file; its folder is made if it does not exist.
+      path: the file.
       params: Haiku parameters that fit the config.
       model_config: the model config.
       name: name of the variant.
       source: where the weights were read from, or how they were trained.
       source_sha256: hexadecimal SHA-256 of the source's weights file, or "".
-      licence: the licence of the weights.
+      licence: of the weights.
       int16: whether to round the parameters to 16 bits, the encoder's to 24.
 
     Raises:
@@ -124,9 +124,7 @@ def load(
 ) -> Checkpoint:
     """Read a checkpoint; its parameters are float32, also if it was saved with `int16`.
 
-    Args:
-      path: the file.
-      build: `model.build`, or what has kept the shapes of parameters (`blocks.traces.builder`).
+    `build` is `model.build`, or one that has kept the shapes of parameters.
 
     Raises:
       ValueError: if the file is missing, damaged or of another format or version, or if its
@@ -144,17 +142,12 @@ def load(
     absent = [key for key in _METADATA if key not in metadata]
     if absent:
         raise ValueError(f"{path}: its metadata lacks {', '.join(absent)}")
+    params: dict[str, dict[str, np.ndarray]] = {}
     try:
         model_config = config.from_json(metadata["config"])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    with safetensors.safe_open(path, framework="numpy") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, no mapping
-    params: dict[str, dict[str, np.ndarray]] = {}
-    for key, tensor in _dequantize(tensors).items():
-        module, _, param = key.rpartition(".")
-        params.setdefault(module, {})[param] = tensor
-    try:
+        for key, tensor in _dequantize(safetensors.numpy.load_file(path)).items():
+            module, _, param = key.rpartition(".")
+            params.setdefault(module, {})[param] = tensor
         check_params(params, build(model_config).param_shapes())
         _check_finite(params)
     except ValueError as error:
@@ -184,11 +177,7 @@ def expected_params(model_config: ml_collections.ConfigDict) -> Params:
 
 
 def check_params(params: Params, expected: Params) -> None:
-    """Check names, shapes and types of parameters.
-
-    Args:
-      params: arrays.
-      expected: arrays or `jax.ShapeDtypeStruct`s, e.g. from `expected_params`.
+    """Check names, shapes and types of parameters against arrays or `jax.ShapeDtypeStruct`s.
 
     Raises:
       ValueError: if a parameter differs; each is listed, - expected, + found.
@@ -206,10 +195,9 @@ def _quantize(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Round tensors to integers with a scale for each row."""
     stored = {}
     for key, value in tensors.items():
-        is_fine = key.startswith(_FINE)
         scale = np.max(np.abs(value), axis=-1, keepdims=True) / _PEAK
         scale = np.where(scale > 0, scale, np.float32(1))
-        if is_fine:  # exact, so that reading and writing again changes nothing
+        if key.startswith(_FINE):  # exact, so that reading and writing again changes nothing
             scale = np.exp2(np.ceil(np.log2(scale)) - 8)
             integers = np.round(value / scale).astype(np.int32)
             stored[key] = (integers >> 8).astype(np.int16)

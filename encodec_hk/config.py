@@ -56,10 +56,7 @@ _BENCH_RULES: dict[str, rules.Rule] = {
         lambda value: isinstance(value, tuple) and all(map(_is_floor, value)),
     ),
 }
-_SECTION: rules.Rule = (
-    "a ConfigDict",
-    lambda value: isinstance(value, ml_collections.ConfigDict),
-)
+_SECTION: rules.Rule = ("a ConfigDict", lambda v: isinstance(v, ml_collections.ConfigDict))
 _CONFIG_RULES: dict[str, rules.Rule] = {
     "name": rules.NAME,
     "checkpoint": rules.NAME,
@@ -84,29 +81,27 @@ def validate(variant: ml_collections.ConfigDict) -> None:
 
 def validate_model(model_config: ml_collections.ConfigDict) -> None:
     """Check a model configuration like `validate`."""
-    path, model = "config.model", model_config
-    rules.check(path, model, _MODEL_RULES)
+    model = model_config
+    rules.check("config.model", model, _MODEL_RULES)
+
+    def error(field: str, allowed: str) -> ValueError:
+        return rules.error(f"config.model.{field}", model[field], allowed)
+
     if model.num_filters % model.compress:
-        raise rules.error(
-            f"{path}.num_filters", model.num_filters, f"a multiple of compress ({model.compress})"
-        )
+        raise error("num_filters", f"a multiple of compress ({model.compress})")
     for bandwidth in model.bandwidths:
-        num_codebooks_for(model, bandwidth, field=f"{path}.bandwidths")
+        num_codebooks_for(model, bandwidth, field="config.model.bandwidths")
     # Each of these needs a whole segment before its first output.
     if model.causal and model.norm == "time_group_norm":
-        raise rules.error(f"{path}.norm", model.norm, "weight_norm or none where causal is True")
+        raise error("norm", "weight_norm or none where causal is True")
     if model.causal and model.normalize:
-        raise rules.error(f"{path}.normalize", model.normalize, "False where causal is True")
+        raise error("normalize", "False where causal is True")
     if model.causal and model.segment_seconds is not None:
-        raise rules.error(
-            f"{path}.segment_seconds", model.segment_seconds, "None where causal is True"
-        )
+        raise error("segment_seconds", "None where causal is True")
     length = segment_length(model)
     if length is not None and length < hop_length(model):
         seconds = hop_length(model) / model.sample_rate
-        raise rules.error(
-            f"{path}.segment_seconds", model.segment_seconds, f"at least one hop ({seconds:.6g} s)"
-        )
+        raise error("segment_seconds", f"at least one hop ({seconds:.6g} s)")
 
 
 def validate_inference(inference: Mapping[str, Any], path: str = "config.inference") -> None:
@@ -134,15 +129,12 @@ class Difference(NamedTuple):
 def differences(
     model_config: Mapping[str, Any], expected: Mapping[str, Any], *, folded: bool = False
 ) -> list[Difference]:
-    """Compare two model configurations.
+    """Return the fields in which two model configurations differ, in alphabetical order.
 
     Args:
       model_config: a model configuration, or its fields as read from JSON (lists equal tuples).
       expected: the same, of a checkpoint or another source.
       folded: whether weight_norm and none count as equal, as they do for folded weights.
-
-    Returns:
-      The fields that differ, in alphabetical order.
     """
 
     def normal(value: Any) -> Any:
@@ -203,13 +195,9 @@ def num_codebooks_for(
     The reference rounds down, `max(1, floor(1000 * kbps / (bits * frame_rate)))`. Here a bandwidth
     that no number of codebooks makes exactly is an error: a caller gets the bandwidth asked for.
 
-    Args:
-      model_config: a model configuration.
-      bandwidth: kbps.
-      field: how an error names the bandwidth.
-
     Raises:
-      ValueError: if it is not that of 1 to all codebooks, to within 1e-6 of a codebook.
+      ValueError: if the bandwidth, named `field`, is not that of 1 to all codebooks, to within 1e-6
+        of a codebook.
     """
     if isinstance(bandwidth, np.number):
         bandwidth = bandwidth.item()

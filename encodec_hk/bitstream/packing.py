@@ -35,15 +35,7 @@ def whole_bytes(bits: int) -> int:
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Pack rows of codes; each row starts at a new byte.
-
-    Args:
-      codes: integers [N, n], 0 to 2**bits - 1.
-      bits: bits of a code, 1 to MAX_BITS.
-
-    Returns:
-      uint8 [N, num_bytes(n, bits)].
-    """
+    """Pack rows of codes, [N, n], into uint8 [N, num_bytes(n, bits)]; `bits` is 1 to MAX_BITS."""
     rows, count = codes.shape
     group = whole_bytes(bits)
     size = group * bits // 8

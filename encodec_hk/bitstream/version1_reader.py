@@ -26,36 +26,21 @@ _SCAN = 512  # bytes of a read in search of a block: a live stream waits for no 
 
 
 class _Found(NamedTuple):
-    """The next block.
+    """The next block, or the end of the file."""
 
-    Attributes:
-      head: the head of the block; None if the file ends first.
-      payload: the payload of the block; None if it is damaged.
-      skipped: bytes before the head that belong to no block.
-    """
-
-    head: version1_layout.Head | None
-    payload: bytes | None
-    skipped: int
+    head: version1_layout.Head | None  # None if the file ends first
+    payload: bytes | None  # None if the block is damaged
+    skipped: int  # bytes before the head that belong to no block
 
 
 class _Piece(NamedTuple):
-    """Consecutive frames, intact or lost.
+    """Consecutive frames, intact or lost."""
 
-    Attributes:
-      start: position of the first frame.
-      stop: position after the last frame; `start` if all that follows is lost, of unknown length.
-      frames: number of frames; None if unknown: the last segments may have fewer frames than
-        positions.
-      codes: int32 [K, F]; None if they are lost.
-      scale: scale of the segment.
-    """
-
-    start: int
-    stop: int
-    frames: int | None = None
-    codes: np.ndarray | None = None
-    scale: float | None = None
+    start: int  # position of the first frame
+    stop: int  # position after the last; `start` if all that follows is lost, of unknown length
+    frames: int | None = None  # None if unknown: the last segments are shorter than their positions
+    codes: np.ndarray | None = None  # int32 [K, F]; None if they are lost
+    scale: float | None = None  # of the segment
 
 
 class Version1Reader(interface.EcdcReader):
@@ -84,9 +69,8 @@ class Version1Reader(interface.EcdcReader):
         most = min(version1_layout.MAX_END_SIZE, file_size - self._start)
         if most > version1_layout.HEAD_SIZE:
             source.seek(file_size - most)
-            data = source.read(most)
-            size = version1_layout.end_size(data)
-            if version1_layout.HEAD_SIZE < size <= len(data):
+            size = version1_layout.end_size(source.read(most))
+            if version1_layout.HEAD_SIZE < size <= most:
                 source.seek(file_size - size)
                 found = self._next(0, self._frames_in(file_size) + MAX_GAP * self._size)
                 if found.head is not None and found.head.is_end and not found.skipped:
@@ -107,11 +91,9 @@ class Version1Reader(interface.EcdcReader):
         return True
 
     def _next(self, expected: int, most: int) -> _Found:
-        """Read the next block.
+        """Read the next block, whose first frame is `expected` if none are missing.
 
-        Args:
-          expected: position of its first frame, if no frames are missing.
-          most: frames that may be missing, besides those that the skipped bytes can hold.
+        `most` frames may be missing, besides those that the skipped bytes can hold.
         """
         skipped = 0
         while True:

@@ -6,15 +6,10 @@ import numpy as np
 
 
 def mel_filters(sample_rate: int, window_length: int, num_mels: int) -> np.ndarray:
-    """Return triangular filters on the HTK mel scale, float64 [W / 2 + 1, num_mels].
+    """Return triangular filters on the HTK mel scale, float64 [window_length / 2 + 1, num_mels].
 
     The filters span 0 Hz to half the sample rate; each has a peak of 1, as torchaudio's have by
     default. A filter that lies between two bins of the window is all zeros.
-
-    Args:
-      sample_rate: Hz.
-      window_length: W, in samples.
-      num_mels: number of filters.
     """
     top = 2595 * np.log10(1 + sample_rate / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, num_mels + 2) / 2595) - 1)

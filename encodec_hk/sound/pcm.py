@@ -80,11 +80,9 @@ class PcmReader:
     is_exact = False
 
     def __init__(self, file: BinaryIO, format: Format | None = None):
-        """Read the header, if there is one.
+        """Begin to read an unbuffered file, such as stdin opened with `buffering=0`.
 
-        Args:
-          file: an unbuffered file, such as stdin opened with `buffering=0`.
-          format: the format of raw samples; None to read the header of a WAV file.
+        `format` is that of raw samples; None to read the header of a WAV file.
 
         Raises:
           ValueError: if the header is not that of a WAV file with integers or floats.

@@ -61,30 +61,16 @@ class Resampler:
 def resample(
     samples: np.ndarray, sample_rate: int, target_rate: int, length: int | None = None
 ) -> np.ndarray:
-    """Resample a whole signal; see `Resampler`.
-
-    Args:
-      samples: float32 [T, C].
-      sample_rate: Hz, of `samples`.
-      target_rate: Hz, of the result.
-      length: samples of the result; None for T * target_rate / sample_rate, rounded up.
-
-    Returns:
-      float32 [length, C].
-    """
+    """Resample a whole signal, float32 [T, C] to [length, C]; see `Resampler` for the length."""
     resampler = Resampler(sample_rate, target_rate, samples.shape[1])
     resampled = np.concatenate([resampler.push(samples), resampler.finish(length)])
     return resampled[:length]
 
 
 def mix(samples: np.ndarray, channels: int) -> np.ndarray:
-    """Change the number of channels.
+    """Change the number of channels of samples, float [T, C].
 
     If the numbers differ, every channel of the result is the mean of all channels.
-
-    Args:
-      samples: float [T, C].
-      channels: channels of the result.
     """
     if samples.shape[1] == channels:
         return samples

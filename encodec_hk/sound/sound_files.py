@@ -123,12 +123,13 @@ class SoundReader:
             samples = self._sound.read(size, dtype="float32", always_2d=True)
         at = self._count / self.sample_rate
         self._count += len(samples)
+        path = file_paths.shown(self._path)
         if self.is_exact and len(samples) < size and self._count < self.num_samples:
             found = f"{self._count} of {self.num_samples} samples"
-            raise ValueError(f"{file_paths.shown(self._path)}: damaged, ends after {found}")
+            raise ValueError(f"{path}: damaged, ends after {found}")
         if not np.isfinite(samples).all():
             found = "holds samples that are NaN or infinite"
-            raise ValueError(f"{file_paths.shown(self._path)}: the file {found}, at {at:.2f} s")
+            raise ValueError(f"{path}: the file {found}, at {at:.2f} s")
         return samples
 
 
@@ -163,7 +164,7 @@ class SoundWriter:
           path: a name with a suffix of `WRITABLE`; its folder must exist.
           sample_rate: Hz.
           channels: C.
-          sample_format: "int16", "int24" or "float32"; lossy codecs ignore it.
+          sample_format: a name of `SAMPLE_FORMATS`; lossy codecs ignore it.
           num_samples: the length, if it is known: a WAV file above 4 GiB becomes RF64.
 
         Raises:
@@ -278,11 +279,7 @@ def _stored(samples: np.ndarray, bits: int | None) -> np.ndarray:
 
 
 def limit(samples: np.ndarray, *, rescale: bool = False) -> tuple[np.ndarray, float]:
-    """Bring samples within full scale.
-
-    Args:
-      samples: float [T, C].
-      rescale: whether to scale the signal so that its peak fits, instead of clipping it.
+    """Bring samples, float [T, C], within full scale: clip, or with `rescale` scale them.
 
     Returns:
       The samples, the same array if they fit, and their peak before.
