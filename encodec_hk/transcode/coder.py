@@ -53,7 +53,7 @@ class Result(NamedTuple):
     error: ValueError | None = None
 
 
-class Coder:
+class FileCoder:
     """Runs jobs, all from sound or all from codes, to sound, to codes, or both."""
 
     def __init__(

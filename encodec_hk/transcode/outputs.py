@@ -169,7 +169,7 @@ class CodesOut:
                     self._writer.write(codes, next(arrays) if header.normalize else None)
             self._writer.finish(num_samples)
             if self._part is not None:
-                self._part.commit()
+                self._part.close()
         self._spool.close()
 
     def abort(self) -> None:

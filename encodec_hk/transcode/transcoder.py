@@ -92,7 +92,7 @@ class Transcoder:
                 result = coder.Result(job, error=error)
             settle(result)
         for (_, count), jobs in groups.items():
-            coder.Coder(self._codec(), jobs, self._open, settle, count).run()
+            coder.FileCoder(self._codec(), jobs, self._open, settle, count).run()
 
     @functools.cached_property
     def _stdin(self) -> pcm.Pushback:
