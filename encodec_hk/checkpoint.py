@@ -83,17 +83,11 @@ def save(
     licence: str,
     int16: bool = False,
 ) -> None:
-    """Write a checkpoint; its folder is made if it does not exist.
+    """Write a checkpoint of the variant `name`; its folder is made if it does not exist.
 
-    Args:
-      path: the file.
-      params: Haiku parameters that fit the config.
-      model_config: the model config.
-      name: name of the variant.
-      source: where the weights were read from, or how they were trained.
-      source_sha256: hexadecimal SHA-256 of the source's weights file, or "".
-      licence: of the weights.
-      int16: whether to round the parameters to 16 bits, the encoder's to 24.
+    `source` says where the weights were read from, or how they were trained; `source_sha256` is the
+    hexadecimal SHA-256 of that weights file, or "". `int16` rounds the parameters to 16 bits, the
+    encoder's to 24.
 
     Raises:
       ValueError: if the parameters do not fit the config, or are not finite.

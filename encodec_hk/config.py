@@ -131,10 +131,8 @@ def differences(
 ) -> list[Difference]:
     """Return the fields in which two model configurations differ, in alphabetical order.
 
-    Args:
-      model_config: a model configuration, or its fields as read from JSON (lists equal tuples).
-      expected: the same, of a checkpoint or another source.
-      folded: whether weight_norm and none count as equal, as they do for folded weights.
+    Either may be fields as read from JSON: lists equal tuples. With `folded`, weight_norm equals
+    none, as it does for folded weights.
     """
 
     def normal(value: Any) -> Any:

@@ -61,6 +61,11 @@ class Header:
         """Return the bits of the codes of a frame."""
         return self.num_codebooks * self.bits
 
+    def payload_size(self, frames: int) -> int:
+        """Return the bytes of the scale and the codes of a segment or block."""
+        scale = packing.SCALE.size if self.normalize else 0
+        return scale + packing.num_bytes(frames * self.num_codebooks, self.bits)
+
     @property
     def kbps(self) -> float:
         """Return the bandwidth of the codes, without headers, as configurations count it."""

@@ -78,8 +78,7 @@ class EcdcWriter(abc.ABC):
     def finish(self, num_samples: int | None = None) -> None:
         """Complete the file; a second call does nothing.
 
-        Args:
-          num_samples: samples of the signal; None to take them from the header, if it has them.
+        `num_samples` is the length of the signal; None to take it from the header, if it has one.
 
         Raises:
           ValueError: if a signal of this length has another number of frames.
@@ -234,6 +233,12 @@ class EcdcReader(abc.ABC):
     @abc.abstractmethod
     def _blocks(self, start_frame: int, recover: bool) -> Iterator[Block]:
         """Read blocks, from the one that holds `start_frame` on."""
+
+    def _split(self, payload: bytes) -> tuple[float | None, bytes]:
+        """Return the scale of a segment, None if it is absent, and the bytes of the codes."""
+        size = packing.SCALE.size if self.header.normalize else 0
+        scale = packing.SCALE.unpack_from(payload)[0] if 0 < size <= len(payload) else None
+        return scale, payload[size:]
 
     def _unpack(self, data: bytes, frames: int) -> np.ndarray:
         """Return the codes of the first frames in `data`, int32 [K, F]."""

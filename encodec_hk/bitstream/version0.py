@@ -106,16 +106,13 @@ class Version0Reader(interface.EcdcReader):
         if surplus > 0:
             self._notes.append(f"{surplus} bytes after the end of the codes")
 
-    def _bytes_of(self, frames: int) -> int:
-        return packing.num_bytes(frames * self.header.num_codebooks, self.header.bits)
-
     def _offset(self, segment: int) -> int:
         """Return the bytes from the first segment to this one."""
-        full = min(segment, self._framing.num_full(self._num_samples))
+        size_of, full = self.header.payload_size, self._framing.num_full(self._num_samples)
         shorter = (self._framing.frames_of(i, self._num_samples) for i in range(full, segment))
-        size = full * self._bytes_of(self._framing.segment_frames)
-        size += sum(map(self._bytes_of, shorter))
-        return size + segment * (packing.SCALE.size if self.header.normalize else 0)
+        return min(segment, full) * size_of(self._framing.segment_frames) + sum(
+            map(size_of, shorter)
+        )
 
     def _blocks(self, start_frame: int, recover: bool) -> Iterator[interface.Block]:
         header, whole, size = self.header, self._framing.segment_frames, self._source.size
@@ -129,17 +126,12 @@ class Version0Reader(interface.EcdcReader):
         first, stop = start_frame // unit * unit, header.end_frame or 0
         if start_frame >= stop:
             return
-        offset = self._offset(first // whole) + self._bytes_of(first % whole)
+        offset = self._offset(first // whole) + first % whole * header.frame_bits // 8
         self._source.seek(self._start + offset)
         for position in range(first, stop, step):
             segment, before = divmod(position, whole)
             frames = min(step, self._framing.frames_of(segment, self._num_samples) - before)
-            scale = None
-            if header.normalize:
-                data = self._source.read(packing.SCALE.size)
-                is_whole = len(data) == packing.SCALE.size
-                scale = packing.SCALE.unpack(data)[0] if is_whole else 1.0
-            data = self._source.read(self._bytes_of(frames))
+            scale, data = self._split(self._source.read(header.payload_size(frames)))
             found = min(frames, self._frames_in(len(data)))
             if scale is not None and not packing.is_scale(scale):
                 problem = f"damaged segment at {self._time(position)}: its scale is {scale:g}"
@@ -179,25 +171,7 @@ def read_header(data: bytes) -> headers.Header:
       EcdcError: if it is not a valid header, or of a file that this program does not read.
     """
     try:
-        # Deep nesting raises RecursionError; thousands of digits raise ValueError.
-        fields = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
-    except headers.EcdcError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise headers.EcdcError(f"header: not JSON ({error})") from error
-    if not isinstance(fields, dict):
-        raise headers.EcdcError(f"header: got {headers.shown(fields)}, must be a JSON object")
-    missing = [name for name in _FIELDS if name not in fields]
-    if missing:
-        raise headers.EcdcError(
-            f"header: missing {', '.join(missing)}; must have {', '.join(_FIELDS)}"
-        )
-    for name, (kind, allowed) in _FIELDS.items():
-        if type(fields[name]) is not kind:  # isinstance takes a bool for an int
-            raise headers.EcdcError(
-                f"header: {name}: got {headers.shown(fields[name])}, must be {allowed}"
-            )
-    try:
+        fields = _json_fields(data)
         header = headers.meta_header(fields["m"], fields["nc"], fields["al"])
     except ValueError as error:
         raise headers.EcdcError(f"header: {error}") from error
@@ -208,13 +182,33 @@ def read_header(data: bytes) -> headers.Header:
     return header
 
 
+def _json_fields(data: bytes) -> dict[str, Any]:
+    """Return the fields of the JSON header; raises ValueError if one is missing or wrong."""
+    try:
+        # Deep nesting raises RecursionError; thousands of digits raise ValueError.
+        fields = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+    except headers.EcdcError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"got {headers.shown(fields)}, must be a JSON object")
+    missing = [name for name in _FIELDS if name not in fields]
+    if missing:
+        raise ValueError(f"missing {', '.join(missing)}; must have {', '.join(_FIELDS)}")
+    for name, (kind, allowed) in _FIELDS.items():
+        if type(fields[name]) is not kind:  # isinstance takes a bool for an int
+            raise ValueError(f"{name}: got {headers.shown(fields[name])}, must be {allowed}")
+    return fields
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         twice, _ = collections.Counter(name for name, _ in pairs).most_common(1)[0]
-        raise headers.EcdcError(f"header: {headers.shown(twice)} occurs twice")
+        raise headers.EcdcError(f"{headers.shown(twice)} occurs twice")
     return fields
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise headers.EcdcError(f"header: got {constant}, must be JSON")
+    raise headers.EcdcError(f"got {constant}, must be JSON")

@@ -14,7 +14,6 @@ import zlib
 from typing import NamedTuple
 
 from encodec_hk.bitstream import headers
-from encodec_hk.bitstream import packing
 
 PRELUDE = struct.Struct("!4sBI")  # magic, version, size of the header that follows: as in version 0
 MAGIC = b"ECDC"
@@ -39,31 +38,19 @@ MAX_END_SIZE = HEAD_SIZE + _END.size + MAX_POINTS * _POINT.size + _SIZE.size
 
 
 class Point(NamedTuple):
-    """An entry of the index.
+    """An entry of the index."""
 
-    Attributes:
-      frame: position of a block's first frame.
-      offset: bytes from the start of the file to the block.
-    """
-
-    frame: int
-    offset: int
+    frame: int  # position of a block's first frame
+    offset: int  # bytes from the start of the file to the block
 
 
 class Head(NamedTuple):
-    """The head of a block.
+    """The head of a block."""
 
-    Attributes:
-      first: position of its first frame, see `Block.start_frame`; at the end, after the last.
-      frames: frames of the block; 0 marks the end of the file.
-      length: bytes of the payload.
-      crc: CRC-32 of first, frames, length and payload.
-    """
-
-    first: int
-    frames: int
-    length: int
-    crc: int
+    first: int  # position of its first frame, see `Block.start_frame`; at the end, after the last
+    frames: int  # 0 marks the end of the file
+    length: int  # bytes of the payload
+    crc: int  # CRC-32 of the others and the payload
 
     @property
     def is_end(self) -> bool:
@@ -72,23 +59,15 @@ class Head(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A header and the size of blocks, which only version 1 has.
-
-    `block_frames` are the frames of a block, at most; with segments, those of a full segment.
-    """
+    """A header and the size of blocks, which only version 1 has."""
 
     header: headers.Header
-    block_frames: int
-
-    def payload_size(self, frames: int) -> int:
-        """Return the bytes of the scale and the codes of a block."""
-        scale = packing.SCALE.size if self.header.normalize else 0
-        return scale + packing.num_bytes(frames * self.header.num_codebooks, self.header.bits)
+    block_frames: int  # of a block, at most; with segments, of a full segment
 
     @property
     def block_size(self) -> int:
         """Return the bytes of a full block."""
-        return HEAD_SIZE + self.payload_size(self.block_frames)
+        return HEAD_SIZE + self.header.payload_size(self.block_frames)
 
     def allows(self, head: Head) -> bool:
         """Return whether a block of this file can have such a head."""
@@ -98,7 +77,7 @@ class Layout(NamedTuple):
             points, rest = divmod(head.length - _END.size - _SIZE.size, _POINT.size)
             return rest == 0 and 0 <= points <= MAX_POINTS
         fits = head.frames <= self.block_frames
-        return fits and head.length == self.payload_size(head.frames)
+        return fits and head.length == self.header.payload_size(head.frames)
 
 
 def layout_for(header: headers.Header) -> Layout:

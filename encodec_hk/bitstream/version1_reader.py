@@ -186,12 +186,10 @@ class Version1Reader(interface.EcdcReader):
         """Return the codes of a block, None if damaged, without the first ones, and its scale."""
         if payload is None:
             return None, None
-        if not self.header.normalize:
-            return self._unpack(payload, frames)[:, dropped:], None
-        (scale,) = packing.SCALE.unpack_from(payload)
-        if not packing.is_scale(scale):
+        scale, data = self._split(payload)
+        if scale is not None and not packing.is_scale(scale):
             return None, None
-        return self._unpack(payload[packing.SCALE.size :], frames)[:, dropped:], scale
+        return self._unpack(data, frames)[:, dropped:], scale
 
     def _cut(self, position: int, start: int, skipped: int) -> Iterator[_Piece]:
         """Describe the rest of a file without an end, after its last intact block."""

@@ -143,11 +143,11 @@ def read(path: str | os.PathLike[str]) -> Audio:
         return Audio(reader.read(reader.num_samples), reader.sample_rate, reader.subtype)
 
 
-class SoundWriter:
-    """Writes a sound file block by block, as a `part_file.PartFile`.
+class SoundWriter(part_file.PartFile):
+    """Writes a sound file block by block; its suffix decides the container.
 
-    The suffix decides the container. Integer formats clip samples to [-1, 1]; see `limit`. Samples
-    read from an int16 file are written unchanged.
+    Integer formats clip samples to [-1, 1]; see `limit`. Samples read from an int16 file are
+    written unchanged.
     """
 
     def __init__(
@@ -175,23 +175,12 @@ class SoundWriter:
         size = (num_samples or 0) * channels * (self._bits or 32) // 8
         if container == "WAV" and size > _WAV_BYTES:
             container = "RF64"
-        self._path = path
         settings = (sample_rate, channels, subtype, None, container)
         with _as_value_error(path), contextlib.ExitStack() as stack:
-            self._part = part_file.PartFile(path)
-            stack.callback(self._part.abort)
-            descriptor = self._part.file.fileno()
-            self._sound = soundfile.SoundFile(descriptor, "w", *settings, closefd=False)
+            super().__init__(path)
+            stack.callback(super().abort)
+            self._sound = soundfile.SoundFile(self.file.fileno(), "w", *settings, closefd=False)
             stack.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
     def write(self, samples: np.ndarray) -> None:
         """Write float [T, C]; raises ValueError if that fails."""
@@ -201,7 +190,7 @@ class SoundWriter:
                     self._sound.write(_stored(samples[start : start + _CHUNK], self._bits))
             except soundfile.LibsndfileError:
                 # libsndfile hides the system's reason, such as a full disk: write once more.
-                descriptor = self._part.file.fileno()
+                descriptor = self.file.fileno()
                 os.pwrite(descriptor, bytes(_CHUNK), os.fstat(descriptor).st_size)
                 raise
 
@@ -210,7 +199,7 @@ class SoundWriter:
         try:
             with _as_value_error(self._path):
                 self._sound.close()
-                self._part.commit()
+                super().close()
         except BaseException:  # an interruption too
             self.abort()
             raise
@@ -219,7 +208,7 @@ class SoundWriter:
         """Delete the file."""
         with contextlib.suppress(soundfile.LibsndfileError):
             self._sound.close()
-        self._part.abort()
+        super().abort()
 
 
 def write(

@@ -11,7 +11,7 @@ from typing import BinaryIO, Self
 class PartFile:
     """A new file that gets its name when it is complete.
 
-    As a context, it is committed at the end, or aborted if an exception (or an interruption)
+    As a context, it is closed at the end, or aborted if an exception (or an interruption)
     leaves the context. `file` is open, to write to and read from.
     """
 
@@ -26,12 +26,12 @@ class PartFile:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            self.commit()
+            self.close()
         else:
             self.abort()
 
-    def commit(self) -> None:
-        """Close the file and rename it; if that fails, delete it and raise OSError."""
+    def close(self) -> None:
+        """Complete the file and rename it; if that fails, delete it and raise OSError."""
         try:
             self.file.close()
             os.replace(self._part, self._path)

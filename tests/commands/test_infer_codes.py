@@ -331,7 +331,7 @@ class SegmentsTest(infer_cases.CodesTestCase):
         codes, whole = self.make_file()
         data = bytearray(pathlib.Path(codes).read_bytes())
         place = 9 + int.from_bytes(data[5:9], "big")
-        full = version1_layout.layout_for(self.header(codes)).payload_size(150)
+        full = self.header(codes).payload_size(150)
         data[
             place + index * (version1_layout.HEAD_SIZE + full) + version1_layout.HEAD_SIZE + 9
         ] ^= 1
@@ -354,7 +354,7 @@ class SegmentsTest(infer_cases.CodesTestCase):
         codes, whole = self.make_file()
         data = pathlib.Path(codes).read_bytes()
         place = 9 + int.from_bytes(data[5:9], "big")
-        full = version1_layout.layout_for(self.header(codes)).payload_size(150)
+        full = self.header(codes).payload_size(150)
         data = data[: place + count * (version1_layout.HEAD_SIZE + full) + 33]
         bad, target = self.path("bad.ecdc"), self.path("b.wav")
         if is_piped:

@@ -42,9 +42,8 @@ class DamageTest(infer_cases.CodesTestCase):
         self.whole = self.samples(self.run_to(self.file, "whole.wav"))
         self.data = pathlib.Path(self.file).read_bytes()
         header = self.header(self.file)
-        full = version1_layout.layout_for(header)
         self.first = 9 + int.from_bytes(self.data[5:9], "big")
-        self.block = version1_layout.HEAD_SIZE + full.payload_size(75)  # bytes
+        self.block = version1_layout.HEAD_SIZE + header.payload_size(75)  # bytes
 
     def damage(self, *blocks: int) -> str:
         """Return a file with one wrong byte in the payload of each of these blocks."""
@@ -197,9 +196,7 @@ class OtherSegmentsTest(infer_cases.CodesTestCase):
             path = pathlib.Path(self.path(f"codes/{index}.ecdc"))
             data = bytearray(path.read_bytes())
             place = 9 + int.from_bytes(data[5:9], "big")
-            size = version1_layout.HEAD_SIZE + version1_layout.layout_for(
-                self.header(str(path))
-            ).payload_size(10)
+            size = version1_layout.HEAD_SIZE + self.header(str(path)).payload_size(10)
             data[place + (index + 1) * size + version1_layout.HEAD_SIZE + 5] ^= 1
             path.write_bytes(data)
         # The next files take the places of those that fail.
@@ -231,9 +228,7 @@ class OtherSegmentsTest(infer_cases.CodesTestCase):
         whole = self.samples(self.run_to(codes, "whole.wav"))
         data = pathlib.Path(codes).read_bytes()
         place = 9 + int.from_bytes(data[5:9], "big")
-        size = version1_layout.HEAD_SIZE + version1_layout.layout_for(
-            self.header(codes)
-        ).payload_size(10)
+        size = version1_layout.HEAD_SIZE + self.header(codes).payload_size(10)
         (self.folder / "bad.ecdc").write_bytes(data[: place + count * size])
         found = self.samples(self.run_to(self.path("bad.ecdc"), "b.wav"))
         self.assertLen(found, count * 108)
