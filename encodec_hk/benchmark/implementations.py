@@ -1,13 +1,9 @@
-"""The implementations that are timed: our codec, and PyTorch's with the same weights.
-
-Shapes: B items, T samples, C channels.
-"""
+"""What is timed: our codec, and PyTorch's with the same weights (`pytorch_codecs.build`)."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
 
 import jax
 import ml_collections
@@ -22,29 +18,9 @@ from encodec_hk.networks import model
 OURS = "encodec_hk"
 
 
-class Contender(NamedTuple):
-    """An implementation.
-
-    Attributes:
-      encode: (audio float32 [B, T, C]) -> encoded.
-      decode: (encoded) -> audio.
-      compiles_lengths: whether each new signal length is compiled anew.
-    """
-
-    encode: Callable[[np.ndarray], Any]
-    decode: Callable[[Any], Any]
-    compiles_lengths: bool = False
-
-
-def ours(codec: encodec_hk.Codec, bandwidth: float) -> Contender:
+def ours(codec: encodec_hk.Codec, bandwidth: float) -> pytorch_codecs.Contender:
     """Return our codec at a bandwidth (kbps)."""
-    return Contender(lambda audio: codec.encode(audio, bandwidth), codec.decode)
-
-
-def reference(kind: str, codec: encodec_hk.Codec, bandwidth: float, num_threads: int) -> Contender:
-    """Return a PyTorch implementation with a codec's weights; see `pytorch_codecs.build`."""
-    calls = pytorch_codecs.build(kind, codec, bandwidth, num_threads=num_threads)
-    return Contender(*calls, compiles_lengths=kind == "transformers_compiled")
+    return pytorch_codecs.Contender(lambda audio: codec.encode(audio, bandwidth), codec.decode)
 
 
 def random_codec(variant: ml_collections.ConfigDict) -> encodec_hk.Codec:

@@ -25,6 +25,7 @@ from encodec_hk import checkpoint
 from encodec_hk import config
 from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import timing
+from encodec_hk.convert import pytorch_codecs
 from encodec_hk.networks import quantizer
 from encodec_hk.system import interruption
 
@@ -36,7 +37,7 @@ _LATER = 3  # starts after the first
 
 def whole(
     codec: encodec_hk.Codec,
-    contenders: Mapping[str, implementations.Contender],
+    contenders: Mapping[str, pytorch_codecs.Contender],
     *,
     lengths: tuple[float, ...],
     batches: tuple[int, ...],
@@ -106,11 +107,7 @@ def layers(
     The sum is not the time of the block: alone, a layer is not fused with its neighbours, and it
     reads and writes its activations once more.
 
-    Args:
-      codec: the codec.
-      batch: rows of the block.
-      num_codebooks: codebooks that the quantiser uses.
-      multiply_adds: per frame, by layer name, e.g. "encoder/stage_0".
+    The block has `batch` rows; `multiply_adds` are per frame, by layer name ("encoder/stage_0").
 
     Returns:
       For each layer its name, batch, seconds (the median) and multiply_adds.
@@ -150,12 +147,7 @@ def layers(
 def stream(codec: encodec_hk.Codec, bandwidth: float, *, frames: int) -> dict[str, Any]:
     """Time pushes of single frames, or of single segments for variants with segments.
 
-    An encoder and a decoder are timed in turns, from numpy to numpy.
-
-    Args:
-      codec: the codec.
-      bandwidth: kbps.
-      frames: pushes to time in each direction.
+    An encoder and a decoder are timed in turns, from numpy to numpy, `frames` pushes each.
 
     Returns:
       ms_of_a_push, pushes, compile_seconds; for encode and decode, median_ms and p99_ms.
@@ -192,10 +184,6 @@ def stream(codec: encodec_hk.Codec, bandwidth: float, *, frames: int) -> dict[st
 def start(codec: encodec_hk.Codec, run_py: pathlib.Path) -> dict[str, float]:
     """Time `run.py infer` on 2 s of noise, from the start of the process to its end.
 
-    Args:
-      codec: the codec whose weights the command loads.
-      run_py: path of the command.
-
     Returns:
       first: seconds with an empty compilation cache; second: the median of three later starts.
 
@@ -216,7 +204,7 @@ def start(codec: encodec_hk.Codec, run_py: pathlib.Path) -> dict[str, float]:
         noise = _noise(1, 2 * codec.sample_rate, codec.channels)[0]
         soundfile.write(folder / "noise.wav", noise, codec.sample_rate)
         command = [sys.executable, str(run_py), "infer", "noise.wav", "out.wav", "--force"]
-        command.append(f"--checkpoint={folder / 'weights.safetensors'}")
+        command.append("--checkpoint=weights.safetensors")
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
         times = []
         for _ in range(1 + _LATER):

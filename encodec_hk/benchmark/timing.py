@@ -18,7 +18,6 @@ import numpy as np
 from encodec_hk.system import interruption
 
 _PEAK_SIZE = 2048  # rows of the square matrices that are multiplied: the fastest of 512 to 2048
-_PEAK_RUNS = 9
 
 
 @dataclasses.dataclass
@@ -75,7 +74,7 @@ def matrix_peak() -> float:
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
     product(a, b).block_until_ready()
-    runs = in_turns({"": lambda: product(a, b)}, max_runs=_PEAK_RUNS, seconds=math.inf)[""]
+    runs = in_turns({"": lambda: product(a, b)}, max_runs=9, seconds=math.inf)[""]
     return float(_PEAK_SIZE**3 / runs.median)
 
 

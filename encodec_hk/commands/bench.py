@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from configs import base
 from encodec_hk import config
 from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import measurements
@@ -26,13 +27,6 @@ from encodec_hk.system import rules
 MEASURES = ("whole", "layers", "stream", "start")
 SUFFIXES = (".json", ".md")
 
-_DEFAULT_BENCH: dict[str, Any] = {  # for a checkpoint without a configuration
-    "seconds": (1, 10, 60),
-    "batches": (1, 8),
-    "max_runs": 7,
-    "min_ratios": (),
-}
-
 
 def run(
     variant: ml_collections.ConfigDict | None,
@@ -48,7 +42,7 @@ def run(
     """Measure and print tables; `config.bench` holds lengths, batch sizes and minimum ratios.
 
     Args:
-      variant: a whole configuration; None to use the checkpoint's model and the default `bench`.
+      variant: None to use the checkpoint's model and the default `bench`.
       checkpoint: a checkpoint file; None for the configuration's own. If that does not exist, the
         weights are random, which are as fast.
       bandwidth: kbps; None for the configuration's default.
@@ -77,11 +71,12 @@ def run(
         raise rules.error("--frames", frames, "a whole number above 0")
     if out is not None and pathlib.Path(out).suffix not in SUFFIXES:
         raise ValueError(f"--out: got {out}, must end in {' or '.join(SUFFIXES)}")
-    settings = _DEFAULT_BENCH if variant is None else variant.bench
+    settings = (base.get_config() if variant is None else variant).bench
     config.validate_bench(settings)
     if threads is not None:
         machine.limit_cores(threads, field="--threads")
-    if variant is None or checkpoint or _exists(variant.checkpoint):
+    folders = (pathlib.Path(), file_paths.ROOT)
+    if variant is None or checkpoint or any((f / variant.checkpoint).exists() for f in folders):
         codec, weights = checkpoints.load_codec(variant, checkpoint), "trained"
     else:
         codec, weights = implementations.random_codec(variant), "random"
@@ -91,7 +86,7 @@ def run(
     contenders = {implementations.OURS: implementations.ours(codec, kbps)}
     for kind in compare if "whole" in measure else ():
         try:
-            contenders[kind] = implementations.reference(kind, codec, kbps, num_threads)
+            contenders[kind] = pytorch_codecs.build(kind, codec, kbps, num_threads=num_threads)
         except ValueError as error:
             print(f"--compare={kind}: {error}")
     multiply_adds = cost.multiply_adds_per_frame(codec.model_config, num_codebooks)
@@ -111,9 +106,9 @@ def run(
         cases = measurements.whole(
             codec,
             contenders,
-            lengths=settings["seconds"],
-            batches=settings["batches"],
-            max_runs=settings["max_runs"],
+            lengths=settings.seconds,
+            batches=settings.batches,
+            max_runs=settings.max_runs,
             multiply_adds=multiply_adds,
         )
         figures["whole"] = list(cases)
@@ -121,7 +116,7 @@ def run(
     if "layers" in measure:
         figures["layers"] = [
             layer
-            for batch in settings["batches"]
+            for batch in settings.batches
             for layer in measurements.layers(
                 codec, batch=batch, num_codebooks=num_codebooks, multiply_adds=multiply_adds
             )
@@ -135,11 +130,7 @@ def run(
         is_json = out.endswith(".json")
         text = json.dumps(figures, indent=1) + "\n" if is_json else timing_tables.markdown(figures)
         part_file.write(out, text.encode())
-    too_slow = timing_tables.shortfalls(figures.get("whole", []), settings["min_ratios"])
+    too_slow = timing_tables.shortfalls(figures.get("whole", []), settings.min_ratios)
     for line in too_slow:
         print(f"too slow: {line}")
     return 1 if too_slow else 0
-
-
-def _exists(path: str) -> bool:
-    return any(pathlib.Path(folder, path).exists() for folder in (".", file_paths.ROOT))

@@ -15,6 +15,7 @@ from encodec_hk.convert import conversion
 from encodec_hk.convert import transformers_network
 from encodec_hk.convert import verify
 from encodec_hk.system import interruption
+from encodec_hk.system import rules
 
 TARGETS = ("haiku", "transformers")
 
@@ -29,11 +30,10 @@ def run(
     licence: str | None = None,
     int16: bool = False,
 ) -> int:
-    """Convert a checkpoint and print a report.
+    """Convert a checkpoint, print a report and return the exit status, 0.
 
     Args:
-      variant: a whole configuration with which the source must agree, except for the pad mode,
-        which the source decides. None to use the source's own config.
+      variant: a configuration with which the source must agree; see `conversion.read`.
       source: what `pytorch_files.read` accepts, or a checkpoint of ours (only with
         `to="transformers"` or `int16`).
       output: the .safetensors file, or the new or empty folder of `to="transformers"`.
@@ -42,22 +42,19 @@ def run(
       licence: licence of the weights, if the manifest does not know it.
       int16: whether to write weights as integers, for about half the size (only `to="haiku"`).
 
-    Returns:
-      The exit status, 0.
-
     Raises:
       ValueError: if an argument is wrong, the source cannot be converted, or verification fails.
     """
     if variant is not None:
         config.validate(variant)
     if to not in TARGETS:
-        raise ValueError(f"to: got {to!r}, must be one of {', '.join(TARGETS)}")
+        raise rules.error("to", to, f"one of {', '.join(TARGETS)}")
     if not source or not output:
         raise ValueError("convert: needs --source and --output")
     source, path = os.path.expanduser(source), pathlib.Path(output).expanduser()
-    if int16 and to == "transformers":
-        raise ValueError("int16: got True, must be False with --to=transformers")
     if to == "transformers":
+        if int16:
+            raise ValueError("int16: got True, must be False with --to=transformers")
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise ValueError(f"output: {output} already exists, must be a new or an empty folder")
     elif path.is_dir() or path.suffix != ".safetensors":
@@ -79,15 +76,15 @@ def _write(
     """Write and verify the output in a temporary folder, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".convert-") as staging:
-        ours = pathlib.Path(staging, "checkpoint.safetensors")
-        origin = converted.origin
-        checkpoint.save(ours, converted.params, converted.model_config, **origin, int16=int16)
-        folder = pathlib.Path(staging, "transformers") if to == "transformers" else None
-        if folder is not None:
-            transformers_network.write_folder(folder, converted.params, converted.model_config)
+        ours, folder = pathlib.Path(staging, "checkpoint.safetensors"), None
+        params, model_config = converted.params, converted.model_config
+        checkpoint.save(ours, params, model_config, **converted.origin, int16=int16)
+        if to == "transformers":
+            folder = pathlib.Path(staging, "transformers")
+            transformers_network.write_folder(folder, params, model_config)
         if is_verified:
             _verify(converted, ours, folder)
-        if folder is not None and path.is_dir():
+        if path.is_dir():
             path.rmdir()
         interruption.check()
         os.replace(folder or ours, path)
@@ -98,9 +95,9 @@ def _verify(
 ) -> None:
     """Print how far our checkpoint agrees with the source, and with the exported folder."""
     networks = {}
-    if (original := converted.original) is not None:
+    if (source := converted.original) is not None:
         networks["PyTorch with the source's tensors"] = transformers_network.build(
-            converted.model_config, original.tensors, original.naming
+            converted.model_config, source.tensors, source.naming
         )
     if folder is not None:
         networks["PyTorch with the exported folder"] = transformers_network.load_folder(folder)

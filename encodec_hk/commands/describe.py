@@ -12,20 +12,15 @@ from encodec_hk.networks import cost
 
 
 def run(variant: ml_collections.ConfigDict, out: TextIO | None = None) -> None:
-    """Print the description of a variant.
-
-    Args:
-      variant: a whole configuration.
-      out: None for standard output.
+    """Print the description of a variant, a whole configuration; to standard output without `out`.
 
     Raises:
       ValueError: if the configuration is not valid.
     """
     config.validate(variant)
     model_config = variant.model
-    channels = {1: "mono", 2: "stereo"}.get(
-        model_config.channels, f"{model_config.channels} channels"
-    )
+    number = model_config.channels
+    channels = {1: "mono", 2: "stereo"}.get(number, f"{number} channels")
     causal = "causal" if model_config.causal else "not causal"
     calls = cost.trace(model_config)
     lines = [
@@ -80,11 +75,9 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
             yield f"                 + {count:,} {reason}"
     in_pytorch = encoder + decoder + sum(surplus.values())
     yield f"                 = {in_pytorch:,} in PyTorch, codebooks aside"
-
     hop = config.hop_length(model_config)
     yield f"hop              {hop} samples ({milliseconds(hop)})"
     yield f"frame rate       {config.frame_rate(model_config)} frames per second"
-
     samples, frames = config.receptive_field(model_config)
     yield (
         f"receptive field  encoder {samples} samples ({milliseconds(samples)}), "
@@ -95,7 +88,6 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
         beyond.append("time_group_norm sees the whole input")
     if beyond:
         yield f"                 of the convolutions; {', and '.join(beyond)}"
-
     length = config.segment_length(model_config)
     stride = config.segment_stride(model_config)
     if model_config.causal:
@@ -117,7 +109,6 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
             f"look-ahead       a stream lags by {frames} frames ({milliseconds(frames * hop)}) in "
             f"the encoder and {samples} samples ({milliseconds(samples)}) in the decoder"
         )
-
     work = {"encoder": encoding, "quantiser": quantising, "decoder": decoding}
     parts = ", ".join(f"{name} {count / 1e6:,.1f} M" for name, count in work.items())
     yield f"multiply-adds    {sum(work.values()) / 1e6:,.1f} M per second of audio ({parts})"

@@ -41,8 +41,7 @@ class Converted(NamedTuple):
     """A converted checkpoint.
 
     Attributes:
-      params: our parameters.
-      model_config: the model config.
+      params, model_config: parameters and config of our model.
       origin: name, source, source_sha256 and licence, see `checkpoint.save`.
       original: the PyTorch checkpoint; None if the source is a checkpoint of ours.
     """
@@ -77,8 +76,7 @@ def read(
     if is_safetensors and checkpoint.read_metadata(path).get("format") == checkpoint.FORMAT:
         loaded = checkpoint.load(location)
         if variant is not None:
-            own = source_config.Settings(stated=loaded.config.to_dict(), implied={})
-            source_config.reconcile(variant.model, own)
+            source_config.reconcile(variant.model, loaded.config.to_dict())
         origin = {key: loaded.metadata[key] for key in ("name", "source", "source_sha256")}
         origin["licence"] = licence or loaded.metadata["licence"]
         return Converted(loaded.params, loaded.config, origin, original=None)
@@ -90,7 +88,7 @@ def read(
         params = weights.to_haiku(original.tensors, model_config, original.naming)
     except ValueError as error:
         raise ValueError(f"{location}: {error}") from error
-    unused = original.tensors.keys() & tensor_names.ignored(model_config, original.naming).keys()
+    unused = original.tensors.keys() & tensor_names.ignored(model_config, original.naming)
     say(f"{len(original.tensors)} tensors, {len(unused)} of them not needed:")
     for tensor, reason in tensor_names.IGNORED.items():
         say(f"  {sum(key.endswith(f'.{tensor}') for key in unused)} {tensor}: {reason}")
@@ -129,11 +127,11 @@ def _model_of(
     say: Callable[[str], None],
 ) -> tuple[ml_collections.ConfigDict, str]:
     """Return the model config of a PyTorch checkpoint and the name of the variant."""
-    if original.settings is not None:
+    if original.stated is not None:
         if variant is None:
             name = known.config if known else pathlib.Path(original.name).stem
-            return source_config.to_model(original.settings), name
-        model_config, lines = source_config.reconcile(variant.model, original.settings)
+            return source_config.to_model(original.stated), name
+        model_config, lines = source_config.reconcile(variant.model, original.stated)
         for line in lines:
             say(line)
         return model_config, variant.name

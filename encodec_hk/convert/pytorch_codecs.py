@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,24 +20,28 @@ from encodec_hk.system import extras
 
 KINDS = ("transformers", "transformers_compiled", "encodec")
 
-Calls = tuple[Callable[[np.ndarray], Any], Callable[[Any], Any]]
+
+class Contender(NamedTuple):
+    """An implementation of a codec at one bandwidth.
+
+    Attributes:
+      encode: (audio float32 [B, T, C]) -> encoded.
+      decode: (encoded) -> audio.
+      compiles_lengths: whether each new signal length is compiled anew.
+    """
+
+    encode: Callable[[np.ndarray], Any]
+    decode: Callable[[Any], Any]
+    compiles_lengths: bool = False
 
 
-def build(kind: str, codec: encodec_hk.Codec, bandwidth: float, *, num_threads: int) -> Calls:
-    """Return encode and decode of a PyTorch implementation.
+def build(kind: str, codec: encodec_hk.Codec, bandwidth: float, *, num_threads: int) -> Contender:
+    """Return a PyTorch implementation with a codec's weights, at a bandwidth in kbps.
 
-    The network runs on the GPU if both JAX and PyTorch have one, else on the CPU. Outputs are
-    copied to host memory, as those of our codec are.
-
-    Args:
-      kind: one of `KINDS`: transformers, transformers with its encoder and decoder under
-        `torch.compile`, or Meta's encodec.
-      codec: the codec whose weights the network gets.
-      bandwidth: kbps.
-      num_threads: CPU threads for PyTorch.
-
-    Returns:
-      encode: (audio float32 [B, T, C]) -> encoded, and decode: (encoded) -> audio.
+    `kind` is one of `KINDS`: transformers, the same with its encoder and decoder under
+    `torch.compile`, or Meta's encodec. The network runs on the GPU if both JAX and PyTorch have
+    one, else on `num_threads` threads of the CPU. Outputs are copied to host memory, as those of
+    our codec are.
 
     Raises:
       ValueError: if the implementation is not installed or has no such network.
@@ -53,7 +57,7 @@ def build(kind: str, codec: encodec_hk.Codec, bandwidth: float, *, num_threads: 
 
 def _transformers(
     torch: Any, device: str, codec: encodec_hk.Codec, bandwidth: float, is_compiled: bool
-) -> Calls:
+) -> Contender:
     network = verify.exported(codec).to(device)
     if is_compiled:
         # Its cache inspects all loaded modules, and one of Haiku's does not allow that.
@@ -64,24 +68,22 @@ def _transformers(
         network.encoder = torch.compile(network.encoder)
         network.decoder = torch.compile(network.decoder)
 
+    @torch.inference_mode()
     def encode(audio: np.ndarray) -> Any:
-        with torch.inference_mode():
-            encoded = network.encode(_to_torch(torch, audio, device), bandwidth=bandwidth)
-            return encoded, encoded.audio_codes.cpu()
+        encoded = network.encode(_to_torch(torch, audio, device), bandwidth=bandwidth)
+        return encoded, encoded.audio_codes.cpu()
 
+    @torch.inference_mode()
     def decode(encoded_and_codes: Any) -> Any:
         encoded, codes = encoded_and_codes
-        with torch.inference_mode():
-            return network.decode(
-                codes.to(device),
-                encoded.audio_scales,
-                last_frame_pad_length=encoded.last_frame_pad_length,
-            ).audio_values.cpu()
+        pad = encoded.last_frame_pad_length
+        decoded = network.decode(codes.to(device), encoded.audio_scales, last_frame_pad_length=pad)
+        return decoded.audio_values.cpu()
 
-    return encode, decode
+    return Contender(encode, decode, compiles_lengths=is_compiled)
 
 
-def _official(torch: Any, device: str, codec: encodec_hk.Codec, bandwidth: float) -> Calls:
+def _official(torch: Any, device: str, codec: encodec_hk.Codec, bandwidth: float) -> Contender:
     try:
         official = importlib.import_module("encodec.model").EncodecModel
     except ImportError as error:
@@ -97,16 +99,16 @@ def _official(torch: Any, device: str, codec: encodec_hk.Codec, bandwidth: float
         name = codec.name or "this model"
         raise ValueError(f"{name} at {bandwidth:g} kbps: not one of Meta's two models") from error
 
+    @torch.inference_mode()
     def encode(audio: np.ndarray) -> Any:
-        with torch.inference_mode():
-            segments = network.encode(_to_torch(torch, audio, device))
-            return [(codes.cpu(), scale) for codes, scale in segments]
+        segments = network.encode(_to_torch(torch, audio, device))
+        return [(codes.cpu(), scale) for codes, scale in segments]
 
+    @torch.inference_mode()
     def decode(segments: Any) -> Any:
-        with torch.inference_mode():
-            return network.decode([(codes.to(device), scale) for codes, scale in segments]).cpu()
+        return network.decode([(codes.to(device), scale) for codes, scale in segments]).cpu()
 
-    return encode, decode
+    return Contender(encode, decode)
 
 
 def _to_torch(torch: Any, audio: np.ndarray, device: str) -> Any:

@@ -28,9 +28,9 @@ from encodec_hk.convert import source_config
 from encodec_hk.convert import tensor_names
 from encodec_hk.system import extras
 
-CONFIG = "config.json"
-TRANSFORMERS_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-AUDIOCRAFT_WEIGHTS = "compression_state_dict.bin"
+_CONFIG = "config.json"
+_TRANSFORMERS_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_AUDIOCRAFT_WEIGHTS = "compression_state_dict.bin"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PyTorchCheckpoint:
       sha256: hexadecimal SHA-256 of the weights file.
       naming: naming of the tensors.
       tensors: numpy arrays; all float types become float32.
-      settings: config of the source; None for a bare state dict.
+      stated: what the source's config states, see `source_config`; None for a bare state dict.
     """
 
     name: str
@@ -51,7 +51,7 @@ class PyTorchCheckpoint:
     sha256: str
     naming: tensor_names.Naming
     tensors: dict[str, np.ndarray]
-    settings: source_config.Settings | None
+    stated: dict[str, Any] | None
 
 
 def read(source: str) -> PyTorchCheckpoint:
@@ -65,22 +65,17 @@ def read(source: str) -> PyTorchCheckpoint:
     if path.is_file():
         return _read_file(path.name, path)
     if path.is_dir():
-        return _read_folder(path)
+        candidates = _TRANSFORMERS_WEIGHTS if (path / _CONFIG).is_file() else ()
+        for file in (*candidates, _AUDIOCRAFT_WEIGHTS):
+            if (path / file).is_file():
+                return _read_file(path.resolve().name, path / file)
+        raise ValueError(
+            f"{path}: holds neither {_CONFIG} with {' or '.join(_TRANSFORMERS_WEIGHTS)} "
+            f"(transformers) nor {_AUDIOCRAFT_WEIGHTS} (audiocraft)"
+        )
     if _is_hub_name(source):
         return _read_hub(source)
     raise ValueError(f"{source}: no such file or folder, and not a hub name like owner/model")
-
-
-def _read_folder(folder: pathlib.Path) -> PyTorchCheckpoint:
-    name = folder.resolve().name
-    candidates = TRANSFORMERS_WEIGHTS if (folder / CONFIG).is_file() else ()
-    for file in (*candidates, AUDIOCRAFT_WEIGHTS):
-        if (folder / file).is_file():
-            return _read_file(name, folder / file)
-    raise ValueError(
-        f"{folder}: holds neither {CONFIG} with {' or '.join(TRANSFORMERS_WEIGHTS)} (transformers) "
-        f"nor {AUDIOCRAFT_WEIGHTS} (audiocraft)"
-    )
 
 
 def _is_hub_name(name: str) -> bool:
@@ -95,23 +90,20 @@ def _read_hub(name: str, may_refer: bool = True) -> PyTorchCheckpoint:
     def download(file: str) -> pathlib.Path | None:
         nonlocal reachable
         try:
-            path = hub.hf_hub_download(name, file, local_files_only=not reachable)
+            return pathlib.Path(hub.hf_hub_download(name, file, local_files_only=not reachable))
         except hub.errors.LocalEntryNotFoundError:  # neither on the hub nor in its local cache
             reachable = False
         except hub.errors.EntryNotFoundError:
             pass
         except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
-            raise ValueError(
-                f"{name}: the hub refuses access ({source_config.first_line(error)})"
-            ) from error
-        else:
-            return pathlib.Path(path)
+            line = source_config.first_line(error)
+            raise ValueError(f"{name}: the hub refuses access ({line})") from error
         return None
 
     # MusicGen's repositories hold the config.json of a language model, and gigabytes of weights.
-    config_json = download(CONFIG)
+    config_json = download(_CONFIG)
     is_encodec = config_json and _read_config(config_json).get("model_type") == "encodec"
-    for file in TRANSFORMERS_WEIGHTS if is_encodec else (AUDIOCRAFT_WEIGHTS,):
+    for file in _TRANSFORMERS_WEIGHTS if is_encodec else (_AUDIOCRAFT_WEIGHTS,):
         if path := download(file):
             return _read_file(name, path, may_refer)
     if not reachable:
@@ -140,49 +132,46 @@ def _read_file(name: str, path: pathlib.Path, may_refer: bool = True) -> PyTorch
         if not may_refer or not _is_hub_name(other):
             raise ValueError(f"{path}: refers to {other!r}, which is not an EnCodec on the hub")
         return _read_hub(other, may_refer=False)
-    settings = None
+    stated = None
     if "best_state" in package:
         if not isinstance(package.get("xp.cfg"), str):
             raise ValueError(f"{path}: its xp.cfg is not text; use a file that audiocraft exported")
-        settings = _within(path, source_config.from_audiocraft, package["xp.cfg"])
+        stated = _translate(path, source_config.from_audiocraft, package["xp.cfg"])
         package = package["best_state"]
     tensors = _to_numpy(package)
-    naming = tensor_names.detect(tensors)
-    if naming is None:
+    if (naming := tensor_names.detect(tensors)) is None:
         raise ValueError(f"{path}: holds no EnCodec (no tensors named encoder.model.0 or the like)")
-    config_json = path.with_name(CONFIG)
+    config_json = path.with_name(_CONFIG)
     if naming is tensor_names.TRANSFORMERS and config_json.is_file():
         fields = _read_config(config_json)
-        settings = _within(config_json, source_config.from_transformers, fields)
-    return PyTorchCheckpoint(name, path.name, sha256, naming, tensors, settings)
+        stated = _translate(config_json, source_config.from_transformers, fields)
+    return PyTorchCheckpoint(name, path.name, sha256, naming, tensors, stated)
 
 
-def _load_safetensors(path: pathlib.Path) -> dict[str, Any]:
-    safetensors_torch = extras.require("safetensors.torch")
+def _load_safetensors(path: pathlib.Path) -> Mapping[str, Any]:
+    safetensors = extras.require("safetensors.torch")
     try:
-        return safetensors_torch.load_file(path)
+        return safetensors.load_file(path)
     except Exception as error:
-        raise ValueError(
-            f"{path}: not a complete safetensors file ({source_config.first_line(error)})"
-        ) from error
+        line = source_config.first_line(error)
+        raise ValueError(f"{path}: not a complete safetensors file ({line})") from error
 
 
 def _load_pickle(path: pathlib.Path) -> Mapping[str, Any]:
     """Read a pickle of tensors in containers, {} if it is not a mapping; refuse any other."""
     torch = extras.require("torch")
-    try:
-        with warnings.catch_warnings():  # about pickle protocols
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():  # about pickle protocols
+        warnings.simplefilter("ignore")
+        try:
             package = torch.load(path, map_location="cpu", weights_only=True)
-            return package if isinstance(package, Mapping) else {}
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL [\w.]+", str(error))
-        detail = f" ({found[0]})" if found else ""
-        raise ValueError(f"{path}: refused: not a pickle of tensors only{detail}") from error
-    except Exception as error:  # a damaged file may raise anything
-        raise ValueError(
-            f"{path}: not a complete PyTorch checkpoint ({source_config.first_line(error)})"
-        ) from error
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL [\w.]+", str(error))
+            detail = f" ({found[0]})" if found else ""
+            raise ValueError(f"{path}: refused: not a pickle of tensors only{detail}") from error
+        except Exception as error:  # a damaged file may raise anything
+            line = source_config.first_line(error)
+            raise ValueError(f"{path}: not a complete PyTorch checkpoint ({line})") from error
+    return package if isinstance(package, Mapping) else {}
 
 
 def _to_numpy(package: Any) -> dict[str, np.ndarray]:
@@ -206,15 +195,14 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _within(
-    path: pathlib.Path, translate: Callable[[Any], source_config.Settings], fields: Any
-) -> source_config.Settings:
+def _translate(
+    path: pathlib.Path, function: Callable[[Any], dict[str, Any]], fields: Any
+) -> dict[str, Any]:
     """Translate a config; errors name its file."""
     try:
-        return translate(fields)
+        return function(fields)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (TypeError, LookupError, ArithmeticError) as error:  # a field of a wrong type
-        raise ValueError(
-            f"{path}: a field has no valid value ({source_config.first_line(error)})"
-        ) from error
+        line = source_config.first_line(error)
+        raise ValueError(f"{path}: a field has no valid value ({line})") from error

@@ -1,8 +1,11 @@
-"""Translates the configs of transformers and audiocraft to and from our model configs."""
+"""Translates the configs of transformers and audiocraft to and from our model configs.
+
+What a source specifies is a dictionary of fields of `config.model`, with which a user's config must
+agree. It may lack `overlap`, and `bandwidths` if it is audiocraft's.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -13,20 +16,6 @@ import ml_collections
 from encodec_hk import config
 from encodec_hk.system import extras
 from encodec_hk.system import rules
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Fields of our model config, from the config of a source.
-
-    Attributes:
-      stated: fields that the source specifies; a user's config must agree.
-      implied: defaults for the other fields, used without a user's config.
-    """
-
-    stated: Mapping[str, Any]
-    implied: Mapping[str, Any]
-
 
 _FIELDS: dict[str, tuple[str | None, str | None, Any]] = {
     "sample_rate": ("sampling_rate", "encodec.sample_rate", None),
@@ -76,10 +65,8 @@ _SEANET_DEFAULTS = {
     "disable_norm_outer_blocks": 0,
 }
 
-_DEFAULT_OVERLAP = 0.01
 
-
-def from_transformers(fields: Mapping[str, Any]) -> Settings:
+def from_transformers(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Translate a transformers `config.json`.
 
     Raises:
@@ -91,7 +78,8 @@ def from_transformers(fields: Mapping[str, Any]) -> Settings:
     if fields["codebook_dim"] is not None:
         dim = fields["hidden_size"]
         _require("codebook_dim", fields["codebook_dim"], dim, why="the hidden_size")
-    stated = {ours: _plain(fields[theirs]) for ours, theirs in _TRANSFORMERS.items()}
+    stated = {ours: fields[theirs] for ours, theirs in _TRANSFORMERS.items()}
+    stated["ratios"] = tuple(stated["ratios"])
     stated["shortcut"] = "conv" if fields["use_conv_shortcut"] else "identity"
     stated["bandwidths"] = tuple(float(kbps) for kbps in stated["bandwidths"])
     if stated["segment_seconds"] is not None:
@@ -101,7 +89,7 @@ def from_transformers(fields: Mapping[str, Any]) -> Settings:
         stated["overlap"] = float(fields["overlap"])
     model_config = ml_collections.ConfigDict(stated)
     stated["num_codebooks"] = _transformers_codebooks(model_config, stated["bandwidths"][-1])
-    return Settings(stated=stated, implied={"overlap": _DEFAULT_OVERLAP})
+    return stated
 
 
 def to_transformers(model_config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -130,7 +118,7 @@ def to_transformers(model_config: ml_collections.ConfigDict) -> dict[str, Any]:
     return fields
 
 
-def from_audiocraft(text: str) -> Settings:
+def from_audiocraft(text: str) -> dict[str, Any]:
     """Translate audiocraft's `xp.cfg`, a YAML text whose values may refer to each other.
 
     Raises:
@@ -161,26 +149,33 @@ def from_audiocraft(text: str) -> Settings:
         _require(f"encodec.{field}", got, seanet[field], why=f"seanet.{field}")
 
     stated = {
-        ours: _plain(sections[section].get(name, default))
+        ours: sections[section].get(name, default)
         for ours, (section, name, default) in _AUDIOCRAFT.items()
     }
+    stated["ratios"] = tuple(stated["ratios"])
     stated["shortcut"] = "identity" if seanet["true_skip"] else "conv"
     stated["segment_seconds"] = None
-    highest = config.bandwidth_for(ml_collections.ConfigDict(stated), stated["num_codebooks"])
-    return Settings(stated=stated, implied={"bandwidths": (highest,), "overlap": _DEFAULT_OVERLAP})
+    return stated
 
 
-def to_model(settings: Settings) -> ml_collections.ConfigDict:
+def to_model(stated: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """Return the model config that a source describes.
 
     Raises:
       ValueError: if a field is not valid.
     """
-    return config.from_json(json.dumps({**settings.implied, **settings.stated}))
+    fields = {"overlap": 0.01, **stated}
+    if "bandwidths" not in fields:
+        partial = ml_collections.ConfigDict(fields)
+        try:
+            fields["bandwidths"] = [config.bandwidth_for(partial, partial.num_codebooks)]
+        except (TypeError, ArithmeticError) as error:  # a field of a wrong type
+            raise ValueError(f"a field has no valid value ({first_line(error)})") from error
+    return config.from_json(json.dumps(fields))
 
 
 def reconcile(
-    model_config: ml_collections.ConfigDict, settings: Settings
+    model_config: ml_collections.ConfigDict, stated: Mapping[str, Any]
 ) -> tuple[ml_collections.ConfigDict, list[str]]:
     """Compare a user's model config with the source, which decides the pad mode.
 
@@ -191,9 +186,9 @@ def reconcile(
       ValueError: if another field differs; lists the fields (- config, + source).
     """
     fields = model_config.to_dict()
-    stated = {field: fields[field] for field in settings.stated}
+    own = {field: fields[field] for field in stated}
     message, lines = [], []
-    for field, value, expected in config.differences(stated, settings.stated, folded=True):
+    for field, value, expected in config.differences(own, stated, folded=True):
         # The weights were trained with one pad mode, and their shapes do not show which.
         if field == "pad_mode":
             fields[field] = expected
@@ -238,10 +233,6 @@ def _transformers_codebooks(model_config: ml_collections.ConfigDict, kbps: float
 def _require(field: str, value: Any, allowed: Any, why: str = "") -> None:
     if value != allowed:
         raise rules.error(field, value, f"{allowed!r} ({why})" if why else repr(allowed))
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def first_line(error: Exception) -> str:

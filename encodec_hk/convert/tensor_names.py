@@ -77,13 +77,10 @@ def detect(keys: Collection[str]) -> Naming | None:
     return None
 
 
-def ignored(model_config: ml_collections.ConfigDict, naming: Naming) -> dict[str, str]:
-    """Return the tensors that conversion skips, with the reasons."""
-    return {
-        f"{naming.codebook.format(k)}.{tensor}": reason
-        for k in range(model_config.num_codebooks)
-        for tensor, reason in IGNORED.items()
-    }
+def ignored(model_config: ml_collections.ConfigDict, naming: Naming) -> set[str]:
+    """Return the names of the tensors that conversion skips."""
+    codebooks = (naming.codebook.format(k) for k in range(model_config.num_codebooks))
+    return {f"{codebook}.{tensor}" for codebook in codebooks for tensor in IGNORED}
 
 
 def table(model_config: ml_collections.ConfigDict, naming: Naming) -> tuple[TableRow, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -28,13 +27,8 @@ def build(
 ) -> transformers.EncodecModel:
     """Return a `transformers.EncodecModel` in evaluation mode.
 
-    The tensors are copied unchanged, with weight norm in its parts. None passes through our layout,
-    so the network is an independent reference for ours.
-
-    Args:
-      model_config: the model config.
-      tensors: those of a source, or of `weights.to_torch`.
-      naming: naming of the tensors.
+    The tensors, of a source or of `weights.to_torch`, are copied unchanged, with weight norm in its
+    parts. None passes through our layout, so the network is an independent reference for ours.
 
     Raises:
       ValueError: if transformers has no such network, or a tensor is missing or misshaped.
@@ -44,19 +38,17 @@ def build(
     network = transformers.EncodecModel(transformers.EncodecConfig(**arguments)).eval()
     folded = weights.fold_weight_norm(tensors)
     weights.check(folded, model_config, naming)
-    rows = zip(
-        tensor_names.table(model_config, naming),
-        tensor_names.table(model_config, tensor_names.TRANSFORMERS),
-        strict=True,
+    sources, targets = (
+        [source for row in tensor_names.table(model_config, each) for source in row.sources]
+        for each in (naming, tensor_names.TRANSFORMERS)
     )
-    targets: dict[str, str] = {}
-    for row, target_row in rows:
-        targets.update(zip(row.sources, target_row.sources, strict=True))
-    parts = {weights.parse(key): value for key, value in {**folded, **tensors}.items()}
-    weights.fill(
-        network,
-        {(targets[name], part): value for (name, part), value in parts.items() if name in targets},
-    )
+    target_of = dict(zip(sources, targets, strict=True))
+    renamed = {}
+    for key, value in {**folded, **tensors}.items():
+        name, part = weights.parse(key)
+        if name in target_of:
+            renamed[target_of[name], part] = value
+    weights.fill(network, renamed)
     for layer in network.quantizer.layers:
         # Training would continue as if each entry had been used once.
         layer.codebook.embed_avg.copy_(layer.codebook.embed)
@@ -87,10 +79,8 @@ def write_folder(
     with _no_progress_bars():
         network.save_pretrained(folder)
     processor.save_pretrained(folder)
-    umask = os.umask(0)
-    os.umask(umask)
     for file in folder.iterdir():  # safetensors creates files that only their owner can read
-        file.chmod(0o666 & ~umask)
+        file.chmod(folder.stat().st_mode & 0o666)
 
 
 def load_folder(folder: pathlib.Path) -> transformers.EncodecModel:

@@ -20,10 +20,6 @@ from encodec_hk.system import extras
 if TYPE_CHECKING:
     import transformers
 
-_SECONDS = 2.1
-_MIN_EQUAL = 0.99
-_MAX_DIFFERENCE = 1e-3
-
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -49,28 +45,23 @@ class Comparison:
         A near-tie decided the other way changes all later codes of its frame, so only the first
         codebook is tested.
         """
-        close = self.difference <= _MAX_DIFFERENCE * max(1.0, self.peak)
-        return bool(self.equal[0] >= _MIN_EQUAL and close)
+        return bool(self.equal[0] >= 0.99 and self.difference <= 1e-3 * max(1.0, self.peak))
 
     def report(self) -> list[str]:
         """Return lines to print."""
-        lines = [f"codebook {k:2d}: {share:8.3%} equal" for k, share in enumerate(self.equal)]
-        lines.append(f"codes:       {self.equal.mean():8.3%} equal, of {self.frames} frames")
-        lines.append(
-            f"audio:       {self.difference:.2e} largest difference (peak {self.peak:.2f})"
-        )
-        return lines
+        return [
+            *(f"codebook {k:2d}: {share:8.3%} equal" for k, share in enumerate(self.equal)),
+            f"codes:       {self.equal.mean():8.3%} equal, of {self.frames} frames",
+            f"audio:       {self.difference:.2e} largest difference (peak {self.peak:.2f})",
+        ]
 
 
 def compare(
     codec: encodec_hk.Codec, network: transformers.EncodecModel, audio: np.ndarray | None = None
 ) -> Comparison:
-    """Encode a signal with both, then decode the PyTorch network's codes with both.
+    """Encode audio [T, C] with both at all codebooks, then decode PyTorch's codes with both.
 
-    Args:
-      codec: our codec.
-      network: the PyTorch network; its highest bandwidth uses all codebooks.
-      audio: float32 [T, C]; None for the test signal.
+    Without audio, use the test signal. The network's highest bandwidth must use all codebooks.
     """
     torch = extras.require("torch")
     if audio is None:
@@ -118,13 +109,13 @@ def signal(sample_rate: int, channels: int) -> np.ndarray:
 
     It is the same at every call, and its length is not a multiple of a hop.
     """
-    time = np.arange(int(_SECONDS * sample_rate) + 137) / sample_rate
+    time = np.arange(int(2.1 * sample_rate) + 137) / sample_rate
     noise = np.random.default_rng(0).standard_normal((channels, len(time)))
-    audio = np.zeros((len(time), channels))
+    audio = np.zeros((len(time), channels), np.float32)
     for channel in range(channels):
         pitch = 110 * (1 + channel / 8) * (1 + 0.3 * np.sin(2 * np.pi * 0.9 * time))
         phase = 2 * np.pi * np.cumsum(pitch) / sample_rate
         tones = sum(np.sin(n * phase) / n for n in range(1, 25))
         loudness = 0.55 + 0.45 * np.sin(2 * np.pi * (3.1 + channel) * time)
         audio[:, channel] = loudness * (0.15 * tones + 0.02 * noise[channel])
-    return audio.astype(np.float32)
+    return audio

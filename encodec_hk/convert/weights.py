@@ -6,9 +6,8 @@ tensors = weights.to_torch(params, model_config, naming)
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import ml_collections
@@ -32,11 +31,9 @@ _SPELLINGS = {
 
 
 def parse(key: str) -> tuple[str, str]:
-    """Split the name of a tensor into the name of its weight and its part in weight norm.
+    """Split the name of a tensor into the name of its weight and "g", "v" or "weight".
 
-    Returns:
-      E.g. ("encoder.model.0.conv.conv.weight", "g" | "v" | "weight"), or (key, "") for a tensor
-      that is not a weight.
+    A tensor that is not a weight gives (key, "").
     """
     for suffix, part in _SPELLINGS.items():
         if key.endswith(suffix):
@@ -47,8 +44,7 @@ def parse(key: str) -> tuple[str, str]:
 def fold_weight_norm(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Replace each g and v by the weight g * v / |v|, computed in float64.
 
-    Both spellings are accepted: `weight_g` / `weight_v` and `parametrizations.weight.original0` /
-    `original1`. A g or v without a matching partner stays, so that `check` reports it.
+    A g or v without a matching partner stays, so that `check` reports it.
     """
     keys = {parse(key): key for key in tensors}
     folded = dict(tensors)
@@ -154,14 +150,8 @@ def fill(network: torch.nn.Module, tensors: Mapping[tuple[str, str], np.ndarray]
     network.load_state_dict(state)
 
 
-@dataclasses.dataclass(frozen=True)
-class Transform:
-    """A change of layout.
-
-    Attributes:
-      to_haiku: (tensors of a row) -> parameter.
-      to_torch: (parameter, row) -> tensors.
-    """
+class Transform(NamedTuple):
+    """A change of layout, (tensors of a row) -> parameter, and back."""
 
     to_haiku: Callable[[Sequence[np.ndarray]], np.ndarray]
     to_torch: Callable[[np.ndarray, tensor_names.TableRow], Sequence[np.ndarray]]

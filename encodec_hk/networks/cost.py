@@ -9,7 +9,7 @@ F frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -19,6 +19,8 @@ import ml_collections
 
 from encodec_hk import config
 from encodec_hk.networks import model
+
+Shape = tuple[int, ...]
 
 
 class Call(NamedTuple):
@@ -34,8 +36,8 @@ class Call(NamedTuple):
 
     path: str
     method: str
-    output: tuple[int, ...]
-    parameters: dict[str, tuple[int, ...]]
+    output: Shape
+    parameters: dict[str, Shape]
     multiply_adds: int
 
     @property
@@ -55,12 +57,7 @@ def trace(model_config: ml_collections.ConfigDict) -> list[Call]:
     params = networks.param_shapes()
     calls: list[Call | None] = []
 
-    def record(
-        next_f: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        context: hk.MethodContext,
-    ) -> Any:
+    def record(next_f: Any, args: Any, kwargs: Any, context: hk.MethodContext) -> Any:
         is_whole = isinstance(context.module, model.EnCodec)
         if is_whole or context.method_name not in ("__call__", "encode", "decode"):
             return next_f(*args, **kwargs)
@@ -68,24 +65,21 @@ def trace(model_config: ml_collections.ConfigDict) -> list[Call]:
         calls.append(None)
         result = next_f(*args, **kwargs)
         output = jax.tree.leaves(result)[0]  # layers return (output, state)
-        path = context.module.module_name
+        path, method = context.module.module_name, context.method_name
         shapes = {name: value.shape for name, value in params.get(path, {}).items()}
         own = dict(sorted(shapes.items(), key=lambda item: -len(item[1])))  # weights first
-        work = _multiply_adds(context.method_name, own, args[0].shape, output.shape)
-        calls[index] = Call(path, context.method_name, output.shape[1:], own, work)
+        work = _multiply_adds(method, own, args[0].shape, output.shape)
+        calls[index] = Call(path, method, output.shape[1:], own, work)
         return result
 
     frames = config.frame_rate(model_config)
-    samples = frames * config.hop_length(model_config)
-    audio = jnp.zeros((1, samples, model_config.channels))
+    audio = jnp.zeros((1, frames * config.hop_length(model_config), model_config.channels))
     codes = jnp.zeros((1, model_config.num_codebooks, frames), jnp.int32)
-    one = jnp.ones((1,), jnp.int32)
 
     def codec(params: model.Params) -> None:
-        networks.encode_block(
-            params, None, audio, one * samples, one > 0, num_codebooks=model_config.num_codebooks
-        )
-        networks.decode_block(params, None, codes, one * frames, one > 0)
+        count = model_config.num_codebooks
+        networks.encode_block(params, None, audio, None, None, num_codebooks=count)
+        networks.decode_block(params, None, codes, None, None)
 
     with hk.intercept_methods(record):
         jax.eval_shape(codec, params)
@@ -103,9 +97,8 @@ def multiply_adds_per_frame(
 ) -> dict[str, float]:
     """Return the multiply-adds per frame of "encode", of "decode", and of each layer."""
     calls = trace(model_config)
-    rate = config.frame_rate(model_config)
     layers = [call.name for call in calls if call.path.count("/") < 2]
-    found = {name: total(calls, name)[1] / rate for name in layers}
+    found = {name: total(calls, name)[1] / config.frame_rate(model_config) for name in layers}
     # The quantiser is traced with all codebooks.
     found["quantizer.encode"] *= num_codebooks / model_config.num_codebooks
     found["encode"] = found["encoder"] + found["quantizer.encode"]
@@ -132,12 +125,7 @@ def reference_surplus(
     }
 
 
-def _multiply_adds(
-    method: str,
-    parameters: dict[str, tuple[int, ...]],
-    inputs: tuple[int, ...],
-    output: tuple[int, ...],
-) -> int:
+def _multiply_adds(method: str, parameters: dict[str, Shape], inputs: Shape, output: Shape) -> int:
     if method == "decode":
         return 0  # codebook entries are looked up and added
     if method == "encode":

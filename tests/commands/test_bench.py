@@ -24,6 +24,7 @@ from encodec_hk.benchmark import measurements
 from encodec_hk.benchmark import timing
 from encodec_hk.benchmark import timing_tables
 from encodec_hk.commands import bench
+from encodec_hk.convert import pytorch_codecs
 from tests import random_networks
 from tests import references
 
@@ -196,7 +197,7 @@ class WholeTest(absltest.TestCase):
     def test_ours_and_another_in_turns(self):
         codec = tiny()
         order = []
-        slow = implementations.Contender(
+        slow = pytorch_codecs.Contender(
             lambda audio: (order.append("encode"), time.sleep(0.2), audio)[2],
             lambda audio: (order.append("decode"), audio)[1],
         )
@@ -264,7 +265,7 @@ class ImplementationsTest(parameterized.TestCase):
         encoded = own.encode(audio)
         sound = own.decode(encoded)
         for kind in ("transformers", "encodec"):
-            reference = implementations.reference(kind, codec, 6.0, 1)
+            reference = pytorch_codecs.build(kind, codec, 6.0, num_threads=1)
             theirs = reference.decode(reference.encode(audio)).numpy().swapaxes(1, 2)
             difference = np.abs(theirs[:, : audio.shape[1]] - sound).max()
             self.assertLess(difference, 1e-3, kind)
@@ -273,7 +274,7 @@ class ImplementationsTest(parameterized.TestCase):
         codec = tiny()
         references.import_encodec()
         with self.assertRaisesRegex(ValueError, "not one of Meta's two models"):
-            implementations.reference("encodec", codec, codec.bandwidth, 1)
+            pytorch_codecs.build("encodec", codec, codec.bandwidth, num_threads=1)
 
 
 class StartTest(absltest.TestCase):

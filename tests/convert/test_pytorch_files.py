@@ -71,7 +71,7 @@ class ReadTest(SourceTestCase):
         self.assertEqual((source.name, source.file), (path.name, path.name))
         self.assertStartsWith(source.sha256, path.stem.rpartition("-")[2])
         self.assertIs(source.naming, tensor_names.OFFICIAL)
-        self.assertIsNone(source.settings)
+        self.assertIsNone(source.stated)
 
     @parameterized.parameters("safetensors", "bin", "weight_g")
     def test_transformers(self, spelling):
@@ -81,7 +81,7 @@ class ReadTest(SourceTestCase):
             source = pytorch_files.read(str(path))
             self.assertEqual((source.name, source.file), (path.name, weights_file))
             self.assertIs(source.naming, tensor_names.TRANSFORMERS)
-            self.assertEqual(source_config.to_model(source.settings), self.model)
+            self.assertEqual(source_config.to_model(source.stated), self.model)
 
     def test_audiocraft(self):
         path = self.audiocraft()
@@ -89,7 +89,7 @@ class ReadTest(SourceTestCase):
             source = pytorch_files.read(str(given))
             self.assertEqual((source.name, source.file), (given.name, path.name))
             self.assertIs(source.naming, tensor_names.OFFICIAL)
-            self.assertEqual(source_config.reconcile(self.model, source.settings), (self.model, []))
+            self.assertEqual(source_config.reconcile(self.model, source.stated), (self.model, []))
 
     def test_all_hold_the_same(self):
         paths = [self.official(), self.audiocraft(), self.transformers("a")]
@@ -201,7 +201,7 @@ class HubTest(SourceTestCase):
         self.put("owner/encodec_tiny", self.transformers(spelling=spelling))
         source = pytorch_files.read("owner/encodec_tiny")
         self.assertEqual(source.name, "owner/encodec_tiny")
-        self.assertEqual(source_config.to_model(source.settings), self.model)
+        self.assertEqual(source_config.to_model(source.stated), self.model)
 
     def test_hub_audiocraft(self):
         path = self.audiocraft()

@@ -103,8 +103,8 @@ class TransformersTest(parameterized.TestCase):
         found = source_config.from_transformers(
             HUB_24KHZ | {"chunk_length_s": 1, "overlap": 0.25, "use_causal_conv": False}
         )
-        self.assertEqual(found.stated["segment_seconds"], 1.0)
-        self.assertEqual(found.stated["overlap"], 0.25)
+        self.assertEqual(found["segment_seconds"], 1.0)
+        self.assertEqual(found["overlap"], 0.25)
 
     @parameterized.parameters(
         ({"model_type": "musicgen"}, "^model_type: got 'musicgen'"),
@@ -140,7 +140,7 @@ class TransformersTest(parameterized.TestCase):
         theirs = source_config.to_transformers(model)
         self.assertLen(theirs["target_bandwidths"], 2)
         found = source_config.from_transformers({"model_type": "encodec", **theirs})
-        self.assertEqual(found.stated["num_codebooks"], 13)
+        self.assertEqual(found["num_codebooks"], 13)
         self.assertEqual(source_config.to_model(found).num_codebooks, 13)
 
 
@@ -157,19 +157,19 @@ class AudiocraftTest(parameterized.TestCase):
 
     def test_relative_interpolation(self):
         found = self.changed("seanet", kernel_size=5, last_kernel_size="${.kernel_size}")
-        self.assertEqual(found.stated["last_kernel_size"], 5)
+        self.assertEqual(found["last_kernel_size"], 5)
 
     def test_audiocrafts_defaults(self):
         xp_cfg = yaml.safe_load(AUDIOCRAFT_32KHZ)
         for field in ("n_residual_layers", "lstm", "true_skip", "disable_norm_outer_blocks"):
             del xp_cfg["seanet"][field]
-        stated = source_config.from_audiocraft(yaml.safe_dump(xp_cfg)).stated
+        stated = source_config.from_audiocraft(yaml.safe_dump(xp_cfg))
         self.assertEqual(stated["num_residual_layers"], 3)
         self.assertEqual(stated["num_lstm_layers"], 0)
         self.assertEqual(stated["shortcut"], "identity")
 
     def test_conv_shortcut(self):
-        self.assertEqual(self.changed("seanet", true_skip=False).stated["shortcut"], "conv")
+        self.assertEqual(self.changed("seanet", true_skip=False)["shortcut"], "conv")
 
     def test_outer_blocks_without_weight_norm(self):
         self.changed("seanet", disable_norm_outer_blocks=2)
@@ -235,7 +235,7 @@ class ReconcileTest(parameterized.TestCase):
 
     def test_weight_norm_is_no_difference(self):
         model = references.tiny("no_lstm")
-        found = source_config.Settings(model.to_dict() | {"norm": "weight_norm"}, {})
+        found = model.to_dict() | {"norm": "weight_norm"}
         self.assertEqual(source_config.reconcile(model, found)[0], model)
 
 

@@ -47,7 +47,7 @@ class NamesTest(parameterized.TestCase):
         state = references.official_model(model).state_dict()
         rows = tensor_names.table(model, tensor_names.OFFICIAL)
         ignored = tensor_names.ignored(model, tensor_names.OFFICIAL)
-        found = {weights.parse(key)[0] for key in state} - ignored.keys()
+        found = {weights.parse(key)[0] for key in state} - ignored
         self.assertCountEqual(sources_of(rows), found)
         self.assertContainsSubset(ignored, state)
         tensors = weights.to_torch(random_params(model), model, tensor_names.OFFICIAL)
@@ -66,7 +66,7 @@ class NamesTest(parameterized.TestCase):
         self.assertEqual(len(state), count)
         rows = tensor_names.table(model, tensor_names.TRANSFORMERS)
         ignored = tensor_names.ignored(model, tensor_names.TRANSFORMERS)
-        found = {weights.parse(key)[0] for key in state} - ignored.keys()
+        found = {weights.parse(key)[0] for key in state} - ignored
         self.assertCountEqual(sources_of(rows), found)
 
     def test_detect(self):
