@@ -95,15 +95,9 @@ def save(
     config.validate_model(model_config)
     check_params(params, expected_params(model_config))
     _check_finite(params)
-    metadata = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "name": name,
-        "config": config.to_json(model_config),
-        "source": source,
-        "source_sha256": source_sha256,
-        "licence": licence,
-    }
+    text = config.to_json(model_config)
+    values = (FORMAT, FORMAT_VERSION, name, text, source, source_sha256, licence)
+    metadata = dict(zip(_METADATA, values, strict=True))
     tensors = {key: np.ascontiguousarray(value) for key, value in _flatten(params).items()}
     if int16:
         tensors = _quantize(tensors)

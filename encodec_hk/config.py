@@ -74,9 +74,8 @@ def validate(variant: ml_collections.ConfigDict) -> None:
     rules.check("config", variant, _CONFIG_RULES, others_allowed=True)
     validate_model(variant.model)
     validate_inference(variant.inference)
-    num_codebooks_for(
-        variant.model, variant.inference.bandwidth, field="config.inference.bandwidth"
-    )
+    bandwidth = variant.inference.bandwidth
+    num_codebooks_for(variant.model, bandwidth, field="config.inference.bandwidth")
 
 
 def validate_model(model_config: ml_collections.ConfigDict) -> None:
@@ -223,9 +222,7 @@ def segment_length(model_config: ml_collections.ConfigDict) -> int | None:
 def segment_stride(model_config: ml_collections.ConfigDict) -> int | None:
     """Return the samples from one segment's start to the next's; None without segments."""
     length = segment_length(model_config)
-    if length is None:
-        return None
-    return max(1, int((1 - model_config.overlap) * length))
+    return None if length is None else max(1, int((1 - model_config.overlap) * length))
 
 
 def receptive_field(model_config: ml_collections.ConfigDict) -> tuple[int, int]:
@@ -285,16 +282,13 @@ def lags(model_config: ml_collections.ConfigDict) -> tuple[int, int]:
     if model_config.causal or model_config.norm == "time_group_norm":
         return 0, 0
     residual = sum((kernel - 1) // 2 for kernel in _residual_kernels(model_config))
-    encoder = model_config.kernel_size // 2
-    decoder = model_config.kernel_size // 2
+    encoder = decoder = model_config.kernel_size // 2
     for ratio in reversed(model_config.ratios):
         encoder = -(-(encoder + residual + ratio // 2) // ratio)
     for ratio in model_config.ratios:
         decoder = decoder * ratio + ratio - ratio // 2 + residual
-    return (
-        encoder + model_config.last_kernel_size // 2,
-        decoder + model_config.last_kernel_size // 2,
-    )
+    last = model_config.last_kernel_size // 2
+    return encoder + last, decoder + last
 
 
 def to_json(model_config: ml_collections.ConfigDict) -> str:

@@ -39,13 +39,8 @@ class Version0Writer(interface.EcdcWriter):
         super().__init__(file, header)
         assert header.num_samples is not None
         self._num_samples = int(header.num_samples)
-        fields = {
-            "m": header.name,
-            "al": self._num_samples,
-            "nc": int(header.num_codebooks),
-            "lm": False,
-        }
-        text = json.dumps(fields).encode()
+        fields = {"m": header.name, "al": self._num_samples, "nc": int(header.num_codebooks)}
+        text = json.dumps({**fields, "lm": False}).encode()
         self._put(b"ECDC" + struct.pack("!BI", 0, len(text)) + text)
         self._segment = 0
         self._rest = np.zeros(0, np.int32)  # codes that do not fill whole bytes yet
@@ -53,7 +48,13 @@ class Version0Writer(interface.EcdcWriter):
     def _write(self, codes: np.ndarray, scale: float | None) -> None:
         bits = self.header.bits
         if self._framing.has_segments:
-            self._check_segment(codes.shape[1])
+            if self._segment >= self._framing.num_segments(self._num_samples):
+                raise ValueError(f"codes: got more segments than the {self._segment} of the header")
+            got = codes.shape[1]
+            expected = self._framing.frames_of(self._segment, self._num_samples)
+            if got != expected:
+                unit = f"segment {self._segment}"
+                raise ValueError(f"codes: got {got} frames, {unit} must have {expected}")
             start = b"" if scale is None else packing.SCALE.pack(scale)
             self._put(start + packing.pack(codes.T.reshape(1, -1), bits).tobytes())
             self._segment += 1
@@ -67,15 +68,6 @@ class Version0Writer(interface.EcdcWriter):
         whole = len(codes) - len(codes) % packing.whole_bytes(bits)
         self._rest = codes[whole:]
         self._put(packing.pack(codes[None, :whole], bits).tobytes())
-
-    def _check_segment(self, frames: int) -> None:
-        if self._segment >= self._framing.num_segments(self._num_samples):
-            raise ValueError(f"codes: got more segments than the {self._segment} of the header")
-        expected = self._framing.frames_of(self._segment, self._num_samples)
-        if frames != expected:
-            raise ValueError(
-                f"codes: got {frames} frames, segment {self._segment} must have {expected}"
-            )
 
     def flush(self) -> None:
         """Flush the file; codes that do not fill whole bytes wait."""

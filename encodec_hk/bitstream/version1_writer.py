@@ -49,9 +49,8 @@ class Version1Writer(interface.EcdcWriter):
             codes = np.concatenate([self._open, codes], axis=1)
             full = codes.shape[1] // size * size
             self._open = codes[:, full:]
-            if not full:
-                return
-            self._put_blocks(codes[:, :full], size, scale)
+            if full:
+                self._put_blocks(codes[:, :full], size, scale)
         self._file.flush()
 
     def _put_blocks(self, codes: np.ndarray, frames: int, scale: float | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from encodec_hk.sound import mel_scale
+from encodec_hk.sound import spectra
 
 SI_SNR_LIMIT = 100.0  # dB, either way; rounding to 16 bits gives 98
 
@@ -99,7 +99,7 @@ def mel_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) 
     pair = check_pair(reference, estimate, sample_rate)
     distances = []
     for window in MEL_WINDOWS:
-        filters = mel_scale.mel_filters(sample_rate, window, MEL_BANDS)
+        filters = spectra.mel_filters(sample_rate, window, MEL_BANDS)
         filters = filters[:, filters.any(axis=0)]
         bands = (magnitudes @ filters for magnitudes in _spectra(*pair, window))
         logs = (np.log10(np.maximum(FLOOR, block)) for block in bands)

@@ -21,17 +21,11 @@ _PIECE = 1 << 20  # bytes of a read: bounds the memory, whatever rate a header c
 
 
 class Format(NamedTuple):
-    """The format of raw samples.
+    """The format of raw samples."""
 
-    Attributes:
-      sample_rate: Hz.
-      channels: C.
-      raw_format: a name of `RAW_FORMATS`.
-    """
-
-    sample_rate: int
+    sample_rate: int  # Hz
     channels: int
-    raw_format: str = "s16le"
+    raw_format: str = "s16le"  # a name of `RAW_FORMATS`
 
     @property
     def frame_bytes(self) -> int:
@@ -44,13 +38,9 @@ def decode(data: bytes, raw_format: str, channels: int) -> np.ndarray:
     bits = RAW_FORMATS[raw_format]
     if bits is None:
         return np.frombuffer(data, "<f4").reshape(-1, channels).astype(np.float32)
-    if bits == 24:
-        padded = np.zeros((len(data) // 3, 4), np.uint8)  # the upper bytes of 32 bits
-        padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        values, bits = padded.view("<i4"), 32
-    else:
-        values = np.frombuffer(data, f"<i{bits // 8}")
-    return (values.reshape(-1, channels) / np.float32(2.0 ** (bits - 1))).astype(np.float32)
+    stored = np.frombuffer(data, np.uint8).reshape(-1, bits // 8)  # the upper bytes of 32 bits
+    values = np.pad(stored, ((0, 0), (4 - bits // 8, 0))).view("<i4")
+    return (values.reshape(-1, channels) / 2.0**31).astype(np.float32)
 
 
 def integers(samples: np.ndarray, bits: int) -> np.ndarray:

@@ -134,11 +134,7 @@ class SoundReader:
 
 
 def read(path: str | os.PathLike[str]) -> Audio:
-    """Read a whole sound file of any format of libsndfile, whatever its suffix.
-
-    Raises:
-      ValueError: if the file cannot be read, holds no samples, or holds NaN or infinity.
-    """
+    """Read a whole sound file; see `SoundReader` for formats and errors."""
     with SoundReader(path) as reader:
         return Audio(reader.read(reader.num_samples), reader.sample_rate, reader.subtype)
 
@@ -239,12 +235,10 @@ def holds_any_value(path: str | os.PathLike[str], sample_format: str) -> bool:
 
 def _target(path: str | os.PathLike[str], sample_format: str) -> tuple[str, str, int | None]:
     """Return libsndfile's container and subtype, and the bits of an integer."""
-    suffix = pathlib.Path(path).suffix
+    name, suffix = file_paths.shown(path), pathlib.Path(path).suffix
     if suffix.lower() not in WRITABLE:
-        raise ValueError(
-            f"{file_paths.shown(path)}: got suffix {suffix!r}, audio is written to "
-            + " ".join(WRITABLE)
-        )
+        known = " ".join(WRITABLE)
+        raise ValueError(f"{name}: got suffix {suffix!r}, audio is written to {known}")
     if sample_format not in SAMPLE_FORMATS:
         raise ValueError(
             f"sample format: got {sample_format!r}, must be one of {', '.join(SAMPLE_FORMATS)}"
@@ -254,9 +248,7 @@ def _target(path: str | os.PathLike[str], sample_format: str) -> tuple[str, str,
         return container, codec, None
     subtype, bits = SAMPLE_FORMATS[sample_format]
     if not soundfile.check_format(container, subtype):
-        raise ValueError(
-            f"{file_paths.shown(path)}: {container} does not hold {sample_format} samples"
-        )
+        raise ValueError(f"{name}: {container} does not hold {sample_format} samples")
     return container, subtype, bits
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encodec_hk.sound import mel_scale
+from encodec_hk.sound import spectra
 from encodec_hk.training import spectrogram
 
 
@@ -73,7 +73,7 @@ def multi_scale_mel(
     chex.assert_equal_shape([audio, output])
     total = jnp.zeros((), audio.dtype)
     for window in windows:
-        filters = mel_scale.mel_filters(sample_rate, window, num_mels).astype(np.float32)
+        filters = spectra.mel_filters(sample_rate, window, num_mels).astype(np.float32)
         filters = filters[:, filters.any(axis=0)]
         share = filters.shape[1] / num_mels  # a band without a bin has no error
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import tensorboardX
 
-from encodec_hk.sound import spectrogram_image
+from encodec_hk.sound import spectra
 from encodec_hk.system import part_file
 
 TABLES = ("metrics", "validation")
@@ -111,14 +111,14 @@ class Meter:
 def picture(audio: np.ndarray, window: int = 512) -> np.ndarray:
     """Return a spectrogram of audio [T, C] as an image, uint8 [bins, frames].
 
-    White is the largest magnitude; see `spectrogram_image.levels`.
+    White is the largest magnitude; see `spectra.levels`.
     """
     mono = audio.mean(axis=1)
     mono = np.pad(mono, (0, max(0, window - len(mono))))
     windows = np.lib.stride_tricks.sliding_window_view(mono, window)[:: window // 4]
     magnitude = np.abs(np.fft.rfft(windows * np.hanning(window), axis=1)).T
     decibels = 20 * np.log10(np.maximum(magnitude, 1e-9) / max(magnitude.max(), 1e-9))
-    return spectrogram_image.levels(decibels, top=0.0)
+    return spectra.levels(decibels, top=0.0)
 
 
 def _drop_after(path: pathlib.Path, step: int) -> list[str]:

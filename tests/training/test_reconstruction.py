@@ -8,7 +8,7 @@ import scipy.signal
 import torch
 from absl.testing import parameterized
 
-from encodec_hk.sound import mel_scale
+from encodec_hk.sound import spectra
 from encodec_hk.training import reconstruction
 from encodec_hk.training import spectrogram
 
@@ -101,7 +101,7 @@ def numpy_mel(audio, output, rate, window, num_mels, exponent=None, floor=1e-5):
     """One window of the loss in float64, frame by frame and band by band."""
     hann = np.hanning(window + 1)[:-1]
     hann /= np.sqrt(np.sum(hann**2))
-    filters = mel_scale.mel_filters(rate, window, num_mels)
+    filters = spectra.mel_filters(rate, window, num_mels)
     absolute, squares, count = 0.0, 0.0, 0
     for signal, other in zip(audio, output, strict=True):
         for channel in range(signal.shape[1]):
@@ -198,7 +198,7 @@ class MelTest(chex.TestCase):
     def test_feels_the_volume(self, factor):
         """All powers are those of the audio, times the square of the factor."""
         audio = draw(0, 2, 200, 1)
-        filters = mel_scale.mel_filters(RATE, 64, 8)
+        filters = spectra.mel_filters(RATE, 64, 8)
         power = np.mean(np.abs(spectrogram.stft(audio, 64)) ** 2 @ filters)
         found = reconstruction.multi_scale_mel(
             audio, factor * audio, sample_rate=RATE, windows=(64,), num_mels=8

@@ -15,7 +15,7 @@ from encodec_hk.evaluation import measures
 from encodec_hk.evaluation import results
 from encodec_hk.evaluation.report import pictures
 from encodec_hk.evaluation.report import sounds
-from encodec_hk.sound import spectrogram_image
+from encodec_hk.sound import spectra
 
 
 def codecs(rows: Sequence[results.Row], summary: results.Summary) -> list[str]:
@@ -52,7 +52,7 @@ def overview(
         "files": {results.ALL: len(files), **groups},
         "codebooks": summary.get("codebooks", {}),
         "gradient": pictures.gradient(),
-        "range": spectrogram_image.RANGE,
+        "range": spectra.RANGE,
     }
 
 

@@ -9,8 +9,7 @@ import io
 
 import numpy as np
 
-from encodec_hk.sound import mel_scale
-from encodec_hk.sound import spectrogram_image
+from encodec_hk.sound import spectra
 from encodec_hk.system import extras
 
 _ROWS = 112
@@ -36,7 +35,7 @@ def decibels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     frames = int(np.clip(np.ceil(steps / sample_rate / _SECONDS / columns), 1, _FRAMES))
     window = 2 * max(1, round(_WINDOW * sample_rate / 2))
     size = 4 << (window - 1).bit_length()  # zero-padded, so that no band is empty
-    bands = mel_scale.mel_filters(sample_rate, size, _ROWS)
+    bands = spectra.mel_filters(sample_rate, size, _ROWS)
     bands = (bands / np.maximum(bands.sum(axis=0), 1e-9)).astype(np.float32)
     shape = np.hanning(window + 1)[:-1].astype(np.float32)
     shape *= 2 / np.sum(shape)  # a sine of full scale has 0 dB
@@ -58,7 +57,7 @@ def decibels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 def png(picture: np.ndarray, top: float) -> bytes:
     """Return a PNG of `decibels`, low bands at the bottom; `top` dB is brightest."""
     image = extras.require("PIL.Image", "evaluate")
-    drawn = image.fromarray(spectrogram_image.levels(picture, top, _LEVELS))
+    drawn = image.fromarray(spectra.levels(picture, top, _LEVELS))
     stops = np.frombuffer(bytes.fromhex(_COLOURS), np.uint8).reshape(-1, 3)
     at = np.linspace(0, len(stops) - 1, _LEVELS)
     palette = [np.interp(at, np.arange(len(stops)), channel) for channel in stops.T]

@@ -1,4 +1,4 @@
-"""Mel filters against transformers."""
+"""Mel filters against transformers, and the brightness of spectrograms."""
 
 import warnings
 
@@ -7,7 +7,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from transformers import audio_utils
 
-from encodec_hk.sound import mel_scale
+from encodec_hk.sound import spectra
 
 RATES = (16000, 24000, 44100, 48000)
 WINDOWS = (64, 512, 2048)
@@ -31,7 +31,7 @@ class MelFiltersTest(parameterized.TestCase):
                 norm=None,
                 mel_scale="htk",
             )
-        filters = mel_scale.mel_filters(rate, window, bands)
+        filters = spectra.mel_filters(rate, window, bands)
         self.assertEqual(filters.shape, (window // 2 + 1, bands))
         self.assertEqual(filters.dtype, np.float64)
         np.testing.assert_allclose(filters, expected, rtol=0, atol=1e-11)
@@ -42,9 +42,18 @@ class MelFiltersTest(parameterized.TestCase):
             self.assertGreater(filters.max(), 0.9)
 
     def test_result_may_be_changed(self):
-        first = mel_scale.mel_filters(8000, 64, 8)
+        first = spectra.mel_filters(8000, 64, 8)
         first[:] = 7
-        self.assertLessEqual(mel_scale.mel_filters(8000, 64, 8).max(), 1)
+        self.assertLessEqual(spectra.mel_filters(8000, 64, 8).max(), 1)
+
+
+class LevelsTest(absltest.TestCase):
+    def test_by_hand(self):
+        decibels = np.array([[0.0, -10.0], [-41.0, -90.0], [10.0, -100.0]])
+        image = spectra.levels(decibels, top=-10.0, num_levels=9)
+        self.assertEqual(image.dtype, np.uint8)
+        np.testing.assert_array_equal(image, [[8, 0], [4, 0], [8, 8]])
+        self.assertEqual(spectra.levels(decibels, top=0.0).max(), 255)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Filters on the mel scale."""
+"""Filters on the mel scale, and spectrograms as images."""
 
 from __future__ import annotations
 
 import numpy as np
+
+RANGE = 80.0  # dB from the brightest level down to the darkest
 
 
 def mel_filters(sample_rate: int, window_length: int, num_mels: int) -> np.ndarray:
@@ -18,3 +20,13 @@ def mel_filters(sample_rate: int, window_length: int, num_mels: int) -> np.ndarr
     rising = (bins - low) / (peak - low)
     falling = (high - bins) / (high - peak)
     return np.maximum(0, np.minimum(rising, falling))
+
+
+def levels(decibels: np.ndarray, top: float, num_levels: int = 256) -> np.ndarray:
+    """Return a spectrogram as brightness, uint8 [rows, columns], low frequencies at the bottom.
+
+    `decibels` are [rows, columns], low frequencies first. `top` dB become the brightest level,
+    `num_levels - 1` (255 at most), and `RANGE` below it level 0.
+    """
+    shares = np.clip((decibels[::-1] - top) / RANGE + 1, 0, 1)
+    return (shares * (num_levels - 1)).astype(np.uint8)
