@@ -19,7 +19,7 @@ COMMANDS = {  # name: (arguments, flags)
         "checkpoint bandwidth num_codebooks sample_format rescale force suffix format recover "
         "raw_rate raw_channels raw_format",
     ),
-    "convert": ("", "source output to verify licence int16"),
+    "convert": ("", "source output to verify licence int16 force"),
     "train": ("", "data workdir validation init licence distributed"),
     "describe": ("", ""),
     "info": ("FILE", ""),
@@ -46,7 +46,7 @@ flags.DEFINE_integer("num_codebooks", None, "infer: the bandwidth as a number of
 flags.DEFINE_enum(
     "sample_format", "int16", ["int16", "int24", "float32"], "infer: the format of sound outputs."
 )
-flags.DEFINE_bool("force", False, "infer: overwrite the file that OUT names.")
+flags.DEFINE_bool("force", False, "infer, convert: replace outputs that exist.")
 flags.DEFINE_bool(
     "rescale", False, "infer: scale outputs that exceed full scale, instead of clipping."
 )

@@ -29,6 +29,7 @@ def run(
     verify: bool = False,
     licence: str | None = None,
     int16: bool = False,
+    force: bool = False,
 ) -> int:
     """Convert a checkpoint, print a report and return the exit status, 0.
 
@@ -41,6 +42,7 @@ def run(
       verify: whether to run the PyTorch network beside ours and print how far they agree.
       licence: licence of the weights, if the manifest does not know it.
       int16: whether to write weights as integers, for about half the size (only `to="haiku"`).
+      force: whether to replace a file that exists. A folder is never replaced.
 
     Raises:
       ValueError: if an argument is wrong, the source cannot be converted, or verification fails.
@@ -59,6 +61,8 @@ def run(
             raise ValueError(f"output: {output} already exists, must be a new or an empty folder")
     elif path.is_dir() or path.suffix != ".safetensors":
         raise ValueError(f"output: got {output}, must be a file name that ends in .safetensors")
+    elif path.exists() and not force:
+        raise ValueError(f"output: {output} exists already; --force replaces it")
     converted = conversion.read(source, variant, licence=licence, say=print)
     if to == "haiku" and converted.original is None and not int16:
         raise ValueError(f"{source}: is a checkpoint of this project already; --to=transformers?")

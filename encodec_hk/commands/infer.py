@@ -71,6 +71,7 @@ class _Report:
     def __init__(self, work: transcoder.Transcoder, out: TextIO) -> None:
         self.failures: list[str] = list(work.found.unreadable)
         self.done = 0
+        self._kept = work.kept
         self._total = len(work.jobs)
         self.bar = tqdm.tqdm(total=self._total, unit="file", disable=not sys.stderr.isatty())
         self._out = out
@@ -107,6 +108,12 @@ class _Report:
             + (f", {rates} kbps" if rates else ""),
             file=self._out,
         )
+        if kept := self._kept:
+            print(
+                f"kept {len(kept)} that exist already, such as {file_paths.shown(kept[0])}; "
+                "--force replaces them",
+                file=self._out,
+            )
         if self.failures:
             print(f"skipped {len(self.failures)}:", file=sys.stderr)
             print(*self.failures, sep="\n", file=sys.stderr)

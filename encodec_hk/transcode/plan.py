@@ -29,7 +29,7 @@ class Options:
       num_codebooks: the bandwidth as a number of codebooks; one of both is None.
       sample_format: the format of sound files, a name of `sound_files.SAMPLE_FORMATS`.
       rescale: scale an output that exceeds full scale, instead of clipping it.
-      force: overwrite the file that OUT names.
+      force: replace outputs that exist.
       suffix: the suffix of outputs that OUT does not name, and the format on stdout.
       format: the version of .ecdc files, "v0" or "v1"; None for the default of `ecdc.header`, or
         for the source's version if codes are copied.
@@ -164,7 +164,9 @@ def find(inputs: str, output: str | None = None) -> Found:
     return Found(sorted(files), root, root == path, tuple(unreadable))
 
 
-def plan(found: Found, output: str | None, tag: str, options: Options) -> list[Job]:
+def plan(
+    found: Found, output: str | None, tag: str, options: Options
+) -> tuple[list[Job], list[pathlib.Path]]:
     """Name an output for each input.
 
     One file goes to OUT, or into OUT if that is a folder; without OUT it goes beside the input, as
@@ -172,16 +174,20 @@ def plan(found: Found, output: str | None, tag: str, options: Options) -> list[J
     those of a folder go to `<folder><tag>`, and those of a glob beside each input. If two files
     differ only in their suffix, all but a .wav keep it: `a.mp3.wav`.
 
+    Returns:
+      The jobs, and the outputs that exist already: unless `options.force`, they stay as they are,
+      so that the same command goes on with what is missing.
+
     Raises:
       ValueError: if OUT must be a folder and is not, or an output would overwrite an input, or the
-        file that OUT names exists. (That may be the second of two files to which the shell has
-        expanded a pattern.)
+        output of one file exists. (With OUT, that may be the second of two files to which the shell
+        has expanded a pattern.)
     """
     root, suffix = found.root, options.suffix
     if output == stdio.NAME:
         if root is not None:
             raise ValueError("OUT: got -, must be a folder, IN names several files")
-        return [Job(found.files[0], pathlib.Path(output))]
+        return [Job(found.files[0], pathlib.Path(output))], []
     folder = None if output is None else pathlib.Path(output)
     if root is not None and folder is not None:
         names_file = folder.suffix.lower() in (*sound_files.WRITABLE, ecdc.SUFFIX)
@@ -205,12 +211,12 @@ def plan(found: Found, output: str | None, tag: str, options: Options) -> list[J
     for target in targets:
         if os.path.realpath(target) in inputs:
             raise ValueError(f"{file_paths.shown(target)}: is an input, name another OUT")
-    if root is None and output is not None and targets[0].is_file() and not options.force:
-        raise ValueError(
-            f"{file_paths.shown(targets[0])}: exists already; --force overwrites it (and a "
-            "pattern must be in quotes)"
-        )
-    return [Job(*pair) for pair in zip(found.files, targets, strict=True)]
+    kept = [] if options.force else [target for target in targets if target.is_file()]
+    if kept and root is None:
+        hint = "" if output is None else " (and a pattern must be in quotes)"
+        raise ValueError(f"{file_paths.shown(kept[0])}: exists already; --force replaces it{hint}")
+    jobs = [Job(*pair) for pair in zip(found.files, targets, strict=True) if pair[1] not in kept]
+    return jobs, kept
 
 
 def _distinct(

@@ -37,6 +37,7 @@ class Transcoder:
     Attributes:
       found: the files that IN names.
       jobs: what to read and to write.
+      kept: outputs that exist already and stay as they are.
     """
 
     _stdin_codes: inputs.CodesIn | None = None  # once opened
@@ -72,7 +73,7 @@ class Transcoder:
             count = self._codec().count_codebooks(options.bandwidth, options.num_codebooks)
             self._num_codebooks = count
             tag = f"_{config.bandwidth_for(self._codec().model_config, count):g}kbps"
-        self.jobs = plan.plan(self.found, output, tag, options)
+        self.jobs, self.kept = plan.plan(self.found, output, tag, options)
 
     def run(self, settle: Callable[[coder.Result], None]) -> None:
         """Run all jobs: copies first, then sound, then codes by their number of codebooks.

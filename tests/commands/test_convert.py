@@ -126,7 +126,7 @@ class InTest(ConvertTestCase):
         audiocraft = reference_files.save_audiocraft(network, self.folder / "ac", self.model)
         for source in (self.transformers(), audiocraft, audiocraft.parent):
             for variant in (None, variant_of(self.model)):
-                self.convert(source, variant=variant)
+                self.convert(source, variant=variant, force=True)
                 loaded = checkpoint.load(self.output)
                 chex.assert_trees_all_equal(loaded.params, expected)
                 same = self.model.to_dict()
@@ -205,7 +205,7 @@ class InTest(ConvertTestCase):
             convert.run(None, source=source, output=output)
 
     def test_own_checkpoint(self):
-        self.assertIn("is a checkpoint of this project", self.error(self.ours()))
+        self.assertIn("is a checkpoint of this project", self.error(self.ours(), force=True))
 
 
 class OutTest(ConvertTestCase):
@@ -266,6 +266,16 @@ class OutTest(ConvertTestCase):
         self.assertIn("config.json", os.listdir(exported))
         message = self.error(self.output, output=exported, to="transformers")
         self.assertIn("already exists", message)
+
+    def test_a_file_is_replaced_by_force_alone(self):
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        self.output.write_text("a checkpoint of weeks")
+        source, variant = self.official(), variant_of(self.model)
+        message = self.error(source, variant=variant)
+        self.assertIn("exists already; --force replaces it", message)
+        self.assertEqual(self.output.read_text(), "a checkpoint of weeks")
+        self.convert(source, variant=variant, force=True)
+        self.assertGreater(self.output.stat().st_size, 1000)
 
     def test_no_such_network_in_transformers(self):
         ours = self.ours(references.tiny("no_lstm"))

@@ -158,6 +158,40 @@ class NamesTest(infer_cases.InferTestCase):
         with self.assertRaisesRegex(ValueError, "in/-: exists already"):
             self.infer("../b.wav", "./-")
 
+    def test_one_output_that_exists_is_refused(self) -> None:
+        source = self.make("in/a.wav")
+        (self.folder / "out").mkdir()
+        for output, name in ((None, "in/a_6kbps.wav"), ("b.wav", "b.wav"), ("out", "out/a.wav")):
+            (self.folder / name).write_text("a recording")
+            where = output and str(self.folder / output)
+            with self.assertRaisesRegex(ValueError, f"{name}: exists already; --force replaces it"):
+                self.infer(source, where)
+            self.assertEqual((self.folder / name).read_text(), "a recording")
+            self.infer(source, where, force=True)
+            self.assertNotEqual((self.folder / name).read_bytes(), b"a recording")
+
+    @parameterized.parameters(
+        ("in", "out", "out"), ("in/*.flac", None, "in"), ("in", None, "in_6kbps")
+    )
+    def test_outputs_that_exist_are_kept(self, inputs: str, output: str | None, place: str) -> None:
+        """The same command goes on with what is missing, unless it is to replace."""
+        for name in "abc":
+            self.make(f"in/{name}.flac")
+        tag = "_6kbps" if place == "in" else ""
+        kept, made = (self.folder / place / f"{name}{tag}.wav" for name in "bc")
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text("a recording")
+        arguments = str(self.folder / inputs), output and str(self.folder / output)
+        self.infer(*arguments)
+        self.assertEqual(kept.read_text(), "a recording")
+        self.assertTrue(made.is_file())
+        self.assertIn("2 of 2 files", self.stdout)
+        self.assertRegex(self.stdout, f"kept 1 that exist already, such as .*b{tag}.wav; --force")
+        self.infer(*arguments)
+        self.assertRegex(self.stdout, "0 of 0 files(.*\\n)*kept 3 that exist")
+        self.infer(*arguments, force=True)
+        self.assertNotEqual(kept.read_bytes(), b"a recording")
+
     def test_equal_stems_keep_their_suffix(self) -> None:
         for name in ("a.wav", "a.mp3", "b.flac", "b.ogg", "c.flac", "d.wav", "d.mp3", "d.mp3.wav"):
             self.make(f"in/{name}")
@@ -326,7 +360,7 @@ class BatchesTest(infer_cases.InferTestCase):
             self.make(f"in/{index}.wav", length)
         for batch_size, places in ((2, 2), (4, 4), (64, 8)):
             self.codec = infer_cases.Unchanged(batch_size=batch_size)
-            self.infer(str(self.folder / "in"), str(self.folder / "out"))
+            self.infer(str(self.folder / "in"), str(self.folder / "out"), force=True)
             self.assertEqual(self.codec.batches, [places])
             self.assertCountEqual(self.codec.lengths, lengths)
             for index in range(len(lengths)):
