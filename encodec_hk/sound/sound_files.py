@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -40,6 +41,18 @@ READABLE = frozenset(WRITABLE) | {
     ".8svx", ".aifc", ".avr", ".htk", ".iff", ".ircam", ".mp2", ".nist", ".paf",
     ".pvf", ".sds", ".sf", ".snd", ".sph", ".svx", ".voc", ".wave", ".wve",
 }  # fmt: skip
+
+_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+# What a codec holds: its name, channels at most, and sample rates in Hz. libsndfile crashes on more
+# of Vorbis, and says of others that it does not recognise the format.
+_LIMITS: dict[str, tuple[str, int, Sequence[int]]] = {
+    "VORBIS": ("Vorbis", 255, range(1, 200_001)),
+    "OPUS": ("Opus", 255, _OPUS_RATES),
+    "MPEG_LAYER_III": ("MP3", 2, _MP3_RATES),
+    "FLAC": ("FLAC", 8, range(1, 655_351)),
+}
+_MAX_CHANNELS = 1024  # of the other containers
 
 # Sample formats: libsndfile's name, and the bits of an integer.
 SAMPLE_FORMATS: dict[str, tuple[str, int | None]] = {
@@ -168,6 +181,7 @@ class SoundWriter(part_file.PartFile):
             the file cannot be written.
         """
         container, subtype, self._bits = _target(path, sample_format)
+        _check_limits(path, sample_rate, channels)
         size = (num_samples or 0) * channels * (self._bits or 32) // 8
         if container == "WAV" and size > _WAV_BYTES:
             container = "RF64"
@@ -223,6 +237,7 @@ def check_writable(
 ) -> None:
     """Raise the ValueError that `write` would raise for these settings, without writing a file."""
     container, subtype, _ = _target(path, sample_format)
+    _check_limits(path, sample_rate, channels)
     with _as_value_error(path):
         buffer: Any = io.BytesIO()
         soundfile.SoundFile(buffer, "w", sample_rate, channels, subtype, None, container).close()
@@ -250,6 +265,20 @@ def _target(path: str | os.PathLike[str], sample_format: str) -> tuple[str, str,
     if not soundfile.check_format(container, subtype):
         raise ValueError(f"{name}: {container} does not hold {sample_format} samples")
     return container, subtype, bits
+
+
+def _check_limits(path: str | os.PathLike[str], sample_rate: int, channels: int) -> None:
+    container, codec = WRITABLE[pathlib.Path(path).suffix.lower()]
+    name, most, rates = _LIMITS.get(codec or container, (container, _MAX_CHANNELS, ()))
+    if not 1 <= channels <= most:
+        raise ValueError(
+            f"{file_paths.shown(path)}: got {channels} channels, {name} holds at most {most}"
+        )
+    if rates and sample_rate not in rates:
+        allowed = f"at most {rates[-1]}" if isinstance(rates, range) else ", ".join(map(str, rates))
+        raise ValueError(
+            f"{file_paths.shown(path)}: got {sample_rate} Hz, {name} holds {allowed} Hz"
+        )
 
 
 def _stored(samples: np.ndarray, bits: int | None) -> np.ndarray:

@@ -74,9 +74,14 @@ class FilesTest(parameterized.TestCase):
 
     @parameterized.parameters(
         ("a.flac", 24000, 1, "float32", "FLAC does not hold float32"),
-        ("a.opus", 44100, 1, "int16", "a.opus: "),
-        ("a.mp3", 44100, 6, "int16", "a.mp3: "),
-        ("a.mp3", 96000, 1, "int16", "a.mp3: "),
+        ("a.opus", 44100, 1, "int16", "a.opus: got 44100 Hz, Opus holds 8000, 12000, .* 48000 Hz"),
+        ("a.mp3", 44100, 6, "int16", "a.mp3: got 6 channels, MP3 holds at most 2"),
+        ("a.mp3", 96000, 1, "int16", "a.mp3: got 96000 Hz, MP3 holds 8000, .*, 48000 Hz"),
+        # libsndfile crashes on these two.
+        ("a.ogg", 250_000, 1, "int16", "a.ogg: got 250000 Hz, Vorbis holds at most 200000 Hz"),
+        ("a.oga", 44100, 256, "int16", "a.oga: got 256 channels, Vorbis holds at most 255"),
+        ("a.flac", 44100, 9, "int16", "a.flac: got 9 channels, FLAC holds at most 8"),
+        ("a.wav", 44100, 1025, "int16", "a.wav: got 1025 channels, WAV holds at most 1024"),
         ("a.txt", 24000, 1, "int16", "got suffix '.txt', audio is written to .wav .flac"),
         ("a", 24000, 1, "int16", "got suffix ''"),
         ("a.wav", 24000, 1, "int8", "sample format: got 'int8', must be one of int16, int24"),
@@ -97,6 +102,16 @@ class FilesTest(parameterized.TestCase):
     def test_check_writable_accepts_and_writes_nothing(self) -> None:
         sound_files.check_writable(self.folder / "a.ogg", 44100, 2)
         self.assertEmpty(os.listdir(self.folder))
+
+    @parameterized.parameters(
+        *((".ogg", 200_000, 1), (".ogg", 8000, 255), (".flac", 655_350, 1), (".flac", 44100, 8)),
+        *((".mp3", 11025, 2), (".opus", 12000, 255), (".wav", 8000, 1024), (".aiff", 8000, 1024)),
+    )
+    def test_the_most_that_a_container_holds(self, suffix, sample_rate, channels):
+        path = self.folder / f"a{suffix}"
+        sound_files.write(path, noise(3000, channels), sample_rate)
+        found = sound_files.read(path)
+        self.assertEqual((found.sample_rate, found.samples.shape[1]), (sample_rate, channels))
 
     def test_write_to_a_missing_folder(self) -> None:
         with self.assertRaisesRegex(ValueError, "a.wav: No such file or directory"):
