@@ -20,3 +20,7 @@ def __getattr__(name: str) -> Any:
     if name not in ("Codec", "Encoded", "load"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("encodec_hk.codec"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

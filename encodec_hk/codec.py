@@ -143,6 +143,24 @@ class Codec:
             else max(self._first_block, round(block_seconds * self.frame_rate))
         )
 
+        self._settings = {"name": name, "source": source, "bandwidth": self.bandwidth, **settings}
+        self._settings["traces_folder"] = traces_folder
+
+    def __repr__(self) -> str:
+        kinds = {1: "mono", 2: "stereo"}
+        count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
+        device = jax.tree.leaves(self.params)[0].devices().pop().platform
+        return (
+            f"<Codec {self.name or 'unnamed'}: {self.sample_rate} Hz "
+            f"{kinds.get(self.channels, f'{self.channels} channels')}, {self.num_codebooks} "
+            f"codebooks, {count / 1e6:.1f} M parameters, on {self.num_devices} {device}>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled functions do not pickle: another process makes them anew, on its own devices.
+        params = jax.tree.map(np.asarray, self.params)
+        return _unpickled, (config.to_json(self.model_config), params, self._settings)
+
     @property
     def sample_rate(self) -> int:
         """Samples of audio per second (Hz)."""
@@ -435,6 +453,10 @@ class Codec:
         # segments of one item do not wait for each other, so all devices have work.
         count = max(len(frames), self.num_devices if self.framing.has_segments else 1)
         return [self.runner(direction, self.places(count))] * len(frames)
+
+
+def _unpickled(config_json: str, params: model.Params, settings: dict[str, Any]) -> Codec:
+    return Codec(config.from_json(config_json), params, **settings)
 
 
 def _longest_first(frames: Sequence[int]) -> list[int]:

@@ -1,6 +1,7 @@
 """The codec: items of any lengths, alone or together; what it refuses; what it compiles."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -302,6 +303,26 @@ class CodecTest(chex.TestCase):
             outputs.append((result.returncode, result.stdout))
         self.assertEqual(outputs[0], outputs[1])
         self.assertEqual(outputs[0][0], 0, result.stderr)
+
+    def test_shows_what_it_is(self):
+        model_config = random_networks.small(channels=2)
+        params = random_networks.random_params(model_config)
+        codec = encodec_hk.Codec(model_config, params, name="small", devices=jax.devices()[:1])
+        pattern = r"<Codec small: 1200 Hz stereo, 3 codebooks, 0\.\d M parameters, on 1 cpu>"
+        self.assertRegex(repr(codec), f"^{pattern}$")
+        self.assertContainsSubset(["Codec", "Encoded", "load"], dir(encodec_hk))
+
+    def test_pickles(self):
+        """For multiprocessing, which spawns: codes and settings stay the same."""
+        model_config = random_networks.small()
+        params = random_networks.random_params(model_config)
+        codec = encodec_hk.Codec(model_config, params, name="a", batch_size=3, block_seconds=0.2)
+        again = pickle.loads(pickle.dumps(codec))
+        self.assertEqual(repr(again), repr(codec))
+        for name in ("fingerprint", "batch_size", "block_frames", "bandwidth", "source"):
+            self.assertEqual(getattr(again, name), getattr(codec, name))
+        audio = 0.1 * np.random.default_rng(0).standard_normal((2, 500, 1)).astype(np.float32)
+        chex.assert_trees_all_equal(again.encode(audio), codec.encode(audio))
 
     def test_wrong_parameters_are_listed(self):
         model_config = random_networks.small()
