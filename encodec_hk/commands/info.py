@@ -5,33 +5,45 @@ All blocks are read, and none is decoded: no checkpoint is needed.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, BinaryIO, TextIO
 
 from encodec_hk import bitstream
 from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
+from encodec_hk.transcode import stdio
 
 
 def run(variant: Any, path: str, out: TextIO | None = None) -> int:
     """Print the header of an .ecdc file, its contents and its damage; no variant is needed.
 
+    Args:
+      variant: ignored.
+      path: the file, or "-" for stdin.
+      out: where to print; None for stdout.
+
     Returns:
-      The exit status: 0, even if the file is damaged.
+      The exit status: 0 if the file is complete, else 1.
 
     Raises:
       ValueError: if the file cannot be read, or is not an .ecdc file of a known version.
     """
     del variant
-    with file_errors.as_value_error(path, bitstream.EcdcError), open(path, "rb") as file:
-        lines = _lines(file)
+    is_stdin = path == stdio.NAME
+    named = sys.stdin.fileno() if is_stdin else path
+    with (
+        file_errors.as_value_error(path, bitstream.EcdcError),
+        open(named, "rb", closefd=not is_stdin) as file,
+    ):
+        lines, is_complete = _lines(file)
     print(f"{file_paths.shown(path)}:", file=out)
     for name, text in lines:
         print(f"{name:13}{text}", file=out)
-    return 0
+    return 0 if is_complete else 1
 
 
-def _lines(file: BinaryIO) -> list[tuple[str, str]]:
-    """Return the names and texts of the lines about a file."""
+def _lines(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
+    """Return the names and texts of the lines about a file, and whether it is complete."""
     reader = bitstream.open_reader(file)
     num_blocks = frames = damaged = 0
     end = 0.0  # seconds, of the last block
@@ -60,7 +72,7 @@ def _lines(file: BinaryIO) -> list[tuple[str, str]]:
     state, *more = list(reader.warnings) or ["complete"]
     if damaged:
         more.append(f"{damaged:,} of {frames:,} frames are damaged")
-    return [
+    lines = [
         ("format", version),
         ("model", header.name),
         ("checkpoint", header.fingerprint or "not stored: any of that model"),
@@ -75,3 +87,4 @@ def _lines(file: BinaryIO) -> list[tuple[str, str]]:
         ("state", state),
         *(("", text) for text in more),
     ]
+    return lines, not reader.warnings

@@ -26,7 +26,8 @@ class InfoTest(parameterized.TestCase):
     def lines(self, data):
         self.path.write_bytes(data)
         out = io.StringIO()
-        self.assertEqual(info.run(None, str(self.path), out), 0)
+        status = info.run(None, str(self.path), out)
+        self.assertEqual(status, 0 if "state        complete" in out.getvalue() else 1)
         first, *lines = out.getvalue().splitlines()
         self.assertEqual(first, f"{self.path}:")
         return lines
@@ -142,6 +143,17 @@ class InfoTest(parameterized.TestCase):
             self.assertEqual(result.returncode, status, result.stderr)
             self.assertIn(message, result.stderr if status else result.stdout)
             self.assertLen(result.stderr.splitlines(), bool(status))
+
+    @parameterized.parameters((None, 0, "complete"), (-40, 1, "cut off after .*"))
+    def test_stdin(self, stop, status, state):
+        """A file redirected to stdin, whole or cut off."""
+        self.path.write_bytes(files.meta_file("encodec_24khz", 8, 1000)[0][:stop])
+        with open(self.path, "rb") as file:
+            result = subprocess.run(
+                [sys.executable, "run.py", "info", "-"], cwd=ROOT, capture_output=True, stdin=file
+            )
+        self.assertEqual((result.returncode, result.stderr), (status, b""))
+        self.assertRegex(result.stdout.decode(), f"^-:\n(.*\n)*state        {state}\n$")
 
 
 if __name__ == "__main__":
