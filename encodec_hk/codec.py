@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,24 +16,19 @@ import numpy as np
 
 from encodec_hk import checkpoint
 from encodec_hk import config
-from encodec_hk import framing
 from encodec_hk.blocks import batches
 from encodec_hk.blocks import checks
+from encodec_hk.blocks import compiled_model
 from encodec_hk.blocks import items
-from encodec_hk.blocks import placement
-from encodec_hk.blocks import program
-from encodec_hk.blocks import scheduler
 from encodec_hk.blocks import streams
-from encodec_hk.blocks import traces
 from encodec_hk.networks import model
-from encodec_hk.networks import quantizer
 
 DEFAULT_BANDWIDTH = 6.0  # kbps, if a variant has it
 
 Encoded = batches.Encoded
 
 
-class Codec:
+class Codec(compiled_model.CompiledModel):
     """One variant with its parameters, and its compiled block computation.
 
     An item's codes and audio do not depend on what else is in the batch, nor on the lengths of the
@@ -47,21 +42,10 @@ class Codec:
     has as many places (so a block has 1, 2, 4, ... up to batch_size times the number of devices),
     all parameters, and the state of its own rows. The codes are those of one device.
 
-    Attributes:
-      model_config: the networks' config (`config.model`).
-      params: the parameters.
-      model: the pure functions that `model.build` makes of the config.
+    Attributes: those of `CompiledModel`, and
       name: the variant's name.
       source: where the parameters come from, as the checkpoint says.
       bandwidth: kbps that `encode` uses by default.
-      framing: how an item is divided into segments and frames.
-      batch_size: places of a block on one device, at most.
-      num_devices: devices that share blocks.
-      block_frames: frames of a block, at most.
-      takes_whole_items: whether an item must be in one block: with time_group_norm and no segments.
-      encode_block, decode_block: the compiled block computation with the parameters bound; see
-        `model.Model`. Devices share a number of rows that is a multiple of theirs; the first device
-        takes any other.
     """
 
     def __init__(
@@ -98,53 +82,24 @@ class Codec:
           ValueError: a value of the config, a parameter's shape or a device is wrong.
         """
         config.validate_model(model_config)
-        # A copy: later changes of the caller's config change nothing here.
-        self.model_config = model_config = config.from_json(config.to_json(model_config))
-        build = _builder(traces_folder)
-        self.model = build(model_config)
-        self.name = name
-        self.source = source
-        checkpoint.check_params(params, self.model.param_shapes())
-        devices_of_blocks = placement.Placement(devices)
-        self.num_devices = len(devices_of_blocks.devices)
-        self.params = devices_of_blocks.replicate(params)
+        shapes = compiled_model.builder(traces_folder)(model_config).param_shapes()
+        checkpoint.check_params(params, shapes)
         if bandwidth is None:
             offered = model_config.bandwidths
             bandwidth = DEFAULT_BANDWIDTH if DEFAULT_BANDWIDTH in offered else max(offered)
         config.num_codebooks_for(model_config, bandwidth)
+        self.name = name
+        self.source = source
         self.bandwidth = float(bandwidth)
-        settings = {
+        inference: dict[str, Any] = {
             "batch_size": batch_size,
             "block_seconds": block_seconds,
             "decode_precision": decode_precision,
         }
-        config.validate_inference({"bandwidth": self.bandwidth, **settings}, "Codec")
-        energies = quantizer.energies(params["quantizer"]["codebooks"])
-        self.encode_block = devices_of_blocks.compile(
-            self.model.encode_block,
-            self.params,
-            static_argnames=("num_codebooks",),
-            energies=devices_of_blocks.replicate(energies),
-        )
-        self.decode_block = devices_of_blocks.compile(
-            build(model_config, decode_precision).decode_block, self.params
-        )
-        self._first_block = config.minimum_first_block(model_config)
-        self.framing = framing.Framing.undivided(self.hop_length)
-        length, stride = config.segment_length(model_config), config.segment_stride(model_config)
-        if length is not None and stride is not None:
-            self.framing = framing.Framing(length, stride, self.hop_length)
-        self.takes_whole_items = model_config.norm == "time_group_norm" and length is None
-        self._has_whole_rows = self.takes_whole_items or self.framing.has_segments
-        self.batch_size = batch_size
-        self.block_frames = (
-            self.framing.segment_frames
-            if self.framing.has_segments
-            else max(self._first_block, round(block_seconds * self.frame_rate))
-        )
-
-        self._settings = {"name": name, "source": source, "bandwidth": self.bandwidth, **settings}
-        self._settings["traces_folder"] = traces_folder
+        config.validate_inference({"bandwidth": self.bandwidth, **inference}, "Codec")
+        inference["traces_folder"] = traces_folder
+        super().__init__(model_config, params, devices=devices, **inference)
+        self._settings = {"name": name, "source": source, "bandwidth": self.bandwidth, **inference}
 
     def __repr__(self) -> str:
         kinds = {1: "mono", 2: "stereo"}
@@ -160,31 +115,6 @@ class Codec:
         # Compiled functions do not pickle: another process makes them anew, on its own devices.
         params = jax.tree.map(np.asarray, self.params)
         return _unpickled, (config.to_json(self.model_config), params, self._settings)
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples of audio per second (Hz)."""
-        return self.model_config.sample_rate
-
-    @property
-    def channels(self) -> int:
-        """Channels of audio."""
-        return self.model_config.channels
-
-    @property
-    def hop_length(self) -> int:
-        """Samples per frame."""
-        return config.hop_length(self.model_config)
-
-    @property
-    def frame_rate(self) -> int:
-        """Frames per second (Hz), rounded up if the hop does not divide the sample rate."""
-        return config.frame_rate(self.model_config)
-
-    @property
-    def num_codebooks(self) -> int:
-        """Codebooks of the variant, the most that codes can have."""
-        return self.model_config.num_codebooks
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -215,7 +145,7 @@ class Codec:
         count = self.count_codebooks(bandwidth, num_codebooks)
         signals = checks.audio(audio, self.channels)
         frames = [self.framing.num_frames(len(signal)) for signal in signals]
-        runners = self._runners(self.encoding(count), frames)
+        runners = self.runners(self.encoder_program(count), frames)
         normalize = self.model_config.normalize
         encoders = [items.ItemEncoder(runner, self.framing, normalize) for runner in runners]
         for index in _longest_first(frames):
@@ -246,7 +176,7 @@ class Codec:
         """
         given = batches.unwrap(encoded, self.model_config, self.framing)
         frames = [codes.shape[1] for codes, _ in given]
-        runners = self._runners(self.decoding(), frames)
+        runners = self.runners(self.decoder_program(), frames)
         decoders = [items.ItemDecoder(runner, self.framing, self.channels) for runner in runners]
         for index in _longest_first(frames):
             decoders[index].push(*given[index])
@@ -310,7 +240,7 @@ class Codec:
         """
         count = self.count_codebooks(bandwidth, num_codebooks)
         places, sizes = streams.num_streams(batch), self.stream_sizes(block_frames)
-        runner = self.runner(self.encoding(count), places, sizes)
+        runner = self.runner(self.encoder_program(count), places, sizes)
         return streams.StreamEncoder(
             runner, self.framing, self.model_config, num_codebooks=count, batch=batch
         )
@@ -346,7 +276,7 @@ class Codec:
         if bandwidth is not None or num_codebooks is not None:
             count = self.count_codebooks(bandwidth, num_codebooks)
         places, sizes = streams.num_streams(batch), self.stream_sizes(block_frames)
-        runner = self.runner(self.decoding(), places, sizes)
+        runner = self.runner(self.decoder_program(), places, sizes)
         return streams.StreamDecoder(
             runner,
             self.framing,
@@ -355,48 +285,6 @@ class Codec:
             batch=batch,
             hold_back=hold_back,
         )
-
-    def encoding(self, num_codebooks: int) -> program.Program:
-        """Return the program that encodes with so many codebooks."""
-        return program.Program(
-            step=functools.partial(self.encode_block, num_codebooks=num_codebooks),
-            fresh_state=None if self._has_whole_rows else self.model.encoder_state,
-            steps_axis=0,
-            outputs_axis=1,
-            unit=self.hop_length,
-            gain=1,
-            first=self._first_block,
-            lag=0 if self._has_whole_rows else config.lags(self.model_config)[0],
-        )
-
-    def decoding(self) -> program.Program:
-        """Return the program that decodes."""
-        return program.Program(
-            step=self.decode_block,
-            fresh_state=None if self._has_whole_rows else self.model.decoder_state,
-            steps_axis=1,
-            outputs_axis=0,
-            unit=1,
-            gain=self.hop_length,
-            first=self._first_block,
-            lag=0 if self._has_whole_rows else config.lags(self.model_config)[1],
-        )
-
-    def places(self, num_items: int) -> int:
-        """Return the places of a block for so many items, which run together or take turns."""
-        return scheduler.places_for(num_items, self.batch_size, self.num_devices)
-
-    def runner(
-        self, direction: program.Program, places: int, sizes: Sequence[int] | None = None
-    ) -> scheduler.Scheduler:
-        """Return a scheduler of `encoding` or `decoding`.
-
-        Args:
-          direction: the program.
-          places: rows of a block.
-          sizes: frames of a block, in rising order; None for `block_frames`.
-        """
-        return scheduler.Scheduler(direction, places=places, sizes=sizes or (self.block_frames,))
 
     def count_codebooks(self, bandwidth: float | None, num_codebooks: int | None) -> int:
         """Return the codebooks of a bandwidth in kbps or of a number, the default's for neither.
@@ -413,46 +301,6 @@ class Codec:
             )
         config.bandwidth_for(self.model_config, num_codebooks)  # checks it
         return int(num_codebooks)
-
-    def stream_sizes(self, block_frames: int | None = None) -> tuple[int, ...]:
-        """Return the frames of a stream's blocks: one, what it begins with, and about a second.
-
-        Args:
-          block_frames: to have blocks of one length alone.
-
-        Raises:
-          ValueError: the variant takes whole items only, or cannot begin with so few frames.
-        """
-        if self.takes_whole_items:
-            raise ValueError(
-                "streams: a model with time_group_norm and no segments takes whole items only"
-            )
-        least = self._first_block
-        if block_frames is not None and not (type(block_frames) is int and block_frames >= least):
-            raise ValueError(
-                f"block_frames: got {block_frames!r}, must be None or at least {least}"
-            )
-        if self.framing.has_segments:
-            return (self.block_frames,)
-        if block_frames is not None:
-            return (block_frames,)
-        first = max(least, 8)
-        return tuple(sorted({1, first, max(first, self.block_frames)}))
-
-    def _runners(
-        self, direction: program.Program, frames: Sequence[int]
-    ) -> list[scheduler.Scheduler]:
-        """Return the scheduler of every item of a batch, of so many frames: one for all items.
-
-        An item that must be in one block has a scheduler of its own.
-        """
-        if self.takes_whole_items:
-            sizes = [scheduler.bucket(count, self.block_frames) for count in frames]
-            return [self.runner(direction, 1, (size,)) for size in sizes]
-        # Places follow the items, not their segments: so no length asks for another shape. The
-        # segments of one item do not wait for each other, so all devices have work.
-        count = max(len(frames), self.num_devices if self.framing.has_segments else 1)
-        return [self.runner(direction, self.places(count))] * len(frames)
 
 
 def _unpickled(config_json: str, params: model.Params, settings: dict[str, Any]) -> Codec:
@@ -484,7 +332,7 @@ def load(
     Raises:
       ValueError: the file is missing, damaged, not of this format or of another model.
     """
-    loaded = checkpoint.load(path, build=_builder(traces_folder))
+    loaded = checkpoint.load(path, build=compiled_model.builder(traces_folder))
     if variant is not None:
         if found := config.differences(variant.model, loaded.config):
             lines = "; ".join(difference.line("the checkpoint") for difference in found)
@@ -496,7 +344,3 @@ def load(
         traces_folder=traces_folder,
         **{"name": loaded.name, "source": loaded.source, **settings},
     )
-
-
-def _builder(traces_folder: str | os.PathLike[str] | None) -> Callable[..., model.Model]:
-    return model.build if traces_folder is None else traces.builder(traces_folder)

@@ -83,8 +83,8 @@ class FileCoder:
         # Of stdin, hand on what has arrived, instead of waiting for whole blocks.
         self._is_live = jobs[0].from_stdin
         sizes = codec.stream_sizes() if self._is_live else None
-        self._encoder = codec.runner(codec.encoding(num_codebooks), self._places, sizes)
-        self._decoder = codec.runner(codec.decoding(), self._places, sizes)
+        self._encoder = codec.runner(codec.encoder_program(num_codebooks), self._places, sizes)
+        self._decoder = codec.runner(codec.decoder_program(), self._places, sizes)
         self._warming: threading.Thread | None = None  # of the decoder
         self._passages: list[_Passage] = []
 

@@ -236,7 +236,7 @@ def check_fewer_places():
     audio = [np.tile(item, (600 // len(item) + 1, 1))[:600] for item in draw(codec, count)]
     expected = alone.encode(audio).codes
     with spied(codec) as blocks:
-        runner = codec.runner(codec.encoding(codec.num_codebooks), count)
+        runner = codec.runner(codec.encoder_program(codec.num_codebooks), count)
         rows = [runner.open() for _ in audio]
         for row, item in zip(rows, audio, strict=True):
             row.put(item[:480])

@@ -143,7 +143,7 @@ class TracesTest(parameterized.TestCase):
         traces._kept.cache_clear()
         own = codec(self.folder)
         samples = np.zeros((600, 1), np.float32)
-        runner = own.runner(own.encoding(3), 2, (50,))
+        runner = own.runner(own.encoder_program(3), 2, (50,))
         rows = [runner.open(), runner.open()]
         with compilation.counted() as compiled:
             for _ in range(3):
