@@ -128,7 +128,7 @@ class Unchanged:
     def places(self, num_items: int) -> int:
         return scheduler.places_for(num_items, self.batch_size)
 
-    def encoding(self, num_codebooks: int) -> program.Program:
+    def encoder_program(self, num_codebooks: int) -> program.Program:
         self.counts.add(num_codebooks)
 
         def step(
@@ -142,7 +142,7 @@ class Unchanged:
 
         return program.Program(step, lambda batch: np.zeros(batch, int), 0, 1, self.hop_length, 1)
 
-    def decoding(self) -> program.Program:
+    def decoder_program(self) -> program.Program:
         def step(state: Any, block: np.ndarray, *_: np.ndarray) -> tuple[Any, np.ndarray]:
             return state, self.gain * block.transpose(0, 2, 1).reshape(len(block), -1, 1)
 
