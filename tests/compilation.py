@@ -6,6 +6,9 @@ Quick is to compile in less than half the time, to slower code; that of small ne
 import contextlib
 import functools
 import os
+import pathlib
+import subprocess
+import sys
 from unittest import mock
 
 import jax
@@ -67,6 +70,19 @@ def devices(count):
     """The environment of a process that has so many devices."""
     flags = _with_flag(f"--xla_force_host_platform_device_count={count}")
     return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+
+
+def output_on_devices(count, code):
+    """What a process prints that runs some code where there are so many devices."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=pathlib.Path(__file__).parents[1],
+        env=devices(count),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _with_flag(flag):

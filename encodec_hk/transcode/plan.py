@@ -215,8 +215,9 @@ def plan(
     if kept and root is None:
         hint = "" if output is None else " (and a pattern must be in quotes)"
         raise ValueError(f"{file_paths.shown(kept[0])}: exists already; --force replaces it{hint}")
-    jobs = [Job(*pair) for pair in zip(found.files, targets, strict=True) if pair[1] not in kept]
-    return jobs, kept
+    jobs = map(Job, found.files, targets)
+    untouched = set(kept)
+    return [job for job in jobs if job.target not in untouched], kept
 
 
 def _distinct(

@@ -109,18 +109,8 @@ class DevicesTest(chex.TestCase):
 
 def run(function):
     """Runs a function of this file where there are eight devices."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            f"from tests.blocks import test_placement as t; t.{function.__name__}()",
-        ],
-        cwd=ROOT,
-        env=compilation.devices(8),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "8 devices are as one" in done.stdout
+    code = f"from tests.blocks import test_placement as t; t.{function.__name__}()"
+    assert "8 devices are as one" in compilation.output_on_devices(8, code)
 
 
 def check():

@@ -1,9 +1,5 @@
 """The loss balancer: by hand, against loops of numpy and torch, on one and on eight devices."""
 
-import pathlib
-import subprocess
-import sys
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -185,19 +181,8 @@ class BalancerTest(chex.TestCase):
 
     @pytest.mark.slow
     def test_eight_devices_equal_one(self):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from tests.training import test_balancer as t; t.compare_devices()",
-            ],
-            cwd=pathlib.Path(__file__).parents[2],
-            env=compilation.devices(8),
-            capture_output=True,
-            text=True,
-        )
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("8 devices equal one", done.stdout)
+        code = "from tests.training import test_balancer as t; t.compare_devices()"
+        self.assertIn("8 devices equal one", compilation.output_on_devices(8, code))
 
 
 def compare_devices():

@@ -1,9 +1,6 @@
 """Training of the quantiser against plain numpy, on one and on eight devices."""
 
 import functools
-import pathlib
-import subprocess
-import sys
 
 import chex
 import jax
@@ -319,19 +316,8 @@ class QuantizeTest(chex.TestCase):
 
 class DevicesTest(parameterized.TestCase):
     def test_eight_devices_equal_one(self):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from tests.training import test_codebook_learning as t; t.compare_devices()",
-            ],
-            cwd=pathlib.Path(__file__).parents[2],
-            env=compilation.devices(8),
-            capture_output=True,
-            text=True,
-        )
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("8 devices equal one", done.stdout)
+        code = "from tests.training import test_codebook_learning as t; t.compare_devices()"
+        self.assertIn("8 devices equal one", compilation.output_on_devices(8, code))
 
 
 def compare_devices():

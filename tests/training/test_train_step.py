@@ -1,9 +1,6 @@
 """The training step: its numbers, variants of networks, and several devices."""
 
 import functools
-import pathlib
-import subprocess
-import sys
 
 import chex
 import jax
@@ -327,19 +324,8 @@ class StepTest(parameterized.TestCase):
 
     @pytest.mark.slow
     def test_eight_devices_equal_one(self):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from tests.training import test_train_step as t; t.compare_devices()",
-            ],
-            cwd=pathlib.Path(__file__).parents[2],
-            env=compilation.devices(8),
-            capture_output=True,
-            text=True,
-        )
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("8 devices equal one", done.stdout)
+        code = "from tests.training import test_train_step as t; t.compare_devices()"
+        self.assertIn("8 devices equal one", compilation.output_on_devices(8, code))
 
 
 def compare_devices():
