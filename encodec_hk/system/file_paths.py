@@ -5,11 +5,38 @@ from __future__ import annotations
 import glob
 import os
 import pathlib
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Literal, NamedTuple
 
-ROOT = pathlib.Path(__file__).parents[2]
-"""The folder with run.py, configs/ and checkpoints/."""
+PACKAGE = pathlib.Path(__file__).parents[1]
+"""The folder of the package."""
+
+ROOT = PACKAGE.parent
+"""The folder of a clone, with run.py and assets/."""
+
+
+def is_installed() -> bool:
+    """Return whether the package is installed with its configs, not used from a clone."""
+    return (PACKAGE / "configs" / "base.py").is_file()
+
+
+def shipped(folder: Literal["configs", "checkpoints"]) -> pathlib.Path:
+    """Return a folder of shipped files: in a clone beside the package, else inside it."""
+    return (PACKAGE if is_installed() else ROOT) / folder
+
+
+def shipped_configs() -> dict[str, pathlib.Path]:
+    """Return the files of the shipped configs by name, such as encodec_24khz_small."""
+    return _by_stem(shipped("configs").glob("encodec_*.py"))
+
+
+def shipped_checkpoints() -> dict[str, pathlib.Path]:
+    """Return the checkpoints by name: the shipped ones, and in a clone those made there."""
+    return _by_stem(shipped("checkpoints").glob("*.safetensors"))
+
+
+def _by_stem(paths: Iterable[pathlib.Path]) -> dict[str, pathlib.Path]:
+    return {path.stem: path for path in sorted(paths)}
 
 
 def shown(path: str | os.PathLike[str]) -> str:

@@ -67,5 +67,27 @@ class FindTest(parameterized.TestCase):
         self.assertEqual(found.unreadable, [f"{closed}: Permission denied"])
 
 
+class ShippedTest(parameterized.TestCase):
+    def test_of_a_clone(self):
+        self.assertFalse(file_paths.is_installed())
+        self.assertEqual(file_paths.shipped("configs"), file_paths.ROOT / "configs")
+        self.assertIn("encodec_tiny", file_paths.shipped_configs())
+        self.assertNotIn("base", file_paths.shipped_configs())
+        path = file_paths.shipped_checkpoints()["encodec_24khz_small"]
+        self.assertEqual(path, file_paths.ROOT / "checkpoints" / "encodec_24khz_small.safetensors")
+
+    def test_of_an_installed_package(self):
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.enterContext(mock.patch.object(file_paths, "PACKAGE", folder))
+        for name in ("configs/base.py", "configs/encodec_one.py", "checkpoints/two.safetensors"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+        self.assertTrue(file_paths.is_installed())
+        path = folder / "configs" / "encodec_one.py"
+        self.assertEqual(file_paths.shipped_configs(), {"encodec_one": path})
+        path = folder / "checkpoints" / "two.safetensors"
+        self.assertEqual(file_paths.shipped_checkpoints(), {"two": path})
+
+
 if __name__ == "__main__":
     absltest.main()
