@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import glob
 import os
 import pathlib
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Literal, NamedTuple
 
 PACKAGE = pathlib.Path(__file__).parents[1]
@@ -61,21 +63,65 @@ def find(pattern: str | os.PathLike[str], suffixes: Collection[str]) -> Matches:
 
     Hidden files and folders are left out. A name that exists is not taken for a glob, even with
     brackets in it. `suffixes` are lower-case, such as ".wav"; those of files match in any case.
+    Links to folders are followed, but no folder is searched twice, and none above the link.
     """
     pattern = os.fspath(pattern)
-    unreadable: list[str] = []
+    unreadable: dict[str, None] = {}
 
     def report(error: OSError) -> None:
-        unreadable.append(f"{shown(error.filename)}: {error.strerror}")
+        unreadable[f"{shown(error.filename)}: {error.strerror}"] = None
 
     if os.path.isdir(pattern):
-        found = []
-        for parent, folders, names in os.walk(pattern, onerror=report):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            found += [os.path.join(parent, name) for name in names if not name.startswith(".")]
+        folders = _walk(pattern, report)
+        found = {os.path.join(folder, name) for folder, names in folders for name in names}
     else:
         if os.path.exists(pattern):
             pattern = glob.escape(pattern)
-        found = [name for name in glob.glob(pattern, recursive=True) if not os.path.isdir(name)]
+        found = {name for name in _glob(pattern, report) if not os.path.isdir(name)}
     files = [name for name in found if os.path.splitext(name)[1].lower() in suffixes]
-    return Matches(sorted(files), unreadable)
+    return Matches(sorted(files), list(unreadable))
+
+
+def _glob(pattern: str, report: Callable[[OSError], None]) -> Iterator[str]:
+    """Yield what matches a glob, as `glob.glob` does, which loops where links do."""
+    match = re.fullmatch(r"((?:.*?/)?)\*\*(?:/+(.*))?", pattern, re.DOTALL)
+    if match is None:
+        yield from glob.glob(pattern)
+        return
+    before, after = match.groups()
+    for base in glob.glob(before) if before else [""]:
+        start = base or os.curdir
+        for folder, names in _walk(start, report):
+            path = os.path.join(base, folder[len(start) :].lstrip(os.sep))
+            if after is None:
+                yield from (os.path.join(path, name) for name in names)
+            else:
+                yield from _glob(os.path.join(glob.escape(path), after), report)
+
+
+def _walk(start: str, report: Callable[[OSError], None]) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and those below it, each once, with the names of the files in each.
+
+    What links lead to comes last: so a file has the path without links, if there is one.
+    """
+    searched: set[str] = set()
+    top = os.path.realpath(start)
+    waiting = collections.deque([start])
+    while waiting:
+        for folder, folders, names in os.walk(waiting.popleft(), onerror=report):
+            real = os.path.realpath(folder)
+            if real in searched:
+                folders.clear()
+                continue
+            searched.add(real)
+            yield folder, [name for name in names if not name.startswith(".")]
+            paths = {name: os.path.join(folder, name) for name in folders if name[0] != "."}
+            folders[:] = [name for name, path in paths.items() if not os.path.islink(path)]
+            for name in sorted(paths.keys() - set(folders)):
+                target = os.path.realpath(paths[name])
+                if not any(_contains(target, inner) for inner in (top, real)):
+                    waiting.append(paths[name])
+
+
+def _contains(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(os.path.join(folder, ""))

@@ -1,5 +1,6 @@
 """Files found by suffix in folders and globs."""
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -52,6 +53,40 @@ class FindTest(parameterized.TestCase):
     def test_folders_are_no_files(self):
         (self.folder / "g.wav").mkdir()
         self.assertEqual(self.find("*.wav"), ["b.wav"])
+
+    @parameterized.parameters(
+        ("", ["a.FLAC", "b.wav", "d/c.wav", "d/e/f.flac", "d/far/g.wav"]),
+        ("**", ["a.FLAC", "b.wav", "d/c.wav", "d/e/f.flac", "d/far/g.wav"]),
+        ("**/*.wav", ["b.wav", "d/c.wav", "d/far/g.wav"]),
+        ("**/e/**/*.flac", ["d/e/f.flac"]),
+        ("*/**/*.flac", ["d/e/f.flac"]),
+        ("d/**/c.wav", ["d/c.wav"]),
+    )
+    def test_links(self, pattern, expected):
+        """Loops end, no folder is searched twice, and links elsewhere are followed."""
+        far = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (far / "g.wav").touch()
+        (far / "back").symlink_to(self.folder)
+        for name, target in (
+            ("d/loop", "../d"),
+            ("d/up", "../.."),
+            ("d/e/again", "../../d/e"),
+            ("d/a", "e"),
+            ("d/far", far),
+            ("d/far2", far),
+            ("d/nowhere", "none"),
+            ("d/e/self", "self"),
+        ):
+            (self.folder / name).symlink_to(target)
+        self.assertEqual(self.find(pattern), expected)
+
+    def test_relative_globs(self):
+        self.enterContext(contextlib.chdir(self.folder))
+        for pattern in ("**/*.wav", "./**/*.wav", "../*/**/[bc].wav"):
+            found = [os.path.normpath(name) for name in file_paths.find(pattern, SUFFIXES).files]
+            up = "" if pattern[:2] != ".." else f"../{self.folder.name}/"
+            self.assertEqual(found, [f"{up}b.wav", f"{up}d/c.wav"])
+        self.assertEqual(file_paths.find("**/*.wav", SUFFIXES).files, ["b.wav", "d/c.wav"])
 
     def test_unreadable_folders_are_reported(self):
         closed, scandir = str(self.folder / "d" / "e"), os.scandir
