@@ -54,7 +54,7 @@ class Checkpoint:
     Attributes:
       params: Haiku parameters {module: {name: float32 numpy array}}.
       config: the model config (`config.model` of `configs/`), locked.
-      metadata: the file's metadata.
+      metadata: the file's metadata; `name` and `source` alone of a checkpoint of others.
     """
 
     params: Params
@@ -65,6 +65,11 @@ class Checkpoint:
     def name(self) -> str:
         """Name of the variant."""
         return self.metadata["name"]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the file has the format of this project."""
+        return self.metadata.get("format") == FORMAT
 
     @property
     def source(self) -> str:
@@ -94,7 +99,7 @@ def save(
     """
     config.validate_model(model_config)
     check_params(params, expected_params(model_config))
-    _check_finite(params)
+    check_finite(params)
     text = config.to_json(model_config)
     values = (FORMAT, FORMAT_VERSION, name, text, source, source_sha256, licence)
     metadata = dict(zip(_METADATA, values, strict=True))
@@ -137,7 +142,7 @@ def load(
             module, _, param = key.rpartition(".")
             params.setdefault(module, {})[param] = tensor
         check_params(params, build(model_config).param_shapes())
-        _check_finite(params)
+        check_finite(params)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return Checkpoint(params=params, config=model_config, metadata=metadata)
@@ -213,7 +218,8 @@ def _dequantize(stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _check_finite(params: Params) -> None:
+def check_finite(params: Params) -> None:
+    """Raise ValueError if a parameter has a value that is not finite."""
     bad = [key for key, value in _flatten(params).items() if not np.isfinite(value).all()]
     if bad:
         raise ValueError(f"NaN or infinity in {', '.join(bad)}")

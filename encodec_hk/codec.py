@@ -22,6 +22,7 @@ from encodec_hk.blocks import compiled_model
 from encodec_hk.blocks import items
 from encodec_hk.blocks import streams
 from encodec_hk.networks import model
+from encodec_hk.pretrained import locations
 
 DEFAULT_BANDWIDTH = 6.0  # kbps, if a variant has it
 
@@ -319,10 +320,15 @@ def load(
     traces_folder: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Codec:
-    """Load a checkpoint made by `run.py convert` or by training.
+    """Load a checkpoint. PyTorch is not imported.
 
     Args:
-      path: a .safetensors file of this project.
+      path: one of
+        - a .safetensors file of this project, made by `run.py convert` or by training;
+        - a transformers folder, or a .safetensors file with the `config.json` of one beside it;
+        - a name on the Hugging Face hub, such as facebook/encodec_24khz (needs huggingface_hub);
+        - the name of a shipped model, such as encodec_24khz_small.
+        A path that exists goes before a name.
       variant: a whole configuration; its model must be the checkpoint's, and its `inference` gives
         the settings. None for the defaults of `Codec`.
       traces_folder: as in `Codec`.
@@ -330,17 +336,22 @@ def load(
         decode_precision, devices.
 
     Raises:
-      ValueError: the file is missing, damaged, not of this format or of another model.
+      ValueError: nothing has this name, or the file is damaged, of another network or model, or
+        needs PyTorch to be read; then the message says how to convert it.
     """
-    loaded = checkpoint.load(path, build=compiled_model.builder(traces_folder))
+    loaded = locations.load(path, build=compiled_model.builder(traces_folder))
+    model_config, name = loaded.config, loaded.name
     if variant is not None:
-        if found := config.differences(variant.model, loaded.config):
+        is_foreign = not loaded.is_own  # its weight norm is folded
+        if found := config.differences(variant.model, model_config, folded=is_foreign):
             lines = "; ".join(difference.line("the checkpoint") for difference in found)
             raise ValueError(f"{path}: holds another model; {lines}")
+        if is_foreign:
+            model_config, name = variant.model, variant.name
         settings = {**variant.inference.to_dict(), **settings}
     return Codec(
-        loaded.config,
+        model_config,
         loaded.params,
         traces_folder=traces_folder,
-        **{"name": loaded.name, "source": loaded.source, **settings},
+        **{"name": name, "source": loaded.source, **settings},
     )

@@ -30,8 +30,8 @@ import transformers
 
 import encodec_hk
 from encodec_hk import config
-from encodec_hk.convert import tensor_names
-from encodec_hk.convert import weights
+from encodec_hk.pretrained import tensor_names
+from encodec_hk.pretrained import weights
 
 # Torch's threads synchronise at every small layer: on a busy machine, e.g. with JAX in the same
 # process, two are much slower than one.

@@ -75,8 +75,7 @@ def run(
     config.validate_bench(settings)
     if threads is not None:
         machine.limit_cores(threads, field="--threads")
-    folders = (pathlib.Path(), file_paths.ROOT)
-    if variant is None or checkpoint or any((f / variant.checkpoint).exists() for f in folders):
+    if variant is None or checkpoint or checkpoints.own_file(variant.checkpoint):
         codec, weights = checkpoints.load_codec(variant, checkpoint), "trained"
     else:
         codec, weights = implementations.random_codec(variant), "random"

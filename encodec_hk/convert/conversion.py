@@ -5,36 +5,22 @@ from __future__ import annotations
 import importlib
 import json
 import pathlib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import ml_collections
 
 from encodec_hk import checkpoint
+from encodec_hk import config
 from encodec_hk.convert import pytorch_files
-from encodec_hk.convert import source_config
-from encodec_hk.convert import tensor_names
-from encodec_hk.convert import weights
-from encodec_hk.system import file_paths
+from encodec_hk.pretrained import published
+from encodec_hk.pretrained import source_config
+from encodec_hk.pretrained import tensor_names
+from encodec_hk.pretrained import transformers_files
+from encodec_hk.pretrained import weights
 
 _BARE_VARIANTS = ("encodec_24khz", "encodec_48khz")
 """Variants that Meta publishes as state dicts without a config."""
-
-
-class Known(NamedTuple):
-    """A published checkpoint.
-
-    Attributes:
-      source: file name or hub name.
-      config: name of the variant's file in `configs/`.
-      sha256: first digits of the SHA-256 of the weights file, "" if not known.
-      licence: licence of the weights, as stated in the publisher's repository.
-    """
-
-    source: str
-    config: str
-    sha256: str
-    licence: str
 
 
 class Converted(NamedTuple):
@@ -49,7 +35,7 @@ class Converted(NamedTuple):
     params: checkpoint.Params
     model_config: ml_collections.ConfigDict
     origin: dict[str, str]
-    original: pytorch_files.PyTorchCheckpoint | None
+    original: transformers_files.PyTorchCheckpoint | None
 
 
 def read(
@@ -76,13 +62,13 @@ def read(
     if is_safetensors and checkpoint.read_metadata(path).get("format") == checkpoint.FORMAT:
         loaded = checkpoint.load(location)
         if variant is not None:
-            source_config.reconcile(variant.model, loaded.config.to_dict())
+            reconcile(variant.model, loaded.config.to_dict())
         origin = {key: loaded.metadata[key] for key in ("name", "source", "source_sha256")}
         origin["licence"] = licence or loaded.metadata["licence"]
         return Converted(loaded.params, loaded.config, origin, original=None)
     original = pytorch_files.read(location)
     say(f"read {location}: {original.file}, SHA-256 {original.sha256}")
-    known = find(original.name, original.file, original.sha256)
+    known = published.find(original.name, original.file, original.sha256)
     try:
         model_config, name = _model_of(original, variant, known, say)
         params = weights.to_haiku(original.tensors, model_config, original.naming)
@@ -104,26 +90,37 @@ def read(
     return Converted(params, model_config, origin, original)
 
 
-def published() -> list[Known]:
-    """Return the entries of the manifest; none if the package is installed without it."""
-    path = file_paths.ROOT / "checkpoints" / "manifest.json"
-    if not path.is_file():
-        return []
-    return [Known(**entry) for entry in json.loads(path.read_text())["checkpoints"]]
+def reconcile(
+    model_config: ml_collections.ConfigDict, stated: Mapping[str, Any]
+) -> tuple[ml_collections.ConfigDict, list[str]]:
+    """Compare a user's model config with the source, which decides the pad mode.
 
+    Returns:
+      The model config with the source's pad mode, and a line for each field that changed.
 
-def find(name: str, file: str, sha256: str) -> Known | None:
-    """Return the manifest's entry of a hub name, file name or SHA-256; None if unknown."""
-    for entry in published():
-        if entry.source in (name, file) or (entry.sha256 and sha256.startswith(entry.sha256)):
-            return entry
-    return None
+    Raises:
+      ValueError: if another field differs; lists the fields (- config, + source).
+    """
+    fields = model_config.to_dict()
+    own = {field: fields[field] for field in stated}
+    message, lines = [], []
+    for field, value, expected in config.differences(own, stated, folded=True):
+        # The weights were trained with one pad mode, and their shapes do not show which.
+        if field == "pad_mode":
+            fields[field] = expected
+            lines.append(f"pad_mode: {expected}, as the source states (config: {value})")
+        else:
+            message += [f"- {field} {value!r}", f"+ {field} {expected!r}"]
+    if message:
+        message.insert(0, "the source's own config differs from --config (- config, + source):")
+        raise ValueError("\n".join(message))
+    return config.from_json(json.dumps(fields)), lines
 
 
 def _model_of(
-    original: pytorch_files.PyTorchCheckpoint,
+    original: transformers_files.PyTorchCheckpoint,
     variant: ml_collections.ConfigDict | None,
-    known: Known | None,
+    known: published.Known | None,
     say: Callable[[str], None],
 ) -> tuple[ml_collections.ConfigDict, str]:
     """Return the model config of a PyTorch checkpoint and the name of the variant."""
@@ -131,7 +128,7 @@ def _model_of(
         if variant is None:
             name = known.config if known else pathlib.Path(original.name).stem
             return source_config.to_model(original.stated), name
-        model_config, lines = source_config.reconcile(variant.model, original.stated)
+        model_config, lines = reconcile(variant.model, original.stated)
         for line in lines:
             say(line)
         return model_config, variant.name
@@ -141,7 +138,7 @@ def _model_of(
     names = (known.config,) if known else _BARE_VARIANTS
     for name in names:
         try:
-            model_config = importlib.import_module(f"configs.{name}").get_config().model
+            model_config = importlib.import_module(f"encodec_hk.configs.{name}").get_config().model
         except ModuleNotFoundError as error:
             raise ValueError(f"configs/{name}.py cannot be imported: give --config") from error
         try:

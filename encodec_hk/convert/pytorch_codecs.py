@@ -13,9 +13,10 @@ import jax
 import numpy as np
 
 import encodec_hk
-from encodec_hk.convert import tensor_names
+from encodec_hk.convert import network_tensors
 from encodec_hk.convert import verify
-from encodec_hk.convert import weights
+from encodec_hk.pretrained import tensor_names
+from encodec_hk.pretrained import weights
 from encodec_hk.system import extras
 
 KINDS = ("transformers", "transformers_compiled", "encodec")
@@ -93,7 +94,7 @@ def _official(torch: Any, device: str, codec: encodec_hk.Codec, bandwidth: float
         network = builders[codec.sample_rate](pretrained=False).eval()
         params = jax.tree.map(np.array, codec.params)
         tensors = weights.to_torch(params, codec.model_config, tensor_names.OFFICIAL)
-        weights.fill(network, {weights.parse(key): value for key, value in tensors.items()})
+        network_tensors.fill(network, {weights.parse(key): value for key, value in tensors.items()})
         network.to(device).set_target_bandwidth(bandwidth)
     except (KeyError, RuntimeError, ValueError) as error:
         name = codec.name or "this model"

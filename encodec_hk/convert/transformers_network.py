@@ -11,9 +11,10 @@ import ml_collections
 import numpy as np
 
 from encodec_hk import checkpoint
-from encodec_hk.convert import source_config
-from encodec_hk.convert import tensor_names
-from encodec_hk.convert import weights
+from encodec_hk.convert import network_tensors
+from encodec_hk.pretrained import source_config
+from encodec_hk.pretrained import tensor_names
+from encodec_hk.pretrained import weights
 from encodec_hk.system import extras
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def build(
         name, part = weights.parse(key)
         if name in target_of:
             renamed[target_of[name], part] = value
-    weights.fill(network, renamed)
+    network_tensors.fill(network, renamed)
     for layer in network.quantizer.layers:
         # Training would continue as if each entry had been used once.
         layer.codebook.embed_avg.copy_(layer.codebook.embed)

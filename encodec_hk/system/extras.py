@@ -6,7 +6,12 @@ import importlib
 from types import ModuleType
 
 # What needs each extra of pyproject.toml.
-_PURPOSES = {"convert": "conversion", "evaluate": "evaluation", "train": "training"}
+_PURPOSES = {
+    "convert": "conversion",
+    "evaluate": "evaluation",
+    "hub": "a hub name",
+    "train": "training",
+}
 
 
 def require(module: str, extra: str = "convert") -> ModuleType:

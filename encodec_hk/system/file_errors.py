@@ -15,6 +15,11 @@ def reason(error: Exception) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
+def first_line(error: Exception) -> str:
+    """Return the first 200 characters of a message's first line, or the type if it is empty."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+
+
 @contextlib.contextmanager
 def as_value_error(path: str | os.PathLike[str], *kinds: type[Exception]) -> Iterator[None]:
     """Turn OSError, and errors of other kinds, into a ValueError "PATH: REASON".

@@ -21,9 +21,9 @@ from absl.testing import parameterized
 import encodec_hk
 from encodec_hk import checkpoint
 from encodec_hk.commands import convert
-from encodec_hk.convert import conversion
 from encodec_hk.convert import verify
-from encodec_hk.convert import weights
+from encodec_hk.pretrained import published
+from encodec_hk.pretrained import weights
 from tests import reference_files
 from tests import references
 
@@ -179,8 +179,8 @@ class InTest(ConvertTestCase):
 
     def test_knows_published_checkpoints(self):
         source = self.official()
-        known = conversion.Known(source.name, "encodec_tiny", "", "CC-BY-4.0")
-        with mock.patch.object(conversion, "published", return_value=[known]):
+        known = published.Known(source.name, "encodec_tiny", "", "CC-BY-4.0")
+        with mock.patch.object(published, "manifest", return_value=[known]):
             self.assertIn("its tensors are not those of encodec_tiny", self.error(source))
             self.convert(source, variant=variant_of(self.model))
         self.assertEqual(checkpoint.load(self.output).metadata["licence"], "CC-BY-4.0")

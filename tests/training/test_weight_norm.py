@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from absl.testing import parameterized
 
-from encodec_hk.convert import weights
+from encodec_hk.pretrained import weights
 from encodec_hk.training import stft_discriminator
 from encodec_hk.training import weight_norm
 from tests import random_networks

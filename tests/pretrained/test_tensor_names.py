@@ -11,9 +11,9 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk import checkpoint
-from encodec_hk.convert import source_config
-from encodec_hk.convert import tensor_names
-from encodec_hk.convert import weights
+from encodec_hk.pretrained import source_config
+from encodec_hk.pretrained import tensor_names
+from encodec_hk.pretrained import weights
 from tests import references
 
 VARIANTS = ("encodec_24khz", "encodec_48khz", "encodec_32khz", "encodec_16khz")

@@ -7,18 +7,14 @@ tensors = weights.to_torch(params, model_config, naming)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 
 from encodec_hk import checkpoint
-from encodec_hk.convert import tensor_names
-from encodec_hk.system import extras
-
-if TYPE_CHECKING:
-    import torch
+from encodec_hk.pretrained import tensor_names
 
 # Weight norm: g is the norm of a weight over all axes but the first, v its direction.
 _SPELLINGS = {
@@ -65,15 +61,18 @@ def check(
     tensors: Mapping[str, np.ndarray],
     model_config: ml_collections.ConfigDict,
     naming: tensor_names.Naming,
+    expected_params: checkpoint.Params | None = None,
 ) -> None:
     """Compare tensors, their weight norm folded, with the table of a model config.
+
+    `expected_params` are `checkpoint.expected_params(model_config)`, if they are at hand.
 
     Raises:
       ValueError: if they differ; lists missing (-), unknown (+) and misshaped (- and +) tensors.
     """
-    zeros = jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, np.float32), checkpoint.expected_params(model_config)
-    )
+    if expected_params is None:
+        expected_params = checkpoint.expected_params(model_config)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), expected_params)
     ignored = tensor_names.ignored(model_config, naming)
     expected, found = (
         {key: str(list(value.shape)) for key, value in each.items() if key not in ignored}
@@ -91,6 +90,7 @@ def to_haiku(
     tensors: Mapping[str, np.ndarray],
     model_config: ml_collections.ConfigDict,
     naming: tensor_names.Naming,
+    expected_params: checkpoint.Params | None = None,
 ) -> checkpoint.Params:
     """Convert the tensors of a PyTorch checkpoint to float32 parameters.
 
@@ -100,7 +100,7 @@ def to_haiku(
       ValueError: see `check`.
     """
     tensors = fold_weight_norm(tensors)
-    check(tensors, model_config, naming)
+    check(tensors, model_config, naming, expected_params)
     params: dict[str, dict[str, np.ndarray]] = {}
     for row in tensor_names.table(model_config, naming):
         value = TRANSFORMS[row.transform].to_haiku([tensors[source] for source in row.sources])
@@ -122,32 +122,6 @@ def to_torch(
         for source, value in zip(row.sources, values, strict=True):
             tensors[source] = np.ascontiguousarray(value, np.float32)
     return tensors
-
-
-def fill(network: torch.nn.Module, tensors: Mapping[tuple[str, str], np.ndarray]) -> None:
-    """Copy tensors into a PyTorch network with the same names, in its spelling of weight norm.
-
-    Args:
-      network: the network; its tensors of `tensor_names.IGNORED` stay.
-      tensors: by name and part, as `parse` returns them. A missing g and v are made of the weight.
-
-    Raises:
-      ValueError: if a tensor of the network is missing.
-    """
-    torch = extras.require("torch")
-    state = network.state_dict()
-    for key in state:
-        name, part = parse(key)
-        value = tensors.get((name, part))
-        if value is None and (name, "weight") in tensors:
-            value = torch.from_numpy(tensors[name, "weight"])
-            if part == "g":  # With the norm as torch computes it, g * v / |v| is v bit for bit.
-                _, value = torch._weight_norm_interface(value, torch.ones(len(value), 1, 1), 0)
-        if value is not None:
-            state[key] = torch.as_tensor(value)
-        elif key.rpartition(".")[2] not in tensor_names.IGNORED:
-            raise ValueError(f"{key}: is missing")
-    network.load_state_dict(state)
 
 
 class Transform(NamedTuple):
