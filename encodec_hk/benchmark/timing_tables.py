@@ -47,9 +47,9 @@ def shortfalls(
 
 def _paragraphs(figures: Mapping[str, Any], form: Callable[[Rows], str]) -> Iterator[str]:
     yield _heading(figures)
-    for name, table in (("whole", _whole), ("layers", _layers), ("stream", _stream)):
+    for name, tables in (("whole", _whole), ("layers", _layers), ("stream", _stream)):
         if name in figures:
-            yield form(table(figures))
+            yield from map(form, tables(figures))
     if "start" in figures:
         start = figures["start"]
         yield (
@@ -70,29 +70,33 @@ def _heading(figures: Mapping[str, Any]) -> str:
     return line
 
 
-def _whole(figures: Mapping[str, Any]) -> Rows:
+def _whole(figures: Mapping[str, Any]) -> list[Rows]:
+    """Return a table of speed and memory; two, if one beside several references is too wide."""
     references = list(figures["whole"][0]["ratio"])
-    head = ["", "ours", "x real time", "of the peak", "memory"]
+    is_split = len(references) > 1
+
+    def beside(text: str) -> list[str]:
+        return [] if is_split else [text]
+
+    speed = [["", "ours", "x real time", "of the peak", *beside("memory")]]
     for name in references:
-        head += [name, "memory", "ratio"]
-    rows = [head]
+        speed[0] += [name, *beside("memory"), "ratio"]
+    memory = [["memory", "ours", *references]]
     for case in sorted(figures["whole"], key=lambda case: case["direction"], reverse=True):
-        median, memory = case["median"], case["memory"]
-        own = median[implementations.OURS]
-        row = [
-            f"{case['direction']} {case['seconds']:g} s x {case['batch']}",
-            _time(own),
-            f"{case['real_time']:.1f}",
-            f"{case['multiply_adds'] / own / figures['matrix_multiply_adds']:.0%}",
-            _size(memory[implementations.OURS]),
-        ]
-        for name in references:
-            row += [_time(median[name]), _size(memory[name]), f"{case['ratio'][name]:.2f}"]
-        rows.append(row)
-    return rows
+        name = f"{case['direction']} {case['seconds']:g} s x {case['batch']}"
+        own = case["median"][implementations.OURS]
+        peak = case["multiply_adds"] / own / figures["matrix_multiply_adds"]
+        sizes = {kind: _size(size) for kind, size in case["memory"].items()}
+        row = [name, _time(own), f"{case['real_time']:.1f}", f"{peak:.0%}"]
+        row += beside(sizes[implementations.OURS])
+        for kind in references:
+            row += [_time(case["median"][kind]), *beside(sizes[kind]), f"{case['ratio'][kind]:.2f}"]
+        speed.append(row)
+        memory.append([name, sizes[implementations.OURS], *(sizes[kind] for kind in references)])
+    return [speed, memory] if is_split else [speed]
 
 
-def _layers(figures: Mapping[str, Any]) -> Rows:
+def _layers(figures: Mapping[str, Any]) -> list[Rows]:
     by_batch: dict[int, list[dict[str, Any]]] = {}
     for layer in figures["layers"]:
         by_batch.setdefault(layer["batch"], []).append(layer)
@@ -106,17 +110,17 @@ def _layers(figures: Mapping[str, Any]) -> Rows:
             share = layer["multiply_adds"] / layer["seconds"] / figures["matrix_multiply_adds"]
             row += [_time(layer["seconds"]), f"{share:.0%}" if share else "-"]
         rows.append(row)
-    return rows
+    return [rows]
 
 
-def _stream(figures: Mapping[str, Any]) -> Rows:
+def _stream(figures: Mapping[str, Any]) -> list[Rows]:
     stream = figures["stream"]
     length = stream["ms_of_a_push"]
     rows = [[f"pushes of {length:.4g} ms, {stream['pushes']}", "median", "99 %", "x real time"]]
     for name in ("encode", "decode"):
         median, late = stream[name]["median_ms"], stream[name]["p99_ms"]
         rows.append([name, f"{median:.2f} ms", f"{late:.2f} ms", f"{length / median:.1f}"])
-    return rows
+    return [rows]
 
 
 def _time(seconds: float) -> str:
