@@ -10,7 +10,7 @@ Source: `audiocraft`, its AudioGen page (16 kHz, 50 Hz, four codebooks of 2048) 
 
 import ml_collections
 
-from configs import base
+from encodec_hk.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -9,7 +9,7 @@ Source: arXiv:2210.13438, sections 3.1 and 3.2; `encodec.EncodecModel.encodec_mo
 
 import ml_collections
 
-from configs import base
+from encodec_hk.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -13,7 +13,7 @@ Expected on the shipped clips (mean of five, by `run.py evaluate`): SI-SNR 6.3, 
 
 import ml_collections
 
-from configs import base
+from encodec_hk.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -11,7 +11,7 @@ checkpoint's own config.
 
 import ml_collections
 
-from configs import base
+from encodec_hk.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

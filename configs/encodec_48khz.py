@@ -10,7 +10,7 @@ normalised) and 3.2; `encodec.EncodecModel.encodec_model_48khz`.
 
 import ml_collections
 
-from configs import base
+from encodec_hk.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -10,7 +10,7 @@ Expected on the shipped clips (mean of five): SI-SNR 3.2, 5.4 and 6.5 dB at 1.5,
 
 import ml_collections
 
-from configs import base
+from encodec_hk.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import importlib
@@ -12,6 +13,21 @@ import types
 from collections.abc import Callable
 
 from encodec_hk.system import interruption
+from encodec_hk.system import invocation
+
+
+def open_closed_streams() -> None:
+    """Open the null device in place of stdin, stdout and stderr where they are closed (`>&-`).
+
+    Else files that are opened later take their places, and receive what is printed.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def prepare() -> None:
@@ -55,6 +71,10 @@ def with_exit_status(main: Callable[[list[str]], int | None]) -> Callable[[list[
             return 1
         except (ValueError, OSError) as error:
             return fail(str(error))
+        except RuntimeError as error:
+            if "Unable to initialize backend" not in str(error):
+                raise
+            return fail(_without_platform(error))
         if status == 130:  # JAX's threads may still be at work, and crash if they are destroyed.
             os._exit(status)
         return status
@@ -62,7 +82,17 @@ def with_exit_status(main: Callable[[list[str]], int | None]) -> Callable[[list[
     return run
 
 
+def _without_platform(error: RuntimeError) -> str:
+    """Return the message for an error of JAX that finds no device."""
+    reason = " ".join(str(error).split())
+    return (
+        f"JAX_PLATFORMS: got {os.environ.get('JAX_PLATFORMS', '')!r}, must name platforms that JAX "
+        f"can use here, such as cpu ({reason})"
+    )
+
+
 def fail(message: str, status: int = 2) -> int:
     """Print an error and return the exit status, which is that of bad input by default."""
-    print(f"run.py: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody may read stderr
+        print(f"{invocation.name()}: {message}", file=sys.stderr)
     return status

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -64,6 +65,23 @@ def error(field: str, value: Any, allowed: str) -> ValueError:
     return ValueError(f"{field}: got {shown}, must be {allowed}")
 
 
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """Return up to three names that someone who wrote `name` may have meant, the nearest first.
+
+    A name counts as near if it is spelled alike, or if it has all of `name` or is in it.
+    """
+    names = list(names)
+    near = difflib.get_close_matches(name, names)
+    parts = [other for other in names if name in other.split("_") or name in other]
+    return list(dict.fromkeys([*near, *parts]))[:3]
+
+
+def nearest_hint(name: str, names: Iterable[str]) -> str:
+    """Return "; nearest is NAME" for an error message, or nothing if no name is near."""
+    near = nearest(name, names)
+    return f"; nearest {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else ""
+
+
 def check(
     path: str, section: Mapping[str, Any], rules: Mapping[str, Rule], others_allowed: bool = False
 ) -> None:
@@ -72,7 +90,7 @@ def check(
     missing = sorted(rules.keys() - names)
     unknown = [] if others_allowed else sorted(names - rules.keys())
     problems = [f"missing {', '.join(missing)}"] if missing else []
-    problems += [f"unknown {', '.join(unknown)}"] if unknown else []
+    problems += [f"unknown {name}{nearest_hint(name, rules)}" for name in unknown]
     if problems:
         raise ValueError(f"{path}: {'; '.join(problems)}; must have {', '.join(rules)}")
     for name, (allowed, accepts) in rules.items():

@@ -23,15 +23,19 @@ def run(*arguments, **settings):
 
 class RunTest(parameterized.TestCase):
     @parameterized.parameters(
-        ([], "command: got '', must be one of infer, convert, train, describe"),
+        (["infr", "a.wav"], "command: got 'infr', must be one of infer, info, convert, train, "),
+        (["infr", "a.wav"], "; nearest is infer"),
         (["describe", "x"], "got 1 arguments, takes none"),
         (["infer", "a", "b", "c"], "takes IN [OUT] (a pattern in quotes)"),
         (["infer", CLIPS, "--verify"], "--verify is a flag of another command"),
         (["describe", "--nothing"], "Unknown command line flag 'nothing'"),
         (["describe", "--config=nothing.py"], "No such file or directory: 'nothing.py'"),
         (["describe", "--config=README.md"], "--config: SyntaxError"),
-        (["describe", "--config.model.nothing=1"], "--config: AttributeError"),
-        (["describe", "--config.model.num_filters=x"], "--config.model.num_filters=x: invalid"),
+        (["describe", "--config.model.nothing=1"], "config.model has no field nothing, has band"),
+        (
+            ["describe", "--config.model.num_filters=x"],
+            "num_filters: got 'x', must be a whole number",
+        ),
         (["describe", "--config.model.ratios=(0,2)"], "config.model.ratios: got (0, 2), must be"),
         (["infer", "nothing.wav"], "nothing.wav: no such file or folder"),
         (

@@ -1,0 +1,57 @@
+"""What a command takes: the form in which `usage.COMMANDS` says it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Flag(NamedTuple):
+    """A flag of a command.
+
+    Attributes:
+      name: without the dashes. Commands that share a name share kind and default.
+      kind: string, number, integer, switch, list (with commas between), repeated (the flag may be
+        given several times), or a tuple of the allowed names.
+      value: what stands for the value in help; unused for switches and names.
+      text: what it means, with units and allowed values.
+      default: its value if the flag is absent.
+      otherwise: the default in words, where the command works it out or the value says little.
+    """
+
+    name: str
+    kind: str | tuple[str, ...]
+    value: str
+    text: str
+    default: Any = None
+    otherwise: str = ""
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+      summary: one line of the overview.
+      text: what the command does.
+      flags: in the order of help.
+      arguments: names and meanings; a name in brackets may be left out.
+      examples: what follows the name of the program.
+    """
+
+    summary: str
+    text: str
+    flags: tuple[Flag, ...] = ()
+    arguments: tuple[tuple[str, str], ...] = ()
+    examples: tuple[str, ...] = ()
+
+
+CHECKPOINT = (
+    "The model to load: a checkpoint file (.safetensors), or another name that encodec_hk.load "
+    "takes. Without --config, the checkpoint's own config is used."
+)
+LICENCE = Flag(
+    "licence",
+    "string",
+    "TEXT",
+    "Licence of the weights, stored in the checkpoint.",
+    otherwise="what is known of the source",
+)
