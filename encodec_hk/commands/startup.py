@@ -71,10 +71,10 @@ def with_exit_status(main: Callable[[list[str]], int | None]) -> Callable[[list[
             return 1
         except (ValueError, OSError) as error:
             return fail(str(error))
-        except RuntimeError as error:
-            if "Unable to initialize backend" not in str(error):
+        except (RuntimeError, AssertionError):
+            if not (message := _missing_platform()):
                 raise
-            return fail(_without_platform(error))
+            return fail(message)
         if status == 130:  # JAX's threads may still be at work, and crash if they are destroyed.
             os._exit(status)
         return status
@@ -82,13 +82,19 @@ def with_exit_status(main: Callable[[list[str]], int | None]) -> Callable[[list[
     return run
 
 
-def _without_platform(error: RuntimeError) -> str:
-    """Return the message for an error of JAX that finds no device."""
-    reason = " ".join(str(error).split())
-    return (
-        f"JAX_PLATFORMS: got {os.environ.get('JAX_PLATFORMS', '')!r}, must name platforms that JAX "
-        f"can use here, such as cpu ({reason})"
-    )
+def _missing_platform() -> str:
+    """Return the message for a JAX that finds none of its platforms; else an empty one."""
+    try:
+        if "jax" in sys.modules:
+            sys.modules["jax"].devices()  # raises again
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        return (
+            f"JAX_PLATFORMS: got {platforms!r}, must name platforms that JAX finds here, such as "
+            f"cpu{reason and f' ({reason})'}"
+        )
+    return ""
 
 
 def fail(message: str, status: int = 2) -> int:

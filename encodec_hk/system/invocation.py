@@ -1,8 +1,10 @@
-"""The program that runs: its name in messages, and the command that starts it."""
+"""How the program is started: its name in messages, and the command to type or to run."""
 
 from __future__ import annotations
 
+import os
 import pathlib
+import shlex
 import sys
 
 from encodec_hk.system import file_paths
@@ -16,23 +18,26 @@ def name() -> str:
 
 
 def command() -> str:
-    """Return what a user types before the name of a command, for advice in messages.
+    """Return what to type before the name of a command, from the current folder.
 
-    That is how this process was started. In a process of the user's own it is how the package is
-    run: from a clone or installed.
+    That is how this process was started. In a process of the user's own, it is how the package can
+    be run: from a clone or installed.
     """
+    python = pathlib.Path(sys.executable).name
     started = pathlib.Path(sys.argv[0])
-    if started.name == "__main__.py" and started.parent.name == file_paths.PACKAGE.name:
-        return f"python -m {file_paths.PACKAGE.name}"
-    if started.name == _SCRIPT:
+    if started.name == "run.py":
+        return f"{python} {shlex.quote(sys.argv[0])}"
+    if started.parts[-2:] == (file_paths.PACKAGE.name, "__main__.py"):
+        return f"{python} -m {file_paths.PACKAGE.name}"
+    if started.name == _SCRIPT or file_paths.is_installed():
         return _SCRIPT
-    if started.name == "run.py" or not file_paths.is_installed():
-        return "python run.py"
-    return _SCRIPT
+    is_here = os.path.realpath(os.curdir) == os.path.realpath(file_paths.ROOT)
+    run_py = "run.py" if is_here else str(file_paths.ROOT / "run.py")
+    return f"{python} {shlex.quote(run_py)}"
 
 
 def to_start() -> list[str]:
-    """Return the command, word by word, that starts the program in another process."""
+    """Return the command, word by word, that starts the program from any folder."""
     if file_paths.is_installed():
         return [sys.executable, "-m", file_paths.PACKAGE.name]
     return [sys.executable, str(file_paths.ROOT / "run.py")]
