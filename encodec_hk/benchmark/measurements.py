@@ -9,10 +9,9 @@ import functools
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -181,8 +180,12 @@ def stream(codec: encodec_hk.Codec, bandwidth: float, *, frames: int) -> dict[st
     }
 
 
-def start(codec: encodec_hk.Codec, run_py: pathlib.Path) -> dict[str, float]:
-    """Time `run.py infer` on 2 s of noise, from the start of the process to its end.
+def start(codec: encodec_hk.Codec, program: Sequence[str]) -> dict[str, float]:
+    """Time `infer` on 2 s of noise, from the start of the process to its end.
+
+    Args:
+      codec: what the processes load.
+      program: the command that starts the program, word by word.
 
     Returns:
       first: seconds with an empty compilation cache; second: the median of three later starts.
@@ -203,7 +206,7 @@ def start(codec: encodec_hk.Codec, run_py: pathlib.Path) -> dict[str, float]:
         )
         noise = _noise(1, 2 * codec.sample_rate, codec.channels)[0]
         soundfile.write(folder / "noise.wav", noise, codec.sample_rate)
-        command = [sys.executable, str(run_py), "infer", "noise.wav", "out.wav", "--force"]
+        command = [*program, "infer", "noise.wav", "out.wav", "--force"]
         command.append("--checkpoint=weights.safetensors")
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
         times = []
@@ -214,7 +217,7 @@ def start(codec: encodec_hk.Codec, run_py: pathlib.Path) -> dict[str, float]:
                 command, cwd=folder, env=environment, capture_output=True, text=True
             )
             if done.returncode:
-                raise ValueError(f"run.py infer: {done.stderr.strip()}")
+                raise ValueError(f"infer: {done.stderr.strip()}")
             times.append(time.perf_counter() - start)
     return {"first": times[0], "second": float(np.median(times[1:]))}
 

@@ -10,16 +10,16 @@ from typing import Any
 import jax
 import ml_collections
 
-from configs import base
 from encodec_hk import config
 from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import measurements
 from encodec_hk.benchmark import timing
 from encodec_hk.benchmark import timing_tables
 from encodec_hk.commands import checkpoints
+from encodec_hk.configs import base
 from encodec_hk.convert import pytorch_codecs
 from encodec_hk.networks import cost
-from encodec_hk.system import file_paths
+from encodec_hk.system import invocation
 from encodec_hk.system import machine
 from encodec_hk.system import part_file
 from encodec_hk.system import rules
@@ -123,7 +123,7 @@ def run(
     if "stream" in measure:
         figures["stream"] = measurements.stream(codec, kbps, frames=frames)
     if "start" in measure:
-        figures["start"] = measurements.start(codec, file_paths.ROOT / "run.py")
+        figures["start"] = measurements.start(codec, invocation.to_start())
     print(timing_tables.text(figures))
     if out is not None:
         is_json = out.endswith(".json")

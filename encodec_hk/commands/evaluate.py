@@ -172,6 +172,8 @@ def _find(
     data: str | None, out: pathlib.Path, speech: Sequence[str]
 ) -> tuple[list[selection.EvaluationFile], dict[str, str]]:
     """Return the files, and for each folder that could not be searched the reason."""
+    if data is None and not CLIPS.is_dir():  # an installed package
+        raise ValueError("--data: got none, must name sound to measure on: only a clone has clips")
     found = plan.find(str(CLIPS) if data is None else data, str(out))
     paths = [path for path in found.files if path.suffix.lower() != ecdc.SUFFIX]
     if not paths:

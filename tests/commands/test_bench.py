@@ -288,7 +288,7 @@ class StartTest(absltest.TestCase):
             f"open({str(seen)!r}, 'a').write(os.environ['JAX_COMPILATION_CACHE_DIR'] + '\\n')\n"
         )
         codec = tiny()
-        found = measurements.start(codec, folder / "run.py")
+        found = measurements.start(codec, [sys.executable, str(folder / "run.py")])
         self.assertGreater(min(found["first"], found["second"]), 0)
         caches = seen.read_text().split()
         self.assertEqual((len(caches), len(set(caches))), (4, 1))
@@ -297,8 +297,8 @@ class StartTest(absltest.TestCase):
         folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         (folder / "run.py").write_text("import sys; sys.exit('no such thing')")
         codec = tiny()
-        with self.assertRaisesRegex(ValueError, "run.py infer: no such thing"):
-            measurements.start(codec, folder / "run.py")
+        with self.assertRaisesRegex(ValueError, "^infer: no such thing"):
+            measurements.start(codec, [sys.executable, str(folder / "run.py")])
 
 
 class TableTest(absltest.TestCase):
