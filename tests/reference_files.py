@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import ml_collections
+import safetensors.torch
 import torch
 import transformers
 import yaml
@@ -28,20 +29,30 @@ def save_transformers(
     Args:
       network: the network.
       folder: the folder, created if missing.
-      spelling: "safetensors"; "bin" for a pickle; "weight_g" for a pickle with the tensor names of
-        weight norm used on the hub.
+      spelling: "safetensors", or "sharded" for several files of it; "bin" for a pickle; "weight_g"
+        for a pickle with the tensor names of weight norm used on the hub; "safetensors weight_g"
+        and "safetensors folded" for safetensors with these names, and without weight norm.
     """
-    if spelling == "safetensors":
-        network.save_pretrained(folder)
+    if spelling in ("safetensors", "sharded"):
+        network.save_pretrained(folder, max_shard_size="5GB" if spelling != "sharded" else "20KB")
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     network.config.save_pretrained(folder)
     state = network.state_dict()
-    if spelling == "weight_g":
-        for old, new in (("original0", "weight_g"), ("original1", "weight_v")):
-            old = f"parametrizations.weight.{old}"
-            state = {key.replace(old, new): value for key, value in state.items()}
-    torch.save(state, folder / "pytorch_model.bin")
+    for old, new in (("original0", "weight_g"), ("original1", "weight_v")):
+        old = f".parametrizations.weight.{old}"
+        if spelling.endswith("weight_g"):
+            state = {key.replace(old, f".{new}"): value for key, value in state.items()}
+        elif spelling.endswith("folded"):
+            for key in [key for key in state if key.endswith(old)]:
+                layer = network.get_submodule(key.removesuffix(old))
+                del state[key]
+                state[f"{key.removesuffix(old)}.weight"] = layer.weight.detach()
+    if spelling.startswith("safetensors"):
+        state = {key: value.contiguous().clone() for key, value in state.items()}
+        safetensors.torch.save_file(state, folder / "model.safetensors", {"format": "pt"})
+    else:
+        torch.save(state, folder / "pytorch_model.bin")
     return folder
 
 

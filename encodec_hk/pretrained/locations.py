@@ -39,7 +39,10 @@ def load(
       ValueError: if there is nothing of that name, or it cannot be read without PyTorch (then the
         message says how to convert it), is damaged, or is of another network.
     """
-    path = pathlib.Path(location).expanduser()
+    name = os.fspath(location)
+    if not name:  # as a path, it would be the current folder
+        raise nothing(name)
+    path = pathlib.Path(name).expanduser()
     if path.is_dir():
         return _load_folder(path, build)
     if path.exists():
@@ -48,7 +51,6 @@ def load(
         if path.suffix == ".safetensors" and not _is_own(path):
             return _load_files(path.resolve().parent.name, (path,), build)
         return checkpoint.load(path, build)
-    name = os.fspath(location)
     if own := file_paths.shipped_checkpoints().get(name):
         return checkpoint.load(own, build)
     if hub.is_name(name):

@@ -8,11 +8,12 @@ from typing import Any
 import encodec_hk
 from encodec_hk import bitstream
 from encodec_hk import config
+from encodec_hk.pretrained import locations
 
 SUFFIX = ".ecdc"
-# How the `source` of a checkpoint trained here begins. It may have the name of a model of Meta's,
-# and version 0 stores no more than the name.
-_TRAINED = "trained by"
+# How the `source` of weights begins that may not be Meta's although their name is: those trained
+# here, and those of others. Version 0 stores no more than the name.
+_OTHER_WEIGHTS = ("trained by", locations.FOREIGN)
 
 
 def header(
@@ -28,7 +29,7 @@ def header(
     """
     difference = _meta_difference(codec)
     if version is None:
-        version = 1 if difference or codec.source.startswith(_TRAINED) else 0
+        version = 1 if difference or codec.source.startswith(_OTHER_WEIGHTS) else 0
     elif version == 0 and difference:
         raise ValueError(f"--format=v0: supports Meta's models only; {difference}")
     return bitstream.Header(
