@@ -135,11 +135,11 @@ class CodecTest(chex.TestCase):
             return block.func.lower(*block.args, *args, **block.keywords, **static).as_text()
 
         state = codec.model.encoder_state(1)
-        encoding = text(codec.encode_block, state, audio, *ends, num_codebooks=3)
+        encoding = text(codec.encode_rows, state, audio, *ends, num_codebooks=3)
         state = codec.model.decoder_state(1)
         frames = ends[0] // 12, ends[1]
-        decoding = text(codec.decode_block, state, codes, *frames)
-        exact = text(make(CAUSAL).decode_block, state, codes, *frames)
+        decoding = text(codec.decode_rows, state, codes, *frames)
+        exact = text(make(CAUSAL).decode_rows, state, codes, *frames)
         self.assertIn("HIGHEST", encoding)
         self.assertIn("HIGHEST", exact)
         self.assertNotIn("HIGHEST", decoding)
@@ -204,6 +204,11 @@ class CodecTest(chex.TestCase):
         ("integers", [np.zeros((5, 1), np.int16)], "got int16, must be float"),
         ("nan", [np.array([[0.0], [np.nan]])], "sample 1"),
         ("infinite", [np.array([[np.inf]])], "sample 0"),
+        (
+            "nan_of_one_item",
+            [np.zeros((9, 1)), np.where(np.arange(9)[:, None] == 7, np.nan, 0.0)],
+            r"^audio\[1\]: got NaN or infinity at sample 7, must be finite$",
+        ),
     )
     def test_bad_audio(self, audio, message):
         with self.assertRaisesRegex(ValueError, message):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -53,14 +54,19 @@ def samples(item: Any, name: str, channels: int) -> np.ndarray:
 def codes(codes: Any, model_config: ml_collections.ConfigDict) -> np.ndarray:
     """Return codes as integers [B, K, F], K from 1 to all codebooks."""
     codes = np.asarray(codes)
+    code_block(codes, model_config)
+    return codes
+
+
+def code_block(codes: np.ndarray | jax.Array, model_config: ml_collections.ConfigDict) -> None:
+    """Check that codes are integers [B, K, F], K from 1 to all codebooks."""
     most = model_config.num_codebooks
     is_right = codes.ndim == 3 and codes.size and 1 <= codes.shape[1] <= most
-    if not is_right or not np.issubdtype(codes.dtype, np.integer):
+    if not is_right or not jnp.issubdtype(codes.dtype, jnp.integer):
         raise ValueError(
             f"codes: got {codes.dtype} of shape {codes.shape}, "
             f"must be integers [B, K, F], K from 1 to {most}"
         )
-    return codes
 
 
 def stream_codes(

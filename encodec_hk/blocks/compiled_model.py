@@ -8,12 +8,15 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from encodec_hk import config
 from encodec_hk import framing
+from encodec_hk.blocks import block_checks
 from encodec_hk.blocks import placement
 from encodec_hk.blocks import program
 from encodec_hk.blocks import scheduler
@@ -34,9 +37,8 @@ class CompiledModel:
       num_devices: devices that share blocks.
       block_frames: frames of a block, at most.
       takes_whole_items: whether an item must be in one block: with time_group_norm and no segments.
-      encode_block, decode_block: the compiled block computation with the parameters bound; see
-        `model.Model`. Devices share a number of rows that is a multiple of theirs; the first device
-        takes any other.
+      encode_rows, decode_rows: the compiled block computation with the parameters bound, which
+        programs run; `encode_block` and `decode_block` check their arguments first.
     """
 
     def __init__(
@@ -59,15 +61,17 @@ class CompiledModel:
         self.num_devices = len(devices_of_blocks.devices)
         self.params = devices_of_blocks.replicate(params)
         energies = quantizer.energies(params["quantizer"]["codebooks"])
-        self.encode_block = devices_of_blocks.compile(
+        self.encode_rows = devices_of_blocks.compile(
             self.model.encode_block,
             self.params,
             static_argnames=("num_codebooks",),
             energies=devices_of_blocks.replicate(energies),
         )
-        self.decode_block = devices_of_blocks.compile(
+        self.decode_rows = devices_of_blocks.compile(
             build(model_config, decode_precision).decode_block, self.params
         )
+        # With several devices, `traces` keeps nothing.
+        self._keeps_traces = traces_folder is not None and jax.device_count() == 1
         self._first_block = config.minimum_first_block(model_config)
         self.framing = framing.Framing.undivided(self.hop_length)
         length, stride = config.segment_length(model_config), config.segment_stride(model_config)
@@ -107,11 +111,79 @@ class CompiledModel:
         """Codebooks of the variant, the most that codes can have."""
         return self.model_config.num_codebooks
 
+    def encode_block(
+        self, state: Any, audio: Any, num_valid: Any, is_last: Any, *, num_codebooks: int
+    ) -> tuple[model.State, jax.Array]:
+        """Encode a block of audio, compiled; see `model.Model`.
+
+        Devices share a number of rows that is a multiple of theirs; the first takes any other.
+
+        Args:
+          state: from `model.encoder_state(B)` or the block before; None for rows that are whole in
+            this block.
+          audio: float [B, T, C] in [-1, 1], T a multiple of the hop.
+          num_valid: samples of each row, integers [B]: whole frames of a row that goes on, and at
+            least `config.minimum_first_block` frames in its first block. None, with is_last and
+            state None too, if rows fill the block.
+          is_last: whether each row ends with them, bool [B].
+          num_codebooks: K, from 1 to all.
+
+        Returns:
+          The state, and codes int32 [B, K, F].
+
+        Raises:
+          ValueError: an argument is wrong. The values of JAX's arrays are not looked at, so that a
+            loop over blocks need not wait for them; those of numpy arrays are.
+        """
+        config.bandwidth_for(self.model_config, num_codebooks)  # checks it
+        audio = block_checks.audio(audio, self.model_config)
+        ends = block_checks.rows(
+            state,
+            num_valid,
+            is_last,
+            batch=audio.shape[0],
+            size=audio.shape[1],
+            fresh=self.model.encoder_state(1),
+            unit=self.hop_length,
+            first=self._first_block,
+        )
+        return self.encode_rows(self._put(state), audio, *ends, num_codebooks=int(num_codebooks))
+
+    def decode_block(
+        self, state: Any, codes: Any, num_valid: Any, is_last: Any
+    ) -> tuple[model.State, jax.Array]:
+        """Decode a block of codes, compiled, as `encode_block` encodes.
+
+        Args:
+          state: from `model.decoder_state(B)` or the block before, or None.
+          codes: integers [B, K, F]. Beyond the codebooks, those of JAX's arrays are undefined.
+          num_valid: frames of each row, integers [B], or None.
+          is_last: whether each row ends with them, bool [B], or None.
+
+        Returns:
+          The state, and audio float32 [B, T, C], T = F * hop.
+
+        Raises:
+          ValueError: as of `encode_block`.
+        """
+        codes = block_checks.codes(codes, self.model_config)
+        ends = block_checks.rows(
+            state,
+            num_valid,
+            is_last,
+            batch=codes.shape[0],
+            size=codes.shape[2],
+            fresh=self.model.decoder_state(1),
+            unit=1,
+            first=self._first_block,
+        )
+        return self.decode_rows(self._put(state), codes, *ends)
+
     def encoder_program(self, num_codebooks: int) -> program.Program:
         """Return the program that encodes with so many codebooks."""
         return program.Program(
-            step=functools.partial(self.encode_block, num_codebooks=num_codebooks),
-            fresh_state=None if self._has_whole_rows else self.model.encoder_state,
+            step=functools.partial(self.encode_rows, num_codebooks=num_codebooks),
+            fresh_state=self._fresh_state(self.model.encoder_state),
             steps_axis=0,
             outputs_axis=1,
             unit=self.hop_length,
@@ -123,8 +195,8 @@ class CompiledModel:
     def decoder_program(self) -> program.Program:
         """Return the program that decodes."""
         return program.Program(
-            step=self.decode_block,
-            fresh_state=None if self._has_whole_rows else self.model.decoder_state,
+            step=self.decode_rows,
+            fresh_state=self._fresh_state(self.model.decoder_state),
             steps_axis=1,
             outputs_axis=0,
             unit=1,
@@ -132,6 +204,18 @@ class CompiledModel:
             first=self._first_block,
             lag=0 if self._has_whole_rows else config.lags(self.model_config)[1],
         )
+
+    def _fresh_state(
+        self, begin: Callable[[int], model.State]
+    ) -> Callable[[int], model.State] | None:
+        return None if self._has_whole_rows else lambda batch: self._put(begin(batch))
+
+    def _put(self, state: model.State) -> model.State:
+        """Return a state where the program takes it."""
+        if not self._keeps_traces or state is None or not isinstance(state["start"], np.ndarray):
+            return state
+        # On the device, as the outputs of a kept program are: else the second block compiles again.
+        return jax.device_put(state, jax.devices()[0])
 
     def places(self, num_items: int) -> int:
         """Return the places of a block for so many items, which run together or take turns."""

@@ -61,6 +61,10 @@ class _Streams:
             raise ValueError(f"{name}: got {type(given).__name__}, must be a list of {self._size}")
         return list(given)
 
+    def _name(self, argument: str, index: int) -> str:
+        """Return the name in messages of what one stream was given."""
+        return f"{argument}[{index}]" if self._is_batch else argument
+
     def _ending(self, streams: Sequence[int] | None) -> list[int]:
         """Return the streams that a call of `finish` ends."""
         self._each([None] * self._size, "")
@@ -112,8 +116,10 @@ class StreamEncoder(_Streams):
           ValueError: the samples are not finite floats [n, C]; nothing is taken then.
         """
         checked = [
-            None if piece is None else checks.samples(piece, f"samples[{i}]", self._config.channels)
-            for i, piece in enumerate(self._each(samples, "samples"))
+            None
+            if piece is None
+            else checks.samples(piece, self._name("samples", index), self._config.channels)
+            for index, piece in enumerate(self._each(samples, "samples"))
         ]
         for item, piece in zip(self._items, checked, strict=True):
             if piece is not None:
@@ -215,9 +221,11 @@ class StreamDecoder(_Streams):
             if piece is None:
                 piece = np.zeros((count or 1, 0), np.int32)
             else:
-                piece = checks.stream_codes(piece, f"codes[{index}]", count, self._config)
+                piece = checks.stream_codes(piece, self._name("codes", index), count, self._config)
                 count = len(piece)
-            checked.append((piece, checks.stream_scales(own, f"scales[{index}]", self._config)))
+            checked.append(
+                (piece, checks.stream_scales(own, self._name("scales", index), self._config))
+            )
         self.num_codebooks = count
         for item, (piece, own) in zip(self._items, checked, strict=True):
             item.push(piece, own)
@@ -242,7 +250,7 @@ class StreamDecoder(_Streams):
         none = [None] * self._size
         counts = none if num_samples is None else self._each(num_samples, "num_samples")
         lengths = [
-            self._items[index].length_of_end(counts[index], f"num_samples[{index}]")
+            self._items[index].length_of_end(counts[index], self._name("num_samples", index))
             for index in ending
         ]
         for index, length in zip(ending, lengths, strict=True):

@@ -62,8 +62,7 @@ def _kept(folder: str, config_json: str, precision: str) -> model.Model:
 
     def state(name: str, begin: Callable[[int], model.State]) -> Callable[[int], model.State]:
         shapes = functools.cache(lambda: store.shapes(name, lambda: begin(1)))
-        # On the device, as the outputs of a kept program are: else the second block compiles again.
-        return lambda batch: jax.device_put(model.fresh(shapes(), batch), jax.devices()[0])
+        return lambda batch: model.fresh(shapes(), batch)
 
     return built._replace(
         param_shapes=functools.cache(lambda: store.shapes("param_shapes", built.param_shapes)),

@@ -53,7 +53,7 @@ class DevicesTest(chex.TestCase):
         for devices in (None, jax.devices()[:1]):
             codec = make(CAUSAL, devices)
             self.assertEqual(codec.num_devices, 1)
-            self.assertIsInstance(codec.encode_block, functools.partial)
+            self.assertIsInstance(codec.encode_rows, functools.partial)
             for leaf in jax.tree.leaves(codec.params):
                 self.assertEqual(leaf.devices(), set(jax.devices()[:1]))
                 self.assertEqual(leaf.committed, devices is not None)
@@ -176,8 +176,8 @@ def spied(codec):
         return noted
 
     with (
-        mock.patch.object(codec, "encode_block", noting(codec.encode_block)),
-        mock.patch.object(codec, "decode_block", noting(codec.decode_block)),
+        mock.patch.object(codec, "encode_rows", noting(codec.encode_rows)),
+        mock.patch.object(codec, "decode_rows", noting(codec.decode_rows)),
     ):
         yield blocks
 
@@ -256,7 +256,7 @@ def check_blocks():
         _, expected = alone.encode_block(*given, *ends.values(), num_codebooks=2)
         np.testing.assert_array_equal(codes, expected)
         audio = jax.numpy.asarray(audio)
-        _, after = codec.encode_block(state, audio=audio, **ends, num_codebooks=2, energies=None)
+        _, after = codec.encode_rows(state, audio=audio, **ends, num_codebooks=2, energies=None)
         assert after.shape == codes.shape
         traced = jax.jit(functools.partial(codec.encode_block, num_codebooks=2))
         np.testing.assert_array_equal(traced(*given, *ends.values())[1], codes)

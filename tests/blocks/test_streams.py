@@ -237,10 +237,10 @@ class BadCallsTest(parameterized.TestCase):
         cls.codec, cls.segmented = make("causal"), make("segmented")
 
     @parameterized.parameters(
-        (np.zeros(5, np.float32), r"samples\[0\]: got shape \(5,\), must be \[T, 1\]"),
+        (np.zeros(5, np.float32), r"^samples: got shape \(5,\), must be \[T, 1\]"),
         (np.zeros((5, 2), np.float32), r"got shape \(5, 2\), must be \[T, 1\]"),
         (np.zeros((5, 1), np.int16), "got int16, must be float"),
-        (np.full((5, 1), np.nan), "NaN or infinity at sample 0"),
+        (np.full((5, 1), np.nan), "^samples: got NaN or infinity at sample 0, must be finite$"),
         ("sound", r"got shape \(\)"),
     )
     def test_samples(self, samples, message):
@@ -268,9 +268,9 @@ class BadCallsTest(parameterized.TestCase):
             self.codec.stream_decoder().push(codes, [1.0])
         decoder = self.segmented.stream_decoder()
         for scales in ([0.0], [-1.0], [np.inf], ["loud"]):
-            with self.assertRaisesRegex(ValueError, r"scales\[0\]: got .* finite and above 0"):
+            with self.assertRaisesRegex(ValueError, "scales: got .* finite and above 0"):
                 decoder.push(codes, scales)
-        with self.assertRaisesRegex(ValueError, r"scales\[0\]: got shape"):
+        with self.assertRaisesRegex(ValueError, r"^scales: got shape"):
             decoder.push(codes, 1.0)
 
     def test_lengths(self):

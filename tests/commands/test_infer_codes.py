@@ -259,10 +259,10 @@ class CausalTest(infer_cases.CodesTestCase):
         """The whole output is scaled, including the quiet start."""
 
         def louder(*block: Any) -> tuple[Any, Any]:
-            state, sound = self.shared.decode_block(*block)
+            state, sound = self.shared.decode_rows(*block)
             return state, 3 * sound
 
-        self.codec = infer_cases.like(self.shared, decode_block=louder)
+        self.codec = infer_cases.like(self.shared, decode_rows=louder)
         samples = infer_cases.noise(3 * RATE)
         samples[: 2 * RATE] *= 0.1
         source = self.write("a.wav", samples)
