@@ -45,8 +45,9 @@ class Command(NamedTuple):
 
 
 CHECKPOINT = (
-    "The model to load: a checkpoint file (.safetensors), or another name that encodec_hk.load "
-    "takes. Without --config, the checkpoint's own config is used."
+    "The model to load: a .safetensors file, a transformers folder, a hub name such as "
+    "facebook/encodec_24khz, or the name of a shipped model. Without --config, its own config is "
+    "used."
 )
 LICENCE = Flag(
     "licence",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from encodec_hk.system import file_paths
+
 # What needs each extra of pyproject.toml.
 _PURPOSES = {
     "convert": "conversion",
@@ -20,4 +22,7 @@ def require(module: str, extra: str = "convert") -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
-        raise ValueError(f"{_PURPOSES[extra]} needs {missing}: pip install '.[{extra}]'") from error
+        package = "encodec-hk" if file_paths.is_installed() else "."
+        raise ValueError(
+            f"{_PURPOSES[extra]} needs {missing}: pip install '{package}[{extra}]'"
+        ) from error
