@@ -1,4 +1,13 @@
-"""EnCodec (arXiv 2210.13438) in Haiku: a neural audio codec for any batch, length and rate."""
+"""EnCodec (arXiv 2210.13438) in Haiku: a neural audio codec for any batch, length and rate.
+
+    codec = encodec_hk.load("encodec_24khz_small")
+    encoded = codec.encode(audio, bandwidth=6.0)  # audio [B, T, C] float32, or a list of [T, C]
+    audio = codec.decode(encoded)  # as many samples as went in
+
+`load` returns a `Codec`, which has the methods for whole signals, streams and blocks. `Encoded` is
+what it encodes to. Other modules to import: `encodec_hk.configs` has the configs of the variants,
+`encodec_hk.bitstream` reads and writes .ecdc files.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Codec", "Encoded", "__version__", "load"]
 
+_MODULES = {"Codec": "codec", "Encoded": "codec", "load": "codec"}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the codec, and with it JAX, on first use: worker processes without JAX start fast."""
-    if name not in ("Codec", "Encoded", "load"):
+    """Import a public name, and with it JAX, on first use: processes without JAX start fast."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("encodec_hk.codec"), name)
+    return getattr(importlib.import_module(f"encodec_hk.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
