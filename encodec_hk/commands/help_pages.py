@@ -44,7 +44,7 @@ def show(argv: Sequence[str]) -> int:
     """
     options, words = _split(argv)
     if "--version" in options:
-        print(f"{invocation.name()} {__version__}")
+        print(f"encodec-hk {__version__}")
         return 0
     is_lost = not words and not any(map(_is_help, options))
     names = [word for word in words if word != "help"]
@@ -105,7 +105,8 @@ def page(name: str) -> str:
     for flag in entry.flags:
         lines += _row(_shape(flag), f"{flag.text} ({_default(flag)})")
     lines += [*_common(), "", "examples:"]
-    lines += [f"  {command} {example}" for example in entry.examples]
+    for example in entry.examples:
+        lines += _example(f"{command} {example}")
     return "\n".join(lines)
 
 
@@ -157,6 +158,16 @@ def _default(flag: flag_types.Flag) -> str:
     shown = "off" if flag.kind == "switch" else value
     shown = ",".join(value) if isinstance(value, list) else shown
     return f"default: {flag.otherwise or shown}"
+
+
+def _example(line: str) -> list[str]:
+    """Return the lines of an example, which a shell reads as one."""
+    rows = [""]
+    for part in re.split(r" (?=--)", line):
+        if rows[-1] and len(rows[-1]) + len(part) > _WIDTH - 5:
+            rows.append("")
+        rows[-1] += f" {part}" if rows[-1] else part
+    return ["  " + " \\\n      ".join(rows)]
 
 
 def _row(term: str, text: str, column: int = _COLUMN) -> Iterator[str]:

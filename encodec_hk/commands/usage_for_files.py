@@ -37,9 +37,14 @@ INFER = flag_types.Command(
             "int16",
         ),
         flag_types.Flag(
-            "rescale", "switch", "", "Scale an output that exceeds full scale, or it is clipped."
+            "rescale",
+            "switch",
+            "",
+            "Scale an output that exceeds full scale, instead of clipping it.",
         ),
-        flag_types.Flag("force", "switch", "", "Replace outputs that exist, or they are kept."),
+        flag_types.Flag(
+            "force", "switch", "", "Replace outputs that exist, instead of keeping them."
+        ),
         flag_types.Flag(
             "suffix",
             "string",
