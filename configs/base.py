@@ -138,6 +138,7 @@ def _training() -> ml_collections.ConfigDict:
     codebooks = training.codebooks = ml_collections.ConfigDict()
     codebooks.decay = 0.99  # of the moving averages
     # Before this step latents are not quantised; its batch initialises the codebooks by k-means.
+    # At most a quarter of num_steps counts, so that short runs have codebooks too.
     codebooks.first_step = 0
     codebooks.kmeans_iterations = 50
     # Entries are restarted if their use is below this share of the average. [A]: below 2 of the

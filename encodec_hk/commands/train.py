@@ -60,6 +60,7 @@ def run(
         extras.require(package, "train")
     # Imported here, so that a missing package is reported in one line.
     from encodec_hk.training import loop
+    from encodec_hk.training import train_state
     from encodec_hk.training import training_config
 
     training_config.validate(variant)
@@ -90,6 +91,12 @@ def run(
         training.close()
         lock.close()
     _report(f"{path}: after {training.step} of {variant.training.num_steps} steps")
+    if not training.has_codebooks and jax.process_index() == 0:
+        print(
+            f"run.py: {path}: warning: its codebooks are zeros, so every sound decodes alike; "
+            f"training sets them at step {train_state.first_quantized(variant.training)}",
+            file=sys.stderr,
+        )
     if not is_done:
         _report("interrupted; run the same command to resume")
         return _INTERRUPTED

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 
 from encodec_hk import checkpoint
 from encodec_hk import config
+from encodec_hk.pretrained import locations
 from encodec_hk.training import crops
 from encodec_hk.training import run_logs
 from encodec_hk.training import sound_index
@@ -34,6 +35,8 @@ class TrainingRun:
     Attributes:
       step: the number of steps done.
       state: the current state.
+      has_codebooks: whether the codebooks were set, by k-means or from parameters; else they are
+        zeros, and every sound decodes alike.
     """
 
     def __init__(
@@ -86,8 +89,8 @@ class TrainingRun:
         )
         minutes = sum(source.seconds for source in self._sources) / 60
         self._report(
-            f"{len(self._sources)} files, {minutes:.1f} minutes; validation on "
-            f"{len(self._excerpts)} excerpts"
+            f"{len(self._sources)} files, {minutes:.1f} minutes; "
+            f"{_about_validation(len(self._excerpts), training.validation_items)}"
         )
 
         self._workdir.mkdir(parents=True, exist_ok=True)
@@ -104,9 +107,15 @@ class TrainingRun:
         if latest is not None:
             self.state = self._restore(latest)
         self.step = int(self.state.step)
-        self._has_codebooks = bool(jnp.any(self.state.codebooks.entries))
+        self.has_codebooks = bool(jnp.any(self.state.codebooks.entries))
         if self.step:
             self._report(f"resumed after step {self.step}")
+        first, wanted = train_state.first_quantized(training), training.codebooks.first_step
+        if not self.has_codebooks and first < wanted:
+            self._report(
+                f"codebooks begin at step {first}, a quarter of the run, instead of "
+                f"config.training.codebooks.first_step={wanted}"
+            )
 
     def _restore(self, step: int) -> train_state.TrainState:
         abstract = jax.tree.map(
@@ -187,7 +196,12 @@ class TrainingRun:
         return self.step >= training.num_steps
 
     def export(self, path: str | os.PathLike[str], *, source: str, licence: str) -> None:
-        """Write the run's parameters as a checkpoint of this project, on the first host only."""
+        """Write the run's parameters as a checkpoint of this project, on the first host only.
+
+        The source of a checkpoint without codebooks says so: see `has_codebooks`.
+        """
+        if not self.has_codebooks:
+            source = f"{source}; its codebooks are zeros"
         if jax.process_index() == 0:
             checkpoint.save(
                 path,
@@ -207,14 +221,14 @@ class TrainingRun:
         """Take a step on a batch, of which this host has its part, and return the metrics."""
         training = self._training
         audio = jax.make_array_from_process_local_data(self._split, batch)
-        if not self._has_codebooks and self.step >= training.codebooks.first_step:
+        if not self.has_codebooks and self.step >= train_state.first_quantized(training):
             self.state = self._step.initialize(self.state, audio)
-            self._has_codebooks = True
+            self.has_codebooks = True
         is_weighted = any(training.losses[name] for name in train_state.ADVERSARIAL)
         self.state, metrics = self._step(
             self.state,
             audio,
-            quantized=self._has_codebooks,
+            quantized=self.has_codebooks,
             judged=is_weighted and self.step >= training.discriminator.first_step,
             learns=train_step.draw_learns(training, self.step),
         )
@@ -290,6 +304,18 @@ def _split(
     return sources, held_out
 
 
+def _about_validation(count: int, wanted: int) -> str:
+    """Return how many excerpts the run is validated on, or why on none."""
+    if count:
+        return f"validation on {count} excerpts"
+    if not wanted:
+        return "no validation: config.training.validation_items is 0"
+    return (
+        f"no validation: none of fewer than {_HOLD_OUT // 2 + 1} files is held out, and no other "
+        "audio was named"
+    )
+
+
 def _is_true_anywhere(value: bool) -> bool:
     """Return whether a value is true in any process: all must stop after the same step."""
     if jax.process_count() == 1:
@@ -303,7 +329,7 @@ def initial_params(variant: ml_collections.ConfigDict, path: str | os.PathLike[s
     Raises:
       ValueError: if the checkpoint is of another network; the fields that differ are named.
     """
-    loaded = checkpoint.load(path)
+    loaded = locations.load(path)
     # Bandwidths do not change the networks.
     different = [
         each.line("the checkpoint")

@@ -144,6 +144,14 @@ def schedule(training: ml_collections.ConfigDict, rate: float) -> optax.Schedule
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), rest], [warmup])
 
 
+def first_quantized(training: ml_collections.ConfigDict) -> int:
+    """Return the step that sets the codebooks: `codebooks.first_step`, at most a quarter of all.
+
+    So a short run has codebooks, too.
+    """
+    return int(min(training.codebooks.first_step, training.num_steps // 4))
+
+
 def crop_length(variant: ml_collections.ConfigDict) -> int:
     """Return the samples of a crop: `crop_seconds`, rounded up to whole frames."""
     hop = config.hop_length(variant.model)

@@ -387,6 +387,28 @@ class BadCallsTest(TrainTestCase):
     def test_distributed(self, value):
         self.fails("distributed: got .*, must be auto or HOST:PORT,INDEX,COUNT", distributed=value)
 
+    def test_codebooks_that_were_not_set(self):
+        """An interrupted run warns; the checkpoint is written all the same."""
+        stderr = io.StringIO()
+        with (
+            mock.patch.object(train.interruption, "postpone"),
+            mock.patch.object(train.interruption, "is_requested", return_value=True),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(stderr),
+        ):
+            config = tiny_training.get_config()
+            config.training.codebooks.first_step = 2
+            run = self.folder / "run"
+            status = train.run(config, data=str(self.shared / "sounds"), workdir=str(run))
+        self.assertEqual(status, 130)
+        self.assertRegex(
+            stderr.getvalue(),
+            r"run\.py: .*tiny\.safetensors: warning: its codebooks are zeros, so every sound "
+            r"decodes alike; training sets them at step 2\n$",
+        )
+        source = checkpoint.load(run / "tiny.safetensors").metadata["source"]
+        self.assertEqual(source, "trained by run.py train, 1 steps; its codebooks are zeros")
+
     def test_exit_status(self):
         process = self.train(self.folder / "run", "--config.training.batch_size=0")
         output = self.wait(process, 2)

@@ -262,7 +262,37 @@ class RunTest(RunTestCase):
         self.open("other", data=str(data), validation=self.data, validation_items=9)
         self.assertStartsWith(self.lines[-1], "45 files, 0.1 minutes; validation on 3 excerpts")
         self.open("few", validation_items=9)
-        self.assertStartsWith(self.lines[-1], "3 files, 0.1 minutes; validation on 0 excerpts")
+        self.assertEqual(
+            self.lines[-1],
+            "3 files, 0.1 minutes; no validation: none of fewer than 11 files is held out, and no "
+            "other audio was named",
+        )
+        self.open("none", validation=self.data, validation_items=0)
+        self.assertEndsWith(self.lines[-1], "no validation: config.training.validation_items is 0")
+
+    def test_codebooks_of_a_short_run(self):
+        """They begin within its first quarter, and a checkpoint from before says so."""
+        run = self.open(num_steps=4, **{"codebooks.first_step": 200})
+        self.assertEqual(
+            self.lines[-1],
+            "codebooks begin at step 1, a quarter of the run, instead of "
+            "config.training.codebooks.first_step=200",
+        )
+        self.assertFalse(self.until(run, 1))
+        self.assertFalse(run.has_codebooks)
+        self.assertEqual(self.source(run), "a test; its codebooks are zeros")
+        run = self.open(num_steps=4, **{"codebooks.first_step": 200})
+        self.assertTrue(run.train())
+        self.assertTrue(run.has_codebooks)
+        self.assertEqual(self.source(run), "a test")
+        codebooks = train_state.export(run.state, tiny_training.get_config())["quantizer"]
+        self.assertTrue(np.all(np.any(codebooks["codebooks"], axis=(1, 2))))
+        self.assertEqual([bool(row["perplexity/0"]) for row in self.rows()], [False] + [True] * 3)
+
+    def source(self, run):
+        path = self.folder / "exported.safetensors"
+        run.export(path, source="a test", licence="")
+        return checkpoint.load(path).metadata["source"]
 
     def test_batch_size_that_devices_do_not_divide(self):
         with mock.patch.object(jax, "device_count", return_value=3):
