@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
@@ -83,19 +84,20 @@ def explain(error: Exception, argv: Sequence[str], flag: flags.Flag) -> str:
         return f"--config: {last}" if "\n" in text else _refused(text, argv, flag)
     if isinstance(error, (AttributeError, LookupError)):
         config = _config(argv, flag)
-        for word in argv:
-            override = _OVERRIDE.fullmatch(word)
-            if override and (line := _unknown(override[1], config)):
-                return line
+        overrides = map(_OVERRIDE.fullmatch, argv if config is not None else ())
+        unknown = (_unknown(override[1], config) for override in overrides if override)
+        if line := next(filter(None, unknown), None):
+            return line
     return f"--config: {type(error).__name__}: {last}"
 
 
 def _config(argv: Sequence[str], flag: flags.Flag) -> Any:
-    """Return the config of a command line without its overrides."""
+    """Return the config of a command line without its overrides; None if its file fails."""
     for word, following in zip(argv, [*argv[1:], ""], strict=True):
         name, _, path = word.partition("=")
         if name in ("-config", "--config"):
-            return flag.parser.parse(path or following)
+            with contextlib.suppress(Exception):  # the file may raise anything
+                return flag.parser.parse(path or following)
     return None
 
 
@@ -136,9 +138,6 @@ def _refused(text: str, argv: Sequence[str], flag: flags.Flag) -> str:
     found = _REFUSED.fullmatch(text)
     if not found:
         return text
-    try:
-        value = config_path.get_value(found[1], _config(argv, flag))
-    except (AttributeError, LookupError):
-        return text
+    value = config_path.get_value(found[1], _config(argv, flag))
     allowed = _KINDS.get(type(value))
     return f"--config.{found[1]}: got {found[2]!r}, must be {allowed}" if allowed else text

@@ -65,7 +65,8 @@ CONVERT = flag_types.Command(
 TRAIN = flag_types.Command(
     "Train a model on sound of your own, or fine-tune one.",
     "Train by the paper's recipe, and write WORKDIR/NAME.safetensors, which every other command "
-    "takes. The same command resumes an interrupted run. Needs more packages: pip install '.[train]'.",
+    "takes. The same command resumes an interrupted run. Needs more packages: pip install "
+    "'.[train]'.",
     (
         flag_types.Flag(
             "data",

@@ -14,7 +14,7 @@ _SCRIPT = "encodec-hk"  # of an installed package, see pyproject.toml
 
 def name() -> str:
     """Return the name before error messages: run.py in a clone, encodec-hk elsewhere."""
-    return "run.py" if command().endswith("run.py") else _SCRIPT
+    return "run.py" if pathlib.Path(sys.argv[0]).name == "run.py" else _SCRIPT
 
 
 def command() -> str:
