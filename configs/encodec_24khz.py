@@ -5,6 +5,7 @@ Source: arXiv:2210.13438, sections 3.1 and 3.2; `encodec.EncodecModel.encodec_mo
     python run.py convert --config=configs/encodec_24khz.py --source=encodec_24khz-d7cc33bc.th \
         --output=checkpoints/encodec_24khz.safetensors
     python run.py infer IN OUT --config=configs/encodec_24khz.py --bandwidth=6
+    python run.py infer IN OUT --checkpoint=facebook/encodec_24khz --bandwidth=6
 """
 
 import ml_collections

@@ -7,6 +7,7 @@ checkpoint's own config.
     python run.py convert --config=configs/encodec_32khz.py --source=facebook/encodec_32khz \
         --output=checkpoints/encodec_32khz.safetensors
     python run.py infer IN OUT --config=configs/encodec_32khz.py
+    python run.py infer IN OUT --checkpoint=facebook/encodec_32khz
 """
 
 import ml_collections

@@ -6,6 +6,7 @@ normalised) and 3.2; `encodec.EncodecModel.encodec_model_48khz`.
     python run.py convert --config=configs/encodec_48khz.py --source=encodec_48khz-7e698e3e.th \
         --output=checkpoints/encodec_48khz.safetensors
     python run.py infer IN OUT --config=configs/encodec_48khz.py --bandwidth=6
+    python run.py infer IN OUT --checkpoint=facebook/encodec_48khz --bandwidth=6
 """
 
 import ml_collections

@@ -164,6 +164,11 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
 
 
+def is_own(path: str | os.PathLike[str]) -> bool:
+    """Return whether a safetensors file has this format; raise as `read_metadata` does."""
+    return read_metadata(path).get("format") == FORMAT
+
+
 def expected_params(model_config: ml_collections.ConfigDict) -> Params:
     """Return the shapes and types of a model's parameters, without making any."""
     return model.build(model_config).param_shapes()

@@ -6,7 +6,7 @@ import pathlib
 import unittest
 from unittest import mock
 
-import huggingface_hub
+import huggingface_hub.constants
 
 COMMIT = "0123456789" * 4
 

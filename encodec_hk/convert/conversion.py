@@ -18,6 +18,7 @@ from encodec_hk.pretrained import source_config
 from encodec_hk.pretrained import tensor_names
 from encodec_hk.pretrained import transformers_files
 from encodec_hk.pretrained import weights
+from encodec_hk.system import file_paths
 
 _BARE_VARIANTS = ("encodec_24khz", "encodec_48khz")
 """Variants that Meta publishes as state dicts without a config."""
@@ -48,7 +49,8 @@ def read(
     """Read a checkpoint of ours or of PyTorch.
 
     Args:
-      location: a checkpoint of ours, or what `pytorch_files.read` accepts.
+      location: a checkpoint of ours, by file or by the name of a shipped one, or what
+        `pytorch_files.read` accepts.
       variant: a whole configuration with which the source must agree, except for the pad mode,
         which the source decides. None to use the source's own config.
       licence: licence of the weights; None for the one that the source or the manifest states.
@@ -58,9 +60,10 @@ def read(
       ValueError: if the source cannot be read or converted, or disagrees with the configuration.
     """
     path = pathlib.Path(location)
-    is_safetensors = path.suffix == ".safetensors" and path.is_file()
-    if is_safetensors and checkpoint.read_metadata(path).get("format") == checkpoint.FORMAT:
-        loaded = checkpoint.load(location)
+    if not path.exists():
+        path = file_paths.shipped_checkpoints().get(location, path)
+    if path.suffix == ".safetensors" and path.is_file() and checkpoint.is_own(path):
+        loaded = checkpoint.load(path)
         if variant is not None:
             reconcile(variant.model, loaded.config.to_dict())
         origin = {key: loaded.metadata[key] for key in ("name", "source", "source_sha256")}

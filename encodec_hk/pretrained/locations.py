@@ -48,8 +48,8 @@ def load(
     if path.exists():
         if path.suffix.lower() in _PICKLES:
             raise _needs_pytorch(path, path.name)
-        if path.suffix == ".safetensors" and not _is_own(path):
-            return _load_files(path.resolve().parent.name, (path,), build)
+        if path.suffix.lower() == ".safetensors" and not checkpoint.is_own(path):
+            return _load_files(path.parent.resolve().name, (path,), build)
         return checkpoint.load(path, build)
     if own := file_paths.shipped_checkpoints().get(name):
         return checkpoint.load(own, build)
@@ -75,10 +75,6 @@ def nothing(name: str) -> ValueError:
     )
 
 
-def _is_own(path: pathlib.Path) -> bool:
-    return checkpoint.read_metadata(path).get("format") == checkpoint.FORMAT
-
-
 def _load_folder(folder: pathlib.Path, build: Callable[..., model.Model]) -> checkpoint.Checkpoint:
     fetch = transformers_files.folder_fetch(folder)
     if fetch(transformers_files.CONFIG) and (files := transformers_files.find(fetch)):
@@ -86,9 +82,10 @@ def _load_folder(folder: pathlib.Path, build: Callable[..., model.Model]) -> che
     for file in (transformers_files.PICKLED_WEIGHTS, AUDIOCRAFT_WEIGHTS):
         if fetch(file):
             raise _needs_pytorch(folder, file)
+    others = ", ".join(sorted(path.name for path in folder.glob("*.safetensors")))
     raise ValueError(
         f"{folder}: holds no {transformers_files.CONFIG} with {transformers_files.WEIGHTS}, as a "
-        "folder of transformers does"
+        "folder of transformers does" + (f"; name a file in it: {others}" if others else "")
     )
 
 
@@ -112,8 +109,8 @@ def _load_files(
     path = files[0]
     if original.stated is None:
         raise ValueError(
-            f"{path}: no {transformers_files.CONFIG} of transformers beside it; with --config for "
-            f"its network: {_convert_command(path)}"
+            f"{path}: no {transformers_files.CONFIG} of transformers beside it; to name its "
+            f"config: {_convert_command(path, '--config=VARIANT ')}"
         )
     try:
         model_config = source_config.to_model(original.stated)
@@ -136,8 +133,14 @@ def _needs_pytorch(location: str | os.PathLike[str], file: str) -> ValueError:
     )
 
 
-def _convert_command(location: str | os.PathLike[str]) -> str:
+def _convert_command(location: str | os.PathLike[str], options: str = "") -> str:
     source = os.fspath(location)
-    output = f"{pathlib.Path(source).resolve().stem or 'model'}.safetensors"
+    path = pathlib.Path(os.path.abspath(source))  # of "." too, for its name
+    is_named_by_folder = path.name in (
+        transformers_files.WEIGHTS,
+        transformers_files.PICKLED_WEIGHTS,
+    )
+    name = path.parent.name if is_named_by_folder else path.stem
+    output = f"{name or 'model'}.safetensors"
     arguments = f"--source={shlex.quote(source)} --output={shlex.quote(output)}"
-    return f"{invocation.command()} convert {arguments}"
+    return f"{invocation.command()} convert {options}{arguments}"

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from unittest import mock
 
+import chex
 import ml_collections
 import numpy as np
 import pytest
@@ -175,12 +176,18 @@ class TransformersErrorTest(LocationTestCase):
         (folder / "config.json").unlink()
         self.assertIn("no config.json with model.safetensors", self.error(folder))
         message = self.error(folder / "model.safetensors")
-        self.assertIn("no config.json of transformers beside it", message)
-        self.assertIn("convert --source=", message)
+        self.assertIn("no config.json of transformers beside it; to name its config: ", message)
+        self.assertIn("convert --config=VARIANT --source=", message)
+        self.assertEndsWith(message, " --output=mine.safetensors")
 
-    def test_empty_folder(self):
-        message = f"{self.folder}: holds no config.json with model.safetensors"
-        self.assertStartsWith(self.error(self.folder), message)
+    def test_folder_without_a_model(self):
+        message = (
+            f"{self.folder}: holds no config.json with model.safetensors, as a folder of "
+            "transformers does"
+        )
+        self.assertEqual(self.error(self.folder), message)
+        (self.folder / "a.safetensors").touch()
+        self.assertEqual(self.error(self.folder), f"{message}; name a file in it: a.safetensors")
 
     @parameterized.parameters(
         ("{", "not JSON"),
@@ -231,6 +238,26 @@ class NamesTest(LocationTestCase):
             loaded = locations.load("encodec_24khz_small")
         own = checkpoint.load(ROOT / "checkpoints" / "encodec_24khz_small.safetensors")
         self.assertEqual(loaded.metadata, own.metadata)
+
+    def test_shipped_to_transformers(self):
+        with contextlib.redirect_stdout(io.StringIO()):
+            target = str(self.folder / "exported")
+            convert.run(None, source="encodec_tiny", output=target, to="transformers")
+        loaded, own = locations.load(target), locations.load("encodec_tiny")
+        self.assertEqual((loaded.name, loaded.config), ("encodec_tiny", own.config))
+        chex.assert_trees_all_close(loaded.params, own.params, rtol=3e-7)
+
+    def test_link_to_a_file(self):
+        """As in the hub's cache, where the files of a folder are links into another."""
+        blobs = self.write("causal", name="blobs")
+        (self.folder / "snapshot").mkdir()
+        for name in ("config.json", "model.safetensors"):
+            (self.folder / "snapshot" / name).symlink_to(blobs / name)
+        (blobs / "config.json").rename(blobs / "0123")
+        (self.folder / "snapshot" / "config.json").unlink()
+        (self.folder / "snapshot" / "config.json").symlink_to(blobs / "0123")
+        loaded = locations.load(self.folder / "snapshot" / "model.safetensors")
+        self.assertEqual(loaded.name, "snapshot")
 
     def test_installed(self):
         checkpoints = self.folder / "package" / "checkpoints"
