@@ -24,7 +24,7 @@ def run(*arguments, **settings):
 class RunTest(parameterized.TestCase):
     @parameterized.parameters(
         (["infr", "a.wav"], "command: got 'infr', must be one of infer, info, convert, train, "),
-        (["infr", "a.wav"], "; nearest is infer"),
+        (["infr", "a.wav"], "; nearest are infer, info"),
         (["describe", "x"], "got 1 arguments, takes none"),
         (["infer", "a", "b", "c"], "takes IN [OUT] (a pattern in quotes)"),
         (["infer", CLIPS, "--verify"], "--verify is a flag of another command"),
@@ -74,10 +74,57 @@ class RunTest(parameterized.TestCase):
         self.assertIn("No space left on device", result.stderr)
         self.assertNotIn("Traceback", result.stderr)
 
-    def test_output_that_nobody_reads(self):
-        command = f"{sys.executable} run.py describe {TINY} | true"
-        result = subprocess.run(command, shell=True, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        self.assertEqual(result.stderr, "")
+    @parameterized.parameters(
+        (f"describe {TINY} | true", ""),
+        (f"describe {TINY} | head -1", "encodec_tiny: 24000 Hz, mono, causal\n"),
+        ("--help | true", ""),
+        (f"describe {TINY} >&-", ""),
+        ("--help >&-", ""),
+        ("describe x 2>&-", ""),
+        ("describe x 2>&1 | true", ""),
+        ("--help <&- >&- 2>&-", ""),
+    )
+    def test_output_that_nobody_reads(self, command, output):
+        result = subprocess.run(
+            f"{sys.executable} run.py {command}",
+            shell=True,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual((result.stdout, result.stderr), (output, ""))
+
+    def test_nothing_is_printed_into_files_if_stdout_is_closed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "codes.ecdc")
+            arguments = f"infer {CLIPS}/speech_numbers.flac {path} {TINY}"
+            command = f"{sys.executable} run.py {arguments} <&- >&- 2>&-"
+            self.assertEqual(subprocess.run(command, shell=True, cwd=ROOT).returncode, 0)
+            self.assertNotIn(b"files", path.read_bytes())
+            self.assertEqual(run("info", str(path)).returncode, 0)
+
+    @parameterized.parameters("cuda", "nonsense")
+    def test_platform_that_jax_does_not_find(self, name):
+        # On a machine with CUDA, JAX finds no device that is hidden.
+        environment = {**os.environ, "JAX_PLATFORMS": name, "CUDA_VISIBLE_DEVICES": ""}
+        result = run("describe", TINY, env=environment)
+        self.assertEqual(result.returncode, 2, result.stderr)
+        *_, line = result.stderr.splitlines()
+        self.assertStartsWith(line, f"run.py: JAX_PLATFORMS: got '{name}', must name platforms ")
+        self.assertNotIn("Traceback", result.stderr)
+
+    def test_from_another_folder(self):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, str(ROOT / "run.py"), "describe", TINY]
+            result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            command[1:2] = ["-m", "encodec_hk"]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            module = subprocess.run(
+                [*command, "x"], cwd=folder, env=environment, capture_output=True, text=True
+            )
+        self.assertStartsWith(result.stdout, "encodec_tiny: ")
+        self.assertEqual(module.stderr, "encodec-hk: describe: got 1 arguments, takes none\n")
 
     @parameterized.parameters((signal.SIGINT, 2.0), (signal.SIGTERM, 6.0))
     def test_interrupted(self, signum, seconds):
