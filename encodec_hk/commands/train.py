@@ -41,7 +41,7 @@ def run(
       data: a folder or glob of audio to train on.
       workdir: the run's folder, created if missing. If it holds a run, that run is resumed.
       validation: a folder or glob of audio to validate on; None holds out a twentieth of `data`.
-      init: a checkpoint of this project to start a new run from.
+      init: a checkpoint to start a new run from, as `encodec_hk.load` takes it.
       licence: of the weights, for the checkpoint.
       distributed: for one of several processes, "HOST:PORT,INDEX,COUNT" or "auto"; see
         `jax.distributed.initialize`.

@@ -92,8 +92,8 @@ TRAIN = flag_types.Command(
         flag_types.Flag(
             "init",
             "string",
-            "FILE",
-            "Checkpoint of this project that a new run starts from.",
+            "MODEL",
+            "Model that a new run starts from, given like --checkpoint of infer.",
             otherwise="random weights",
         ),
         flag_types.LICENCE._replace(otherwise="none"),

@@ -15,6 +15,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 import encodec_hk
+from configs import encodec_tiny
 from encodec_hk import checkpoint
 from encodec_hk.evaluation import metrics
 from encodec_hk.training import crops
@@ -24,6 +25,8 @@ from encodec_hk.training import train_state
 from encodec_hk.training import train_step
 from encodec_hk.training import validation_scores
 from tests import random_networks
+from tests import reference_files
+from tests import references
 from tests import tiny_training
 
 STEPS = 8
@@ -359,6 +362,17 @@ class InitialTest(RunTestCase):
         path, params = self.save(norm="none", bandwidths=(8.0,))
         loaded = loop.initial_params(tiny_training.get_config(), path)
         chex.assert_trees_all_equal(loaded, params)
+
+    def test_shipped_and_published_models(self):
+        """What `load` takes, without conversion."""
+        variant = encodec_tiny.get_config()
+        own = loop.initial_params(variant, "encodec_tiny")
+        chex.assert_trees_all_equal_shapes_and_dtypes(
+            own, checkpoint.expected_params(variant.model)
+        )
+        network = references.transformers_model("encodec_tiny")
+        folder = reference_files.save_transformers(network, self.folder / "published")
+        chex.assert_trees_all_equal_shapes(loop.initial_params(variant, folder), own)
 
     @parameterized.parameters(
         ({"num_filters": 8}, r"config.model.num_filters: got 4, the checkpoint has 8$"),
