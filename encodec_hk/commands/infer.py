@@ -41,15 +41,16 @@ def run(
     Raises:
       ValueError: if an argument is wrong, or the only file fails.
     """
-    if inputs == stdio.NAME:
-        interruption.postpone()  # Ctrl-C ends stdin, and what has arrived is written
+    if stdio.is_pipe(inputs):
+        interruption.postpone()  # Ctrl-C ends the pipe, and what has arrived is written
     work = transcoder.Transcoder(
         inputs,
         output,
         plan.Options(**settings),
         lambda: checkpoints.load_codec(variant, checkpoint),
     )
-    report = _Report(work, sys.stderr if output == stdio.NAME else sys.stdout)
+    to_stdout = output is not None and stdio.resolve(output) == stdio.NAME
+    report = _Report(work, sys.stderr if to_stdout else sys.stdout)
     try:
         work.run(report.settle)
     except (KeyboardInterrupt, ValueError) as error:

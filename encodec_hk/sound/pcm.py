@@ -10,11 +10,13 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from encodec_hk.sound import truncation
+from encodec_hk.system import file_errors
+from encodec_hk.system import interruption
+
 # Raw sample formats by ffmpeg's names, all little-endian: the bits of an integer, None for floats.
 RAW_FORMATS: dict[str, int | None] = {"s16le": 16, "s24le": 24, "s32le": 32, "f32le": None}
 
-_UNKNOWN = 0xFFFFFFFF  # size in a WAV header if the length is not known
-_ENDLESS = range(0x7FFFE000, 0x80000000)  # sizes that SoX and arecord write instead
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _MAX_CHUNK = 1 << 16  # bytes of a header chunk
 _PIECE = 1 << 20  # bytes of a read: bounds the memory, whatever rate a header claims
@@ -59,6 +61,23 @@ def encode(samples: np.ndarray, raw_format: str) -> bytes:
     return stored.view(np.uint8).reshape(-1, 4)[:, : bits // 8].tobytes()
 
 
+def check_finite(samples: np.ndarray, start: int, sample_rate: int) -> None:
+    """Check samples, float [T, C], of which the first is number `start` of its file.
+
+    Raises:
+      ValueError: if one is NaN or infinite; the message says where.
+    """
+    is_finite = np.isfinite(samples)
+    if is_finite.all():
+        return
+    index, channel = np.argwhere(~is_finite)[0]
+    index += start
+    place = f"sample {index}" + (f" of channel {channel + 1}" if samples.shape[1] > 1 else "")
+    raise ValueError(
+        f"holds samples that are NaN or infinite, at {index / sample_rate:.4f} s ({place})"
+    )
+
+
 class PcmReader:
     """Reads PCM from a pipe as it arrives.
 
@@ -69,19 +88,34 @@ class PcmReader:
     num_samples = None  # unknown until the end
     is_exact = False
 
-    def __init__(self, file: BinaryIO, format: Format | None = None):
+    def __init__(
+        self,
+        file: BinaryIO,
+        format: Format | None = None,
+        *,
+        name: str = "stdin",
+        recover: bool = False,
+    ):
         """Begin to read an unbuffered file, such as stdin opened with `buffering=0`.
 
-        `format` is that of raw samples; None to read the header of a WAV file.
+        Args:
+          file: the pipe; `close` closes it.
+          format: of raw samples; None to read the header of a WAV file.
+          name: of the pipe, in messages.
+          recover: read a WAV file that is cut off up to its end.
 
         Raises:
           ValueError: if the header is not that of a WAV file with integers or floats.
         """
         self._file = file
+        self._name = name
+        self._recover = recover
         self._left: int | None = None  # bytes of samples to come; None: unknown
         if format is None:
-            format, self._left = _read_header(file)
+            with file_errors.as_value_error(name, ValueError):
+                format, self._left = _read_header(file)
         self.format = format
+        self.warnings: list[str] = []
         self.sample_rate, self.channels = format.sample_rate, format.channels
         self._rest = b""
         self._count = 0
@@ -90,6 +124,7 @@ class PcmReader:
         """Wait for samples; return 1 to `size` of them, float32 [T, C], or none at the end.
 
         Raises:
+          CutOffError: if the pipe ends before the end that a WAV header states.
           ValueError: if a sample is NaN or infinite.
         """
         unit = self.format.frame_bytes
@@ -99,6 +134,7 @@ class PcmReader:
             wanted = min(size * unit - len(data), _PIECE, left)
             more = self._file.read(wanted) if wanted else b""
             if not more:  # drops an incomplete sample at the end
+                self._check_end(len(data))
                 data = b""
                 break
             if self._left is not None:
@@ -107,14 +143,24 @@ class PcmReader:
         whole = len(data) // unit * unit
         self._rest = data[whole:]
         samples = decode(data[:whole], self.format.raw_format, self.channels)
-        if not np.isfinite(samples).all():
-            at = self._count / self.sample_rate
-            raise ValueError(f"stdin: holds samples that are NaN or infinite, at {at:.2f} s")
+        with file_errors.as_value_error(self._name, ValueError):
+            check_finite(samples, self._count, self.sample_rate)
         self._count += len(samples)
         return samples
 
+    def _check_end(self, size: int) -> None:
+        """Report an end before that in the header, `size` bytes after the last whole sample."""
+        if not self._left or interruption.is_requested():
+            return
+        total = self._count + (size + self._left) // self.format.frame_bytes
+        where = truncation.Truncation(self._count / self.sample_rate, total / self.sample_rate)
+        if not self._recover:
+            raise truncation.CutOffError(f"{self._name}: cut off after {where}")
+        self.warnings = [f"cut off after {where}"]
+
     def close(self) -> None:
-        """Do nothing: the pipe belongs to the process."""
+        """Close the pipe."""
+        self._file.close()
 
 
 class PcmWriter:
@@ -145,10 +191,10 @@ def _header(format: Format) -> bytes:
     bits = RAW_FORMATS[format.raw_format]
     rate, unit = format.sample_rate, format.frame_bytes
     kind = _FLOAT if bits is None else _PCM
-    per_second = min(rate * unit, _UNKNOWN)
+    per_second = min(rate * unit, truncation.UNKNOWN)
     fmt = struct.pack("<HHIIHH", kind, format.channels, rate, per_second, unit, bits or 32)
-    start = struct.pack("<4sI4s4sI", b"RIFF", _UNKNOWN, b"WAVE", b"fmt ", len(fmt))
-    return start + fmt + struct.pack("<4sI", b"data", _UNKNOWN)
+    start = struct.pack("<4sI4s4sI", b"RIFF", truncation.UNKNOWN, b"WAVE", b"fmt ", len(fmt))
+    return start + fmt + struct.pack("<4sI", b"data", truncation.UNKNOWN)
 
 
 def _read_header(file: BinaryIO) -> tuple[Format, int | None]:
@@ -156,7 +202,7 @@ def _read_header(file: BinaryIO) -> tuple[Format, int | None]:
     start = _read_header_bytes(file, 12)
     if start[:4] not in (b"RIFF", b"RF64") or start[8:] != b"WAVE":
         raise ValueError(
-            f"stdin: got {start[:4]!r}, must be a WAV or .ecdc file, or raw samples with --raw_rate"
+            f"got {start[:4]!r}, must be a WAV or .ecdc file, or raw samples with --raw_rate"
         )
     format = None
     long_size = 0
@@ -164,12 +210,11 @@ def _read_header(file: BinaryIO) -> tuple[Format, int | None]:
         name, size = struct.unpack("<4sI", _read_header_bytes(file, 8))
         if name == b"data":
             if format is None:
-                raise ValueError("stdin: a WAV file with samples before their format")
-            size = long_size if size == _UNKNOWN else size
-            is_known = size not in (0, _UNKNOWN) and size not in _ENDLESS
-            return format, size if is_known else None
+                raise ValueError("a WAV file with samples before their format")
+            size = long_size if size == truncation.UNKNOWN else size
+            return format, None if truncation.is_unknown(size) else size
         if size > _MAX_CHUNK:
-            raise ValueError(f"stdin: a WAV header with {size} bytes of {name!r}")
+            raise ValueError(f"a WAV header with {size} bytes of {name!r}")
         chunk = _read_header_bytes(file, size + size % 2)
         if name == b"fmt ":
             format = _format(chunk)
@@ -180,7 +225,7 @@ def _read_header(file: BinaryIO) -> tuple[Format, int | None]:
 def _format(chunk: bytes) -> Format:
     """Return the format that the chunk `fmt ` of a WAV file describes."""
     if len(chunk) < 16:
-        raise ValueError(f"stdin: a WAV header with a format of {len(chunk)} bytes")
+        raise ValueError(f"a WAV header with a format of {len(chunk)} bytes")
     kind, channels, rate, _, unit, bits = struct.unpack("<HHIIHH", chunk[:16])
     if kind == _EXTENSIBLE and len(chunk) >= 26:
         kind = struct.unpack("<H", chunk[24:26])[0]
@@ -188,7 +233,7 @@ def _format(chunk: bytes) -> Format:
     is_known = (kind, bits) in names and unit == channels * bits // 8
     if not is_known or not channels or not rate:
         raise ValueError(
-            f"stdin: a WAV file of format {kind} with {bits} bits, {channels} channels in {unit} "
+            f"a WAV file of format {kind} with {bits} bits, {channels} channels in {unit} "
             f"bytes, {rate} Hz; must be integers of 16, 24 or 32 bits, or floats of 32"
         )
     return Format(rate, channels, names[kind, bits])
@@ -197,7 +242,7 @@ def _format(chunk: bytes) -> Format:
 def _read_header_bytes(file: BinaryIO, size: int) -> bytes:
     data = _read(file, size)
     if len(data) < size:
-        raise ValueError(f"stdin: ended after {len(data)} of {size} bytes of a WAV header")
+        raise ValueError(f"ended after {len(data)} of {size} bytes of a WAV header")
     return data
 
 

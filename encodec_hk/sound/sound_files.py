@@ -15,7 +15,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import soundfile
 
+from encodec_hk.sound import foreign_formats
 from encodec_hk.sound import pcm
+from encodec_hk.sound import truncation
 from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 from encodec_hk.system import part_file
@@ -65,6 +67,7 @@ SAMPLE_FORMATS: dict[str, tuple[str, int | None]] = {
 FULL_SCALE = 1 - 2.0**-15
 
 _WAV_BYTES = 2**32 - 2**16  # a WAV file stores its size in 32 bits
+_RECOVERED = 2**12  # samples per call from files that may be damaged
 _CHUNK = 2**16  # samples per call: more overflow the stack of libsndfile's Vorbis encoder
 
 
@@ -93,25 +96,50 @@ class SoundReader:
       sample_rate, channels, subtype: as of `Audio`.
       num_samples: T, according to the file.
       is_exact: whether `num_samples` is certain; in an MP3 file it may be a guess.
+      warnings: what is wrong with the file, one line each, as far as it has been read.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
-        """Open a file; raises ValueError if it cannot be read or holds no samples."""
+    def __init__(self, path: str | os.PathLike[str], *, recover: bool = False):
+        """Open a file.
+
+        Args:
+          path: its name.
+          recover: read a file that is cut off or damaged up to there, with a warning.
+
+        Raises:
+          CutOffError: if the end is missing.
+          ValueError: if it cannot be read or holds no samples.
+        """
         self._path = path
+        self._recover = recover
         self._count = 0
+        self.warnings: list[str] = []
         with contextlib.ExitStack() as stack:
             stack.enter_context(_as_value_error(path))
             # libsndfile gets an open file: so any name works, and OSError says what is wrong.
             file = stack.enter_context(open(path, "rb"))
             if os.fstat(file.fileno()).st_size == 0:
                 raise ValueError(f"{file_paths.shown(path)}: the file is empty (0 bytes)")
-            self._sound = stack.enter_context(soundfile.SoundFile(file.fileno(), closefd=False))
+            try:
+                sound = soundfile.SoundFile(file.fileno(), closefd=False)
+            except soundfile.LibsndfileError as error:
+                file.seek(0)
+                if line := foreign_formats.recognise(path, file.read(16)):
+                    raise ValueError(line) from error
+                raise
+            if not sound.frames and (finished := truncation.finished(file)) is not None:
+                sound.close()
+                sound = soundfile.SoundFile(stack.enter_context(finished))
+            self._sound = stack.enter_context(sound)
+            is_mpeg = self._sound.format in ("MP3", "MPEG")
+            if where := truncation.find(file, is_mpeg=is_mpeg):
+                self._report(f"cut off after {where}")
             self._files = stack.pop_all()
         self.sample_rate: int = self._sound.samplerate
         self.channels: int = self._sound.channels
         self.num_samples: int = self._sound.frames
         self.subtype: str = self._sound.subtype
-        self.is_exact = not self.subtype.startswith("MPEG")
+        self.is_exact = not recover and not self.subtype.startswith("MPEG")
         if not self.num_samples:
             self.close()
             raise ValueError(f"{file_paths.shown(path)}: the file holds no samples")
@@ -130,20 +158,33 @@ class SoundReader:
         """Return the next `size` samples, float32 [T, C]; fewer at the end of the file, then none.
 
         Raises:
-          ValueError: if the file cannot be read, ends early, or holds NaN or infinity.
+          CutOffError: if the end of the file is missing.
+          ValueError: if the file cannot be read, or holds NaN or infinity.
         """
-        with _as_value_error(self._path):
+        if self._recover:  # of the samples of a call that fails, none are returned
+            size = min(size, _RECOVERED)
+        try:
             samples = self._sound.read(size, dtype="float32", always_2d=True)
-        at = self._count / self.sample_rate
+        except soundfile.LibsndfileError as error:
+            self._report(f"damaged or cut off after {self._place()}: {file_errors.reason(error)}")
+            samples = np.zeros((0, self.channels), np.float32)
+        with file_errors.as_value_error(self._path, ValueError):
+            pcm.check_finite(samples, self._count, self.sample_rate)
         self._count += len(samples)
-        path = file_paths.shown(self._path)
-        if self.is_exact and len(samples) < size and self._count < self.num_samples:
-            found = f"{self._count} of {self.num_samples} samples"
-            raise ValueError(f"{path}: damaged, ends after {found}")
-        if not np.isfinite(samples).all():
-            found = "holds samples that are NaN or infinite"
-            raise ValueError(f"{path}: the file {found}, at {at:.2f} s")
+        is_whole = self._count >= self.num_samples or self.subtype.startswith("MPEG")
+        if len(samples) < size and not is_whole and not self.warnings:
+            self._report(f"cut off after {self._place()}")
         return samples
+
+    def _place(self) -> truncation.Truncation:
+        return truncation.Truncation(
+            self._count / self.sample_rate, self.num_samples / self.sample_rate
+        )
+
+    def _report(self, problem: str) -> None:
+        if not self._recover:
+            raise truncation.CutOffError(f"{file_paths.shown(self._path)}: {problem}")
+        self.warnings.append(problem)
 
 
 def read(path: str | os.PathLike[str]) -> Audio:

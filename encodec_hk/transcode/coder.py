@@ -68,7 +68,7 @@ class FileCoder:
 
         Args:
           codec: the codec.
-          jobs: at least one; stdin can only be alone.
+          jobs: at least one; a pipe can only be alone.
           open_job: opens a job for K codebooks; called as places become free.
           settle: called with the result of each job. If it raises, the others are aborted.
           num_codebooks: K.
@@ -80,8 +80,8 @@ class FileCoder:
         self._num_codebooks = num_codebooks
         self._kbps = config.bandwidth_for(codec.model_config, num_codebooks)
         self._places = codec.places(len(jobs))
-        # Of stdin, hand on what has arrived, instead of waiting for whole blocks.
-        self._is_live = jobs[0].from_stdin
+        # Of a pipe, hand on what has arrived, instead of waiting for whole blocks.
+        self._is_live = jobs[0].from_pipe
         sizes = codec.stream_sizes() if self._is_live else None
         self._encoder = codec.runner(codec.encoder_program(num_codebooks), self._places, sizes)
         self._decoder = codec.runner(codec.decoder_program(), self._places, sizes)

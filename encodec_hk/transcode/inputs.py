@@ -7,6 +7,7 @@ Shapes: T samples, C channels, K codebooks, F frames.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -18,9 +19,19 @@ from encodec_hk.blocks import step_queue
 from encodec_hk.sound import pcm
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
+from encodec_hk.sound import truncation
 from encodec_hk.system import file_errors
 
 _SILENCE = 1e-12  # scale of a lost segment
+
+
+@contextlib.contextmanager
+def naming_recover() -> Iterator[None]:
+    """Add the flag that helps to the error of sound that is cut off."""
+    try:
+        yield
+    except truncation.CutOffError as error:
+        raise ValueError(f"{error}; --recover reads up to there") from error
 
 
 class SoundIn:
@@ -32,8 +43,6 @@ class SoundIn:
         says of itself, or None.
       taken: samples returned so far, at the codec's rate.
     """
-
-    warnings: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -76,7 +85,8 @@ class SoundIn:
         """
         size = self._size
         while not self._has_ended and len(self._queue) <= size:
-            samples = self._reader.read(self.sample_rate)
+            with naming_recover():
+                samples = self._reader.read(self.sample_rate)
             self._count += len(samples)
             self._has_ended = not len(samples)
             if self._has_ended:
@@ -91,6 +101,11 @@ class SoundIn:
         piece = np.concatenate([empty, *self._queue.take(size)])
         self.taken += len(piece)
         return piece, self._has_ended and not len(self._queue)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the input, as far as it has been read."""
+        return self._reader.warnings
 
     @property
     def coded_samples(self) -> int | None:

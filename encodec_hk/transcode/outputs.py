@@ -170,6 +170,8 @@ class CodesOut:
             self._writer.finish(num_samples)
             if self._part is not None:
                 self._part.close()
+            else:
+                self._file.flush()
         self._spool.close()
 
     def abort(self) -> None:

@@ -17,7 +17,7 @@ from encodec_hk.system import file_paths
 from encodec_hk.transcode import ecdc
 from encodec_hk.transcode import stdio
 
-_READABLE = sound_files.READABLE | {ecdc.SUFFIX}
+READABLE = sound_files.READABLE | {ecdc.SUFFIX}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Options:
       sample_format: the format of sound files, a name of `sound_files.SAMPLE_FORMATS`.
       rescale: scale an output that exceeds full scale, instead of clipping it.
       force: replace outputs that exist.
-      suffix: the suffix of outputs that OUT does not name, and the format on stdout.
+      suffix: the suffix of outputs that OUT does not name, and the format on stdout and pipes.
       format: the version of .ecdc files, "v0" or "v1"; None for the default of `ecdc.header`, or
         for the source's version if codes are copied.
-      recover: decode damaged blocks of .ecdc files as silence.
-      raw_rate: Hz of headerless samples on stdin and stdout; None for WAV there.
+      recover: decode damaged blocks of .ecdc files as silence, and read sound that is cut off.
+      raw_rate: Hz of headerless samples on pipes; None for WAV there.
       raw_channels: channels of headerless samples.
       raw_format: the format of headerless samples, a name of `pcm.RAW_FORMATS`.
 
@@ -78,21 +78,33 @@ class Options:
 
     @property
     def raw(self) -> pcm.Format | None:
-        """The format of headerless samples on stdin and stdout; None for WAV there."""
+        """The format of headerless samples on pipes; None for WAV there."""
         if self.raw_rate is None:
             return None
         return pcm.Format(self.raw_rate, self.raw_channels, self.raw_format)
 
+    def suffix_of(self, target: pathlib.Path) -> str:
+        """Return the suffix that says what to write to a target."""
+        suffix = target.suffix.lower()
+        return suffix or self.suffix if stdio.is_pipe(target) else suffix
+
     def check_names(self, inputs: str, output: str | None) -> None:
-        """Raise ValueError if an option does not fit stdin or stdout as IN or OUT, or files."""
-        if self.raw_rate is not None and stdio.NAME not in (inputs, output):
-            raise ValueError(f"--raw_rate: got {self.raw_rate}, must be with - as IN or OUT")
-        if output == stdio.NAME and self.suffix not in (".wav", ecdc.SUFFIX):
-            raise ValueError(f"--suffix: got {self.suffix!r}, must be .wav or .ecdc on stdout")
-        if output == stdio.NAME and self.rescale:
+        """Raise ValueError if an option does not fit a pipe as IN or OUT, or files."""
+        to_pipe = output is not None and stdio.is_pipe(output)
+        if self.raw_rate is not None and not to_pipe and not stdio.is_pipe(inputs):
             raise ValueError(
-                "--rescale: got True, must be False on stdout, which is written before the peak is "
-                "known"
+                f"--raw_rate: got {self.raw_rate}, must be with - or another pipe as IN or OUT"
+            )
+        if output is None or not to_pipe:
+            return
+        name = "stdout" if output == stdio.NAME else f"{file_paths.shown(output)}, a pipe"
+        suffix = self.suffix_of(pathlib.Path(output))
+        if suffix not in (".wav", ecdc.SUFFIX):
+            raise ValueError(f"--suffix: got {suffix!r}, must be .wav or .ecdc on {name}")
+        if self.rescale:
+            raise ValueError(
+                f"--rescale: got True, must be False on {name}, which is written before the peak "
+                "is known"
             )
 
 
@@ -113,20 +125,20 @@ class Found(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A file to read and the file to write from it; "-" is stdin or stdout."""
+    """A file to read and the file to write from it; either may be a pipe, "-" above all."""
 
     source: pathlib.Path
     target: pathlib.Path
 
     @property
-    def from_stdin(self) -> bool:
-        """Whether the source is stdin."""
-        return str(self.source) == stdio.NAME
+    def from_pipe(self) -> bool:
+        """Whether the source is stdin or another pipe."""
+        return stdio.is_pipe(self.source)
 
     @property
-    def to_stdout(self) -> bool:
-        """Whether the target is stdout."""
-        return str(self.target) == stdio.NAME
+    def to_pipe(self) -> bool:
+        """Whether the target is stdout or another pipe."""
+        return stdio.is_pipe(self.target)
 
 
 def find(inputs: str, output: str | None = None) -> Found:
@@ -140,9 +152,10 @@ def find(inputs: str, output: str | None = None) -> Found:
     """
     if not inputs:
         raise ValueError("IN: got an empty name")
-    if inputs == stdio.NAME:
+    if stdio.is_pipe(inputs):
         if output is None:
-            raise ValueError("OUT: got none, must be named if IN is -, such as - for stdout")
+            name = file_paths.shown(inputs)
+            raise ValueError(f"OUT: got none, must be named if IN is {name}, such as - for stdout")
         return Found([pathlib.Path(inputs)], None)
     path = pathlib.Path(inputs)
     if path.is_dir():
@@ -153,13 +166,13 @@ def find(inputs: str, output: str | None = None) -> Found:
         raise ValueError(f"{file_paths.shown(inputs)}: no such file or folder")
     else:
         root = pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-    names, unreadable = file_paths.find(inputs, _READABLE)
+    names, unreadable = file_paths.find(inputs, READABLE)
     files = [file for file in map(pathlib.Path, names) if file.is_file()]
     written = pathlib.Path(os.path.realpath(output or root))
     if root.resolve() in written.parents:
         files = [file for file in files if written not in file.resolve().parents]
     if not files and not unreadable:
-        suffixes = " ".join(sorted(suffix[1:] for suffix in _READABLE))
+        suffixes = " ".join(sorted(suffix[1:] for suffix in READABLE))
         raise ValueError(f"{file_paths.shown(inputs)}: found no sound files ({suffixes})")
     return Found(sorted(files), root, root == path, tuple(unreadable))
 
@@ -184,9 +197,10 @@ def plan(
         has expanded a pattern.)
     """
     root, suffix = found.root, options.suffix
-    if output == stdio.NAME:
+    if output is not None and stdio.is_pipe(output):
         if root is not None:
-            raise ValueError("OUT: got -, must be a folder, IN names several files")
+            name = file_paths.shown(output)
+            raise ValueError(f"OUT: got {name}, must be a folder, IN names several files")
         return [Job(found.files[0], pathlib.Path(output))], []
     folder = None if output is None else pathlib.Path(output)
     if root is not None and folder is not None:

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import encodec_hk
 from encodec_hk import config
@@ -40,7 +40,7 @@ class Transcoder:
       kept: outputs that exist already and stay as they are.
     """
 
-    _stdin_codes: inputs.CodesIn | None = None  # once opened
+    _pipe_codes: inputs.CodesIn | None = None  # once opened
 
     def __init__(
         self,
@@ -52,8 +52,8 @@ class Transcoder:
         """Find the inputs and name the outputs.
 
         Args:
-          inputs: IN, a file, a glob or a folder (see `plan.find`), or "-" for stdin.
-          output: OUT, a file or a folder (see `plan.plan`), "-" for stdout, or None.
+          inputs: IN, a file, a pipe, a glob or a folder (see `plan.find`), or "-" for stdin.
+          output: OUT, a file, a pipe or a folder (see `plan.plan`), "-" for stdout, or None.
           options: how to read and write.
           codec: returns the codec; not called if codes are copied.
 
@@ -65,6 +65,7 @@ class Transcoder:
         options.check_names(inputs, output)
         self._options = options
         self._codec = functools.cache(codec)
+        self._pipes = contextlib.ExitStack()  # closes those that are written
         self.found = plan.find(inputs, output)
         self._num_codebooks = 0  # of the codes of sound
         if all(map(self._reads_codes, self.found.files)):
@@ -81,6 +82,10 @@ class Transcoder:
         Args:
           settle: called with the result of each job. If it raises, the others are aborted.
         """
+        with self._pipes:
+            self._run(settle)
+
+    def _run(self, settle: Callable[[coder.Result], None]) -> None:
         groups = collections.defaultdict(list)
         for job in sorted(self.jobs, key=lambda job: self._reads_codes(job.source)):
             try:
@@ -95,22 +100,32 @@ class Transcoder:
         for (_, count), jobs in groups.items():
             coder.FileCoder(self._codec(), jobs, self._open, settle, count).run()
 
+    def _open_out(self, target: pathlib.Path) -> Any:
+        """Open a pipe to write, or return stdout, which stays open."""
+        file = stdio.open_out(target)
+        if str(target) != stdio.NAME:
+            self._pipes.callback(stdio.close_out, file)
+        return file
+
     @functools.cached_property
-    def _stdin(self) -> pcm.Pushback:
-        return pcm.Pushback(stdio.stdin(), 4 if self._options.raw is None else 0)
+    def _pipe(self) -> pcm.Pushback:
+        pipe = stdio.open_in(self.found.files[0])
+        return pcm.Pushback(pipe, 4 if self._options.raw is None else 0)
 
     def _reads_codes(self, path: pathlib.Path) -> bool:
-        """Return whether a source is an .ecdc file: by its suffix, or on stdin by its first bytes.
+        """Return whether a source is an .ecdc file, by its suffix or its first bytes.
 
         Raw samples are sound whatever they begin with.
         """
-        if str(path) == stdio.NAME:
-            return self._options.raw is None and self._stdin.first == b"ECDC"
+        if self.found.root is None and stdio.is_pipe(path):
+            return self._options.raw is None and self._pipe.first == b"ECDC"
+        if self.found.root is None and path.suffix.lower() not in plan.READABLE:
+            with contextlib.suppress(OSError), open(path, "rb") as file:  # such as /dev/stdin
+                return file.read(4) == b"ECDC"
         return path.suffix.lower() == ecdc.SUFFIX
 
     def _writes_codes(self, job: plan.Job) -> bool:
-        suffix = self._options.suffix if job.to_stdout else job.target.suffix.lower()
-        return suffix == ecdc.SUFFIX
+        return self._options.suffix_of(job.target) == ecdc.SUFFIX
 
     def _count(self, job: plan.Job) -> int:
         """Return the number of codebooks of a job's codes; raises ValueError as `_codes_in`."""
@@ -148,24 +163,28 @@ class Transcoder:
     def _sound_in(self, job: plan.Job) -> inputs.SoundIn:
         codec = self._codec()
         reader: sound_files.SoundReader | pcm.PcmReader
-        if job.from_stdin:
-            reader = pcm.PcmReader(cast(BinaryIO, self._stdin), self._options.raw)
-        else:
-            reader = sound_files.SoundReader(job.source)
+        recover = self._options.recover
+        with inputs.naming_recover():
+            if job.from_pipe:
+                name = "stdin" if str(job.source) == stdio.NAME else file_paths.shown(job.source)
+                pipe = cast(BinaryIO, self._pipe)
+                reader = pcm.PcmReader(pipe, self._options.raw, name=name, recover=recover)
+            else:
+                reader = sound_files.SoundReader(job.source, recover=recover)
         return inputs.SoundIn(
             reader,
             codec.sample_rate,
             codec.channels,
             size=min(codec.framing.stride, codec.block_frames * codec.hop_length),
-            is_live=job.from_stdin,
+            is_live=job.from_pipe,
         )
 
     def _codes_in(self, job: plan.Job) -> inputs.CodesIn:
-        if job.from_stdin and self._stdin_codes is not None:
-            return self._stdin_codes
+        if job.from_pipe and self._pipe_codes is not None:
+            return self._pipe_codes
         with file_errors.as_value_error(job.source, ValueError), contextlib.ExitStack() as stack:
-            if job.from_stdin:
-                file = cast(BinaryIO, self._stdin)
+            if job.from_pipe:
+                file = cast(BinaryIO, self._pipe)
             else:
                 file = stack.enter_context(open(job.source, "rb"))
             source = inputs.CodesIn(
@@ -173,13 +192,13 @@ class Transcoder:
                 file_paths.shown(job.source),
                 # Silence is not among the codes: a copy cannot replace a damaged block.
                 recover=self._options.recover and not self._writes_codes(job),
-                is_live=job.from_stdin,
+                is_live=job.from_pipe,
             )
             if not self._writes_codes(job):
                 ecdc.check(source.header, self._codec())
             stack.pop_all()
-        if job.from_stdin:
-            self._stdin_codes = source
+        if job.from_pipe:
+            self._pipe_codes = source
         return source
 
     def _sound_out(self, job: plan.Job, source: coder.Source) -> outputs.SoundOut:
@@ -187,7 +206,7 @@ class Transcoder:
         sample_rate, channels = source.sample_rate, source.channels
         resampler = resampling.Resampler(codec.sample_rate, sample_rate, codec.channels)
         writer: sound_files.SoundWriter | pcm.PcmWriter
-        if job.to_stdout:
+        if job.to_pipe:
             raw = options.raw
             if raw is not None and raw[:2] != (sample_rate, channels):
                 raise ValueError(
@@ -196,7 +215,7 @@ class Transcoder:
                 )
             raw_format = _RAW_FORMATS[options.sample_format] if raw is None else raw.raw_format
             pcm_format = pcm.Format(sample_rate, channels, raw_format)
-            writer = pcm.PcmWriter(stdio.stdout(), pcm_format, header=raw is None)
+            writer = pcm.PcmWriter(self._open_out(job.target), pcm_format, header=raw is None)
             clips = raw_format != "f32le"
         else:
             _make_folder_of(job.target)
@@ -215,10 +234,10 @@ class Transcoder:
                 header = ecdc.copied(source.header, num_codebooks, version)
         else:
             header = ecdc.header(self._codec(), num_codebooks, source.coded_samples, version)
-        file = stdio.stdout() if job.to_stdout else None
+        file = self._open_out(job.target) if job.to_pipe else None
         if file is None:
             _make_folder_of(job.target)
-        return outputs.CodesOut(job.target, header, file, is_live=job.from_stdin or job.to_stdout)
+        return outputs.CodesOut(job.target, header, file, is_live=job.from_pipe or job.to_pipe)
 
 
 def _make_folder_of(path: pathlib.Path) -> None:

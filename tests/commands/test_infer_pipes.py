@@ -162,7 +162,12 @@ class PipesTest(infer_cases.CodesTestCase):
             self.stdin_fails("stdin: .*NaN", self.wav(samples), output)
 
     @parameterized.parameters(
-        ("a.wav", "b.wav", {"raw_rate": 8000}, "--raw_rate: got 8000, must be with - as IN or OUT"),
+        (
+            "a.wav",
+            "b.wav",
+            {"raw_rate": 8000},
+            "--raw_rate: got 8000, must be with - or another pipe",
+        ),
         ("a.wav", "-", {"rescale": True}, "--rescale: got True, must be False on stdout"),
         (
             "a.wav",
