@@ -5,8 +5,9 @@
     audio = codec.decode(encoded)  # as many samples as went in
 
 `load` returns a `Codec`, which has the methods for whole signals, streams and blocks. `Encoded` is
-what it encodes to. Other modules to import: `encodec_hk.configs` has the configs of the variants,
-`encodec_hk.bitstream` reads and writes .ecdc files.
+what it encodes to. `enable_compilation_cache` makes the next process start sooner. Other modules to
+import: `encodec_hk.configs` has the configs of the variants, `encodec_hk.bitstream` reads and
+writes .ecdc files.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ from typing import TYPE_CHECKING, Any
 from encodec_hk.version import __version__
 
 if TYPE_CHECKING:
+    from encodec_hk.blocks.compilation_cache import enable_compilation_cache
     from encodec_hk.codec import Codec
     from encodec_hk.codec import Encoded
     from encodec_hk.codec import load
 
-__all__ = ["Codec", "Encoded", "__version__", "load"]
+__all__ = ["Codec", "Encoded", "__version__", "enable_compilation_cache", "load"]
 
-_MODULES = {"Codec": "codec", "Encoded": "codec", "load": "codec"}
+_MODULES = {
+    "Codec": "codec",
+    "Encoded": "codec",
+    "enable_compilation_cache": "blocks.compilation_cache",
+    "load": "codec",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import hashlib
+import importlib
+import json
 import os
 import pathlib
+import zlib
+from typing import Any
 
 import jax
 
 from encodec_hk.system import machine
+from encodec_hk.system import part_file
+
+_ENTRIES = "*-cache"  # JAX's names of compiled programs
+_CHECKED = "checked.json"  # size and time of change of the entries that were found whole
+_ZSTD = b"\x28\xb5\x2f\xfd"  # how an entry begins that is not compressed by zlib
 
 
-def enable() -> None:
-    """Keep compiled programs in the user's cache folder, unless JAX already has another one.
+def enable_compilation_cache() -> pathlib.Path | None:
+    """Keep compiled programs in the user's cache folder, so that the next process starts sooner.
 
-    Cached programs are as fast and compute the same bits. If the folder cannot be written, nothing
-    is kept.
+        folder = encodec_hk.enable_compilation_cache()
+        codec = encodec_hk.load("encodec_24khz_small", traces_folder=folder)
+
+    Call it before anything is computed. Programs from the cache are as fast and compute the same
+    bits. If JAX was given a folder already, that one is used as it is. In the user's cache folder
+    (`$XDG_CACHE_HOME` or `~/.cache`, `encodec_hk`), entries that cannot be read, as a full disk
+    leaves them, are deleted. If the folder cannot be written, nothing is kept.
+
+    Returns:
+      A folder for what else `load` and `Codec` can keep, see their `traces_folder`; None if there
+      is none on this machine.
     """
-    if _settings()[0] is not None:
-        return
+    if _settings()[0] is None:
+        _enable()
+    return traces_folder()
+
+
+def _enable() -> None:
     folder = cache_folder() / _machine()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,9 +51,58 @@ def enable() -> None:
     except (OSError, RuntimeError):  # no home folder
         return
     if is_writable:
+        remove_unreadable(folder)
+        atexit.register(remove_unreadable, folder)  # what this process could not write whole
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def remove_unreadable(folder: pathlib.Path) -> None:
+    """Delete the entries of a cache folder that are not whole.
+
+    JAX writes entries in place and never replaces one: it would warn of them in every process. An
+    entry is read once; a file beside the entries lists those that were whole.
+    """
+    try:
+        known = dict(json.loads((folder / _CHECKED).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        known = {}
+    found = {}
+    for path in folder.glob(_ENTRIES):
+        with contextlib.suppress(OSError):  # another process may have deleted it
+            status = path.stat()
+            mark = [status.st_size, status.st_mtime_ns]
+            if known.get(path.name) == mark or _is_whole(path.read_bytes()):
+                found[path.name] = mark
+            else:
+                path.unlink()
+    if found != known:
+        with contextlib.suppress(OSError):
+            part_file.write(folder / _CHECKED, json.dumps(found).encode())
+
+
+def _is_whole(entry: bytes) -> bool:
+    """Return whether an entry can be decompressed, or is for a JAX with another compression."""
+    if not entry.startswith(_ZSTD):
+        try:
+            return bool(zlib.decompress(entry))
+        except zlib.error:
+            return False
+    zstd = _zstd()
+    try:
+        return zstd is None or bool(zstd.decompress(entry))
+    except zstd.ZstdError:
+        return False
+
+
+@functools.cache
+def _zstd() -> Any:
+    """Return the module that JAX compresses with, if there is one."""
+    for name in ("compression.zstd", "zstandard"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    return None
 
 
 def traces_folder() -> pathlib.Path | None:

@@ -134,6 +134,7 @@ class TraceStore:
             data = path.read_bytes()
             if hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]:
                 return data[_DIGEST:]
+            path.unlink()
         content = make()
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def load_command(name: str) -> types.ModuleType:
     # Imported here because it imports JAX, which a command line with an error need not wait for.
     from encodec_hk.blocks import compilation_cache
 
-    compilation_cache.enable()
+    compilation_cache.enable_compilation_cache()
     module = importlib.import_module(f"encodec_hk.commands.{name}")
     gc.freeze()  # Later collections skip the modules: they are never freed.
     gc.enable()

@@ -121,6 +121,14 @@ class TracesTest(parameterized.TestCase):
         self.assertEqual(sorted(self.folder.iterdir()), files)
         chex.assert_trees_all_equal(found, expected)
 
+    def test_damaged_files_are_deleted_on_a_full_disk(self):
+        self.counted()
+        for file in self.folder.iterdir():
+            file.write_bytes(file.read_bytes()[:-1])
+        with mock.patch.object(traces.part_file, "PartFile", side_effect=OSError):
+            self.counted()
+        self.assertEmpty(list(self.folder.iterdir()))
+
     def test_a_folder_that_cannot_be_made(self):
         self.folder.touch()
         self.counted()
