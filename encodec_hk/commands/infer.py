@@ -73,6 +73,7 @@ class _Report:
         self.failures: list[str] = list(work.found.unreadable)
         self.done = 0
         self._kept = work.kept
+        self._earlier = work.found.earlier
         self._total = len(work.jobs)
         self.bar = tqdm.tqdm(total=self._total, unit="file", disable=not sys.stderr.isatty())
         self._out = out
@@ -113,6 +114,12 @@ class _Report:
             print(
                 f"kept {len(kept)} that exist already, such as {file_paths.shown(kept[0])}; "
                 "--force replaces them",
+                file=self._out,
+            )
+        if earlier := self._earlier:
+            print(
+                f"left out {len(earlier)} that an earlier run wrote, such as "
+                f"{file_paths.shown(earlier[0])}; with OUT they are inputs",
                 file=self._out,
             )
         if self.failures:

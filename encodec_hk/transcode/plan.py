@@ -8,9 +8,11 @@ import glob
 import itertools
 import os
 import pathlib
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from encodec_hk.sound import foreign_formats
 from encodec_hk.sound import pcm
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
@@ -18,6 +20,9 @@ from encodec_hk.transcode import ecdc
 from encodec_hk.transcode import stdio
 
 READABLE = sound_files.READABLE | {ecdc.SUFFIX}
+WRITABLE = (*sound_files.WRITABLE, ecdc.SUFFIX)
+# The stems of outputs beside their inputs; see `Transcoder`.
+_OUTPUT = re.compile(r"(.+)_([\d.]+kbps|\d+codebooks|decoded|copy)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Options:
             raise ValueError("bandwidth and num_codebooks: got both, must be one of them")
         for name, allowed in (
             ("sample_format", tuple(sound_files.SAMPLE_FORMATS)),
-            ("suffix", (*sound_files.WRITABLE, ecdc.SUFFIX)),
+            ("suffix", WRITABLE),
             ("raw_format", tuple(pcm.RAW_FORMATS)),
         ):
             value = getattr(self, name)
@@ -115,13 +120,16 @@ class Found(NamedTuple):
       files: in alphabetical order.
       root: the folder whose tree the outputs repeat; None if IN is one file.
       is_folder: whether IN is a folder, as opposed to a glob or a file.
-      unreadable: "FOLDER: REASON" for each folder that could not be searched.
+      unreadable: "PATH: REASON" for each folder that could not be searched, and each file of a
+        format that libsndfile does not read.
+      earlier: files that are left out because an earlier run seems to have written them.
     """
 
     files: list[pathlib.Path]
     root: pathlib.Path | None
     is_folder: bool = False
     unreadable: tuple[str, ...] = ()
+    earlier: tuple[pathlib.Path, ...] = ()
 
 
 class Job(NamedTuple):
@@ -146,6 +154,7 @@ def find(inputs: str, output: str | None = None) -> Found:
 
     Of a folder or a glob these are the files with a suffix of sound (`sound_files.READABLE`) or
     .ecdc. Hidden files are left out, and so are files below OUT, which an earlier run has written.
+    Without OUT, so are files that are named like outputs of others: a_6kbps.wav beside a.wav.
 
     Raises:
       ValueError: if there are none.
@@ -166,15 +175,34 @@ def find(inputs: str, output: str | None = None) -> Found:
         raise ValueError(f"{file_paths.shown(inputs)}: no such file or folder")
     else:
         root = pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-    names, unreadable = file_paths.find(inputs, READABLE)
-    files = [file for file in map(pathlib.Path, names) if file.is_file()]
+    names, unreadable = file_paths.find(inputs, READABLE | foreign_formats.SUFFIXES)
+    files = sorted(file for file in map(pathlib.Path, names) if file.is_file())
     written = pathlib.Path(os.path.realpath(output or root))
     if root.resolve() in written.parents:
         files = [file for file in files if written not in file.resolve().parents]
+    foreign = [file for file in files if file.suffix.lower() in foreign_formats.SUFFIXES]
+    unreadable += map(foreign_formats.message, foreign)
+    earlier = [] if output else _earlier_outputs(files)
+    left_out = {*foreign, *earlier}
+    files = [file for file in files if file not in left_out]
     if not files and not unreadable:
         suffixes = " ".join(sorted(suffix[1:] for suffix in READABLE))
         raise ValueError(f"{file_paths.shown(inputs)}: found no sound files ({suffixes})")
-    return Found(sorted(files), root, root == path, tuple(unreadable))
+    return Found(files, root, root == path, tuple(unreadable), tuple(earlier))
+
+
+def _earlier_outputs(files: list[pathlib.Path]) -> list[pathlib.Path]:
+    """Return the files that are named as `plan` names the outputs of others among them."""
+    sources = {file.with_name(name) for file in files for name in (file.stem, file.name)}
+    earlier = []
+    for file in files:
+        match = _OUTPUT.fullmatch(file.stem)
+        if match is None or file.suffix.lower() not in WRITABLE:
+            continue
+        numbered = re.sub(r"_\d+$", "", match[1])  # see `_distinct`
+        if not sources.isdisjoint(map(file.with_name, (match[1], numbered))):
+            earlier.append(file)
+    return earlier
 
 
 def plan(
@@ -204,7 +232,7 @@ def plan(
         return [Job(found.files[0], pathlib.Path(output))], []
     folder = None if output is None else pathlib.Path(output)
     if root is not None and folder is not None:
-        names_file = folder.suffix.lower() in (*sound_files.WRITABLE, ecdc.SUFFIX)
+        names_file = folder.suffix.lower() in WRITABLE
         if folder.is_file() or (names_file and not folder.exists()):
             raise ValueError(
                 f"{file_paths.shown(folder)}: must be a folder, IN names several files"

@@ -192,6 +192,42 @@ class NamesTest(infer_cases.InferTestCase):
         self.infer(*arguments, force=True)
         self.assertNotEqual(kept.read_bytes(), b"a recording")
 
+    def test_patterns_without_out_can_be_repeated(self) -> None:
+        """Outputs of earlier runs beside the inputs are no inputs."""
+        for name in ("a.wav", "a.mp3", "b/c.wav", "b/d_6kbps.wav", "e_copy.txt.wav"):
+            self.make(f"in/{name}")
+        pattern = str(self.folder / "in" / "**" / "*")
+        made = ["a", "a.mp3", "b/c", "b/d_6kbps", "e_copy.txt"]
+        inputs = self.tree()
+        self.infer(pattern)
+        first = [f"in/{name}_6kbps.wav" for name in made]
+        self.assertCountEqual(self.tree(), inputs + first)
+        self.assertNotIn("left out", self.stdout)
+        self.infer(pattern)
+        self.assertCountEqual(self.tree(), inputs + first)
+        self.assertRegex(self.stdout, "0 of 0 files(.*\n)*kept 5 .*(.*\n)*left out 5 that an earl")
+        self.infer(pattern, bandwidth=1.5, suffix=".flac")
+        second = [f"in/{name}_1.5kbps.flac" for name in made]
+        self.assertCountEqual(self.tree(), inputs + first + second)
+        self.infer(pattern, force=True)
+        self.assertCountEqual(self.tree(), inputs + first + second)
+        self.assertRegex(self.stdout, "5 of 5 files(.*\n)*left out 10 that an earlier run wrote")
+
+    def test_names_of_outputs_can_be_inputs(self) -> None:
+        """Alone, or where OUT is named."""
+        self.make("in/a.wav")
+        self.make("in/a_6kbps.wav")
+        self.make("in/b_decoded.wav")
+        self.infer(str(self.folder / "in"), str(self.folder / "out"))
+        self.infer(str(self.folder / "in" / "*_*.wav"))
+        outputs = ["a.wav", "a_6kbps.wav", "b_decoded.wav"]
+        beside = ["in/a_6kbps_6kbps.wav", "in/b_decoded_6kbps.wav"]
+        expected = [f"{folder}/{name}" for folder in ("in", "out") for name in outputs]
+        self.assertCountEqual(self.tree(), expected + beside)
+        self.infer(str(self.folder / "in"))
+        found = [name for name in self.tree() if name.startswith("in_6kbps")]
+        self.assertEqual(found, ["in_6kbps/a.wav", "in_6kbps/b_decoded.wav"])
+
     def test_equal_stems_keep_their_suffix(self) -> None:
         for name in ("a.wav", "a.mp3", "b.flac", "b.ogg", "c.flac", "d.wav", "d.mp3", "d.mp3.wav"):
             self.make(f"in/{name}")
@@ -299,6 +335,33 @@ class FailuresTest(infer_cases.InferTestCase):
         self.assertRegex(lines[1], r"in/b/text\.wav: .*Format not recognised$")
         self.assertRegex(lines[2], r"in/empty\.wav: the file is empty \(0 bytes\)$")
         self.assertRegex(lines[3], r"in/zero\.flac: ")
+
+    @parameterized.parameters(".m4a", ".MP4", ".webm", ".aac", ".wma", ".mkv")
+    def test_formats_of_others(self, suffix: str) -> None:
+        """They are skipped files of folders and patterns; no sound is not."""
+        path = self.folder / "in" / f"my song{suffix}"
+        path.parent.mkdir()
+        path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+        (path.parent / "cover.jpg").write_bytes(b"no sound")
+        message = (
+            f"my song{suffix}: libsndfile does not read {suffix.lower()}; ffmpeg converts it: "
+            r"ffmpeg -i '.*/my song\..*' '.*/my song\.wav'"
+        )
+        for name in ("in", "in/*"):
+            self.assertEqual(self.infer(str(self.folder / name)), 1)
+            self.assertRegex(self.stderr, f"^skipped 1:\n.*/in/{message}\n$")
+        with self.assertRaisesRegex(ValueError, message):
+            self.infer(str(path))
+        self.make("in/a.wav")
+        self.assertEqual(self.infer(str(path.parent), str(self.folder / "out")), 1)
+        self.assertRegex(self.stderr, f"^skipped 1:\n.*/in/{message}\n$")
+        self.assertTrue((self.folder / "out" / "a.wav").exists())
+
+    def test_formats_of_others_with_another_suffix(self) -> None:
+        (self.folder / "a.wav").write_bytes(b"\x1aE\xdf\xa3" + bytes(100))
+        message = r"a\.wav: libsndfile does not read Matroska or WebM; .* \S*/a_converted\.wav$"
+        with self.assertRaisesRegex(ValueError, message):
+            self.infer(str(self.folder / "a.wav"))
 
     def test_only_unreadable_files(self) -> None:
         (self.folder / "empty.wav").touch()
