@@ -33,6 +33,7 @@ import safetensors.numpy
 
 from encodec_hk import config
 from encodec_hk.networks import model
+from encodec_hk.system import invocation
 from encodec_hk.system import part_file
 
 FORMAT = "encodec_hk"
@@ -127,7 +128,7 @@ def load(
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"{path}: not a checkpoint of this project (its metadata has no format={FORMAT}); "
-            "`run.py convert` makes one from a PyTorch checkpoint"
+            f"`{invocation.command()} convert` makes one from a PyTorch checkpoint"
         )
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:

@@ -31,7 +31,8 @@ class Command(NamedTuple):
 
     Attributes:
       summary: one line of the overview.
-      text: what the command does.
+      text: what the command does. In all texts, {train} stands for the command that installs the
+        extra of that name.
       flags: in the order of help.
       arguments: names and meanings; a name in brackets may be left out.
       examples: what follows the name of the program.
@@ -46,8 +47,8 @@ class Command(NamedTuple):
 
 CHECKPOINT = (
     "The model to load: a .safetensors file, a transformers folder, a hub name such as "
-    "facebook/encodec_24khz, or the name of a shipped model. Without --config, its own config is "
-    "used."
+    "facebook/encodec_24khz ({hub}), or the name of a shipped model. Without --config, its own "
+    "config is used."
 )
 LICENCE = Flag(
     "licence",

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from encodec_hk.commands import flag_types
 from encodec_hk.commands import usage
+from encodec_hk.system import extras
 from encodec_hk.system import file_paths
 from encodec_hk.system import invocation
 from encodec_hk.system import rules
@@ -95,7 +96,7 @@ def page(name: str) -> str:
     """Return the page about a command."""
     command, entry = invocation.command(), usage.COMMANDS[name]
     arguments = "".join(f" {argument}" for argument, _ in entry.arguments)
-    lines = [f"usage: {command} {name}{arguments} [FLAGS]", "", *_wrap(entry.text), ""]
+    lines = [f"usage: {command} {name}{arguments} [FLAGS]", "", *_wrap(_filled(entry.text)), ""]
     if entry.arguments:
         lines += ["arguments:"]
         for argument, text in entry.arguments:
@@ -103,7 +104,7 @@ def page(name: str) -> str:
         lines += [""]
     lines += ["flags:"]
     for flag in entry.flags:
-        lines += _row(_shape(flag), f"{flag.text} ({_default(flag)})")
+        lines += _row(_shape(flag), f"{_filled(flag.text)} ({_default(flag)})")
     lines += [*_common(), "", "examples:"]
     for example in entry.examples:
         lines += _example(f"{command} {example}")
@@ -140,6 +141,11 @@ def _common() -> Iterator[str]:
     yield from _row(_FIELD[0], _FIELD[1].format(base=base))
     yield from _row("-h, --help", "Show the help of the program or of a command.")
     yield from _row("--version", "Show the version.")
+
+
+def _filled(text: str) -> str:
+    """Return a text with the commands that install extras."""
+    return text.format(**{name: extras.install_command(name) for name in extras.PURPOSES})
 
 
 def _shape(flag: flag_types.Flag) -> str:

@@ -16,6 +16,7 @@ import tqdm
 from encodec_hk import config
 from encodec_hk.system import extras
 from encodec_hk.system import interruption
+from encodec_hk.system import invocation
 from encodec_hk.system import part_file
 from encodec_hk.system import rules
 
@@ -93,8 +94,8 @@ def run(
     _report(f"{path}: after {training.step} of {variant.training.num_steps} steps")
     if not training.has_codebooks and jax.process_index() == 0:
         print(
-            f"run.py: {path}: warning: its codebooks are zeros, so every sound decodes alike; "
-            f"training sets them at step {train_state.first_quantized(variant.training)}",
+            f"{invocation.name()}: {path}: warning: its codebooks are zeros, so every sound "
+            f"decodes alike; training sets them at step {train_state.first_quantized(variant.training)}",
             file=sys.stderr,
         )
     if not is_done:

@@ -21,7 +21,7 @@ CONVERT = flag_types.Command(
     "Read a checkpoint of Meta's encodec, of transformers or of audiocraft, and write one "
     "self-describing .safetensors file. With --to=transformers, write a folder that "
     "transformers.EncodecModel.from_pretrained loads. "
-    "Needs more packages: pip install '.[convert]'.",
+    "Needs more packages: {convert}.",
     (
         flag_types.Flag(
             "source",
@@ -65,8 +65,7 @@ CONVERT = flag_types.Command(
 TRAIN = flag_types.Command(
     "Train a model on sound of your own, or fine-tune one.",
     "Train by the paper's recipe, and write WORKDIR/NAME.safetensors, which every other command "
-    "takes. The same command resumes an interrupted run. Needs more packages: pip install "
-    "'.[train]'.",
+    "takes. The same command resumes an interrupted run. Needs more packages: {train}.",
     (
         flag_types.Flag(
             "data",
@@ -118,7 +117,7 @@ EVALUATE = flag_types.Command(
     "Measure quality, bitrate and speed of models, beside Opus and MP3.",
     "Send sound through models and baseline codecs at every bandwidth, print tables, and write "
     "metrics.csv, summary.json and report.html. The same command resumes an interrupted run. "
-    "Most metrics need more packages, pip install '.[evaluate]'; what is missing is named.",
+    "Most metrics need more packages, {evaluate}; what is missing is named.",
     (
         flag_types.Flag(
             "checkpoint",
@@ -152,7 +151,7 @@ EVALUATE = flag_types.Command(
             "compare",
             "list",
             "NAME",
-            "transformers: compare the codes with PyTorch's (pip install '.[convert]').",
+            "transformers: compare the codes with PyTorch's ({convert}).",
             [],
             "none",
         ),
@@ -211,7 +210,7 @@ BENCH = flag_types.Command(
             "list",
             "NAME,...",
             "Implementations to time too: transformers, transformers_compiled (torch.compile), "
-            "encodec. They need pip install '.[convert]'.",
+            "encodec. They need {convert}.",
             [],
             "none",
         ),

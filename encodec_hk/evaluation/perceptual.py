@@ -22,6 +22,7 @@ import numpy as np
 
 from encodec_hk.evaluation import metrics
 from encodec_hk.sound import resampling
+from encodec_hk.system import extras
 
 VISQOL_RATES = {"audio": 48000, "speech": 16000}  # Hz, by mode
 VISQOL_SHORTEST = {"audio": 0.96, "speech": 0.64}  # seconds: one patch and the start that it skips
@@ -193,4 +194,4 @@ def _needed(name: str) -> Iterator[None]:
 def install_command(name: str) -> str:
     """Return the command that installs the packages of a metric."""
     # pesq needs a C compiler, so it is an extra of its own.
-    return f"pip install '.[{'pesq' if name == 'PESQ' else 'evaluate'}]'"
+    return extras.install_command("pesq" if name == "PESQ" else "evaluate")

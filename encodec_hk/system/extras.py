@@ -8,7 +8,7 @@ from types import ModuleType
 from encodec_hk.system import file_paths
 
 # What needs each extra of pyproject.toml.
-_PURPOSES = {
+PURPOSES = {
     "convert": "conversion",
     "evaluate": "evaluation",
     "hub": "a hub name",
@@ -22,7 +22,10 @@ def require(module: str, extra: str = "convert") -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
-        package = "encodec-hk" if file_paths.is_installed() else "."
-        raise ValueError(
-            f"{_PURPOSES[extra]} needs {missing}: pip install '{package}[{extra}]'"
-        ) from error
+        raise ValueError(f"{PURPOSES[extra]} needs {missing}: {install_command(extra)}") from error
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra, in the folder of a clone or of a package."""
+    package = "encodec-hk" if file_paths.is_installed() else "."
+    return f"pip install '{package}[{extra}]'"

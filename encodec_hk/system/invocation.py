@@ -13,8 +13,8 @@ _SCRIPT = "encodec-hk"  # of an installed package, see pyproject.toml
 
 
 def name() -> str:
-    """Return the name before error messages: run.py in a clone, encodec-hk elsewhere."""
-    return "run.py" if pathlib.Path(sys.argv[0]).name == "run.py" else _SCRIPT
+    """Return the name before error messages: run.py or encodec-hk."""
+    return "run.py" if "run.py" in command() else _SCRIPT
 
 
 def command() -> str:
