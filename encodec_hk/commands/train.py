@@ -93,9 +93,10 @@ def run(
         lock.close()
     _report(f"{path}: after {training.step} of {variant.training.num_steps} steps")
     if not training.has_codebooks and jax.process_index() == 0:
+        first = train_state.first_quantized(variant.training)
         print(
             f"{invocation.name()}: {path}: warning: its codebooks are zeros, so every sound "
-            f"decodes alike; training sets them at step {train_state.first_quantized(variant.training)}",
+            f"decodes alike; training sets them at step {first}",
             file=sys.stderr,
         )
     if not is_done:
