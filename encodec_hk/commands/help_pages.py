@@ -17,6 +17,7 @@ from encodec_hk.version import __version__
 
 _WIDTH = 96  # columns
 _COLUMN = 26  # where the texts of arguments and flags begin
+_JOINT = "\N{NO-BREAK SPACE}"  # where a line must not break, until it is printed
 _HELP = re.compile(r"-h|-\?|--?help(full|short|xml)?")
 _CONFIG = (
     "--config=CONFIG",
@@ -108,7 +109,7 @@ def page(name: str) -> str:
     lines += [*_common(), "", "examples:"]
     for example in entry.examples:
         lines += _example(f"{command} {example}")
-    return "\n".join(lines)
+    return "\n".join(lines).replace(_JOINT, " ")
 
 
 def _is_help(option: str) -> bool:
@@ -145,7 +146,8 @@ def _common() -> Iterator[str]:
 
 def _filled(text: str) -> str:
     """Return a text with the commands that install extras."""
-    return text.format(**{name: extras.install_command(name) for name in extras.PURPOSES})
+    commands = {name: extras.install_command(name) for name in extras.PURPOSES}
+    return text.format(**{name: each.replace(" ", _JOINT) for name, each in commands.items()})
 
 
 def _shape(flag: flag_types.Flag) -> str:

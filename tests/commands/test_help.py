@@ -5,8 +5,12 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from unittest import mock
 
+import numpy as np
+import pytest
+import soundfile
 from absl import flags
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -94,6 +98,25 @@ class PagesTest(parameterized.TestCase):
         with mock.patch.object(sys, "argv", argv):
             arguments = command_line.parse(argv, values)[2:]
             command_line.settings(name, arguments, values)
+
+
+@pytest.mark.slow
+class ExamplesTest(absltest.TestCase):
+    def test_examples_with_files(self):
+        """Those of infer, info and describe, in a folder that has the files they name."""
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        audio = np.sin(np.arange(24000) / 10) / 2
+        (folder / "music").mkdir()
+        for name in ("speech.wav", "music/one.wav", "music/two.wav"):
+            soundfile.write(folder / name, audio, 24000)
+        (folder / "samples.raw").write_bytes((audio * 2**15).astype("<i2").tobytes())
+        examples = [text for name, text in EXAMPLES if name in ("infer", "describe", "info")]
+        for example in examples:
+            command = f"{sys.executable} {ROOT / 'run.py'} {example}"
+            result = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+            self.assertEqual(result.returncode, 0, f"{example}: {result.stderr}")
+        self.assertTrue((folder / "music_3kbps/two.flac").is_file())
+        self.assertEqual((folder / "decoded.raw").stat().st_size, 2 * 24000)
 
 
 class ProcessTest(parameterized.TestCase):
