@@ -102,10 +102,11 @@ class Options:
             )
         if output is None or not to_pipe:
             return
-        name = "stdout" if output == stdio.NAME else f"{file_paths.shown(output)}, a pipe"
+        name = "stdout" if output == stdio.NAME else "a pipe"
         suffix = self.suffix_of(pathlib.Path(output))
         if suffix not in (".wav", ecdc.SUFFIX):
-            raise ValueError(f"--suffix: got {suffix!r}, must be .wav or .ecdc on {name}")
+            what = file_paths.shown(output) if pathlib.Path(output).suffix else "--suffix"
+            raise ValueError(f"{what}: got {suffix!r}, must be .wav or .ecdc on {name}")
         if self.rescale:
             raise ValueError(
                 f"--rescale: got True, must be False on {name}, which is written before the peak "
