@@ -325,7 +325,10 @@ class ProcessesTest(parameterized.TestCase):
         process.kill()
         process.wait()
         self.assertFalse(target.exists())
-        self.assertTrue(all(name.startswith(".out") for name in os.listdir(target.parent)))
+        self.assertRegex(" ".join(os.listdir(target.parent)), r"^\.out\.ecdc\.\d+\.part$")
+        process = self.start("-", str(target), f"--raw_rate={self.RATE}", stdin=subprocess.PIPE)
+        process.communicate(bytes(1000))
+        self.assertEqual(os.listdir(target.parent), ["out.ecdc"])
 
     def test_reader_that_closes(self) -> None:
         codec = encodec_hk.load(self.path)

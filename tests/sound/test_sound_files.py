@@ -190,11 +190,16 @@ class FilesTest(parameterized.TestCase):
 
     @parameterized.parameters(np.nan, np.inf)
     def test_samples_not_finite(self, value: float) -> None:
-        samples = noise(10)
-        samples[3] = value
+        samples = noise(72000)
+        samples[60003:] = value
         soundfile.write(self.folder / "a.wav", samples, 24000, subtype="FLOAT")
-        with self.assertRaisesRegex(ValueError, "NaN or infinite"):
+        place = "NaN or infinite, at 2.5001 s .sample 60003.$"
+        with self.assertRaisesRegex(ValueError, f"a.wav: holds samples that are {place}"):
             sound_files.read(self.folder / "a.wav")
+        with sound_files.SoundReader(self.folder / "a.wav") as reader:
+            self.assertLen(reader.read(48000), 48000)
+            with self.assertRaisesRegex(ValueError, place):
+                reader.read(24000)
         with self.assertRaisesRegex(ValueError, "NaN or infinite"):
             sound_files.limit(samples)
 
