@@ -26,7 +26,6 @@ from encodec_hk.training import train_step
 from encodec_hk.training import validation_scores
 
 STATES = "states"  # folder of the states in a run's folder
-_HOLD_OUT = 20  # without a validation set, one file in 20 is held out
 
 
 class TrainingRun:
@@ -79,7 +78,7 @@ class TrainingRun:
         self._replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         self._split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(train_step.AXIS))
         self._step = train_step.TrainStep(variant, mesh)
-        self._sources, held_out = _split(data, validation)
+        self._sources, held_out = sound_index.scan_both(data, validation)
         self._excerpts = crops.validation_excerpts(
             held_out,
             sample_rate=variant.model.sample_rate,
@@ -292,27 +291,15 @@ class TrainingRun:
         self._report(f"step {self.step}: validation: {line}")
 
 
-def _split(
-    data: str, validation: str | None
-) -> tuple[list[sound_index.SoundFile], list[sound_index.SoundFile]]:
-    """Return the files to train on and those to validate on."""
-    sources = sound_index.scan(data)
-    if validation is not None:
-        return sources, sound_index.scan(validation)
-    held_out = sources[_HOLD_OUT // 2 :: _HOLD_OUT]
-    del sources[_HOLD_OUT // 2 :: _HOLD_OUT]
-    return sources, held_out
-
-
 def _about_validation(count: int, wanted: int) -> str:
     """Return how many excerpts the run is validated on, or why on none."""
     if count:
         return f"validation on {count} excerpts"
     if not wanted:
         return "no validation: config.training.validation_items is 0"
+    fewest = sound_index.FEWEST_TO_HOLD_OUT
     return (
-        f"no validation: none of fewer than {_HOLD_OUT // 2 + 1} files is held out, and no other "
-        "audio was named"
+        f"no validation: fewer than {fewest} files, so none is held out; other audio can be named"
     )
 
 

@@ -22,6 +22,9 @@ _FILTER = 128  # samples of the lower rate: the reach of soxr's HQ filter, to 1e
 _OPEN_FILES = 16  # at a time in `scan`, which waits for disks
 _WARNINGS = 5  # about single files, then a count
 _UNKNOWN = 2**62  # libsndfile gives lengths near 2**63 to files whose end it does not find
+_HOLD_OUT = 20  # one file in so many is held out
+FEWEST_TO_HOLD_OUT = _HOLD_OUT // 2 + 1
+"""Of fewer files none is held out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +76,21 @@ def scan(pattern: str) -> list[SoundFile]:
         reason = f"none of {len(errors)} sound files can be read" if errors else "no sound files"
         raise ValueError(f"{file_paths.shown(pattern)}: {reason}")
     return sources
+
+
+def scan_both(data: str, validation: str | None) -> tuple[list[SoundFile], list[SoundFile]]:
+    """Return the files to train on and those to validate on, found as by `scan`.
+
+    Args:
+      data: of the files to train on.
+      validation: of those to validate on; if None, every 20th file of `data` is held out.
+    """
+    sources = scan(data)
+    if validation is not None:
+        return sources, scan(validation)
+    held_out = sources[FEWEST_TO_HOLD_OUT - 1 :: _HOLD_OUT]
+    del sources[FEWEST_TO_HOLD_OUT - 1 :: _HOLD_OUT]
+    return sources, held_out
 
 
 def _read_header(path: str) -> SoundFile | str:

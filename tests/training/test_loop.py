@@ -267,8 +267,8 @@ class RunTest(RunTestCase):
         self.open("few", validation_items=9)
         self.assertEqual(
             self.lines[-1],
-            "3 files, 0.1 minutes; no validation: none of fewer than 11 files is held out, and no "
-            "other audio was named",
+            "3 files, 0.1 minutes; no validation: fewer than 11 files, so none is held out; other "
+            "audio can be named",
         )
         self.open("none", validation=self.data, validation_items=0)
         self.assertEndsWith(self.lines[-1], "no validation: config.training.validation_items is 0")
