@@ -61,13 +61,17 @@ INFER = flag_types.Command(
             otherwise="v0 for Meta's two models, else v1",
         ),
         flag_types.Flag(
-            "recover", "switch", "", "Decode damaged blocks of .ecdc files as silence."
+            "recover",
+            "switch",
+            "",
+            "Decode damaged blocks of .ecdc files as silence, and read files that are cut off up "
+            "to there.",
         ),
         flag_types.Flag(
             "raw_rate",
             "integer",
             "HZ",
-            "Sample rate in Hz of samples without a header on stdin and stdout.",
+            "Sample rate in Hz of samples without a header on stdin, stdout and other pipes.",
             otherwise="WAV there",
         ),
         flag_types.Flag("raw_channels", "integer", "N", "Channels of samples without a header.", 1),
@@ -83,12 +87,12 @@ INFER = flag_types.Command(
         (
             "IN",
             "A file of sound or codes, a folder (searched recursively), a pattern in quotes such "
-            "as 'music/**/*.flac', or - for stdin.",
+            "as 'music/**/*.flac', a pipe, or - for stdin.",
         ),
         (
             "[OUT]",
-            "A file; a folder where IN is several files; or - for stdout. Without it, outputs go "
-            "beside their inputs, as NAME_6kbps.wav, or to FOLDER_6kbps.",
+            "A file; a folder where IN is several files; a pipe; or - for stdout. Without it, outputs "
+            "go beside their inputs, as NAME_6kbps.wav, or to FOLDER_6kbps.",
         ),
     ),
     (
