@@ -91,8 +91,8 @@ INFER = flag_types.Command(
         ),
         (
             "[OUT]",
-            "A file; a folder where IN is several files; a pipe; or - for stdout. Without it, outputs "
-            "go beside their inputs, as NAME_6kbps.wav, or to FOLDER_6kbps.",
+            "A file; a folder where IN is several files; a pipe; or - for stdout. Without it, "
+            "outputs go beside their inputs, as NAME_6kbps.wav, or to FOLDER_6kbps.",
         ),
     ),
     (
