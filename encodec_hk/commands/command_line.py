@@ -16,10 +16,11 @@ from encodec_hk.commands import flag_types
 from encodec_hk.commands import help_pages
 from encodec_hk.commands import startup
 from encodec_hk.commands import usage
+from encodec_hk.system import file_paths
 
 # With one dash, which a user may write but help does not show: the default is told from a --config
 # that names the same file.
-_DEFAULT = f"-config={config_files.find('encodec_24khz_small')}"
+_DEFAULT = f"-config={file_paths.shipped('configs') / 'encodec_24khz_small.py'}"
 
 
 def define(values: flags.FlagValues, argv: list[str] | None = None) -> flags.FlagValues:

@@ -57,7 +57,8 @@ def resolve(argv: list[str]) -> bool:
     Raises:
       ValueError: if there is no such config.
     """
-    for index, word in enumerate(argv):
+    end = argv.index("--") if "--" in argv else len(argv)
+    for index, word in enumerate(argv[:end]):
         flag, equals, name = word.partition("=")
         if flag not in ("-config", "--config"):
             continue

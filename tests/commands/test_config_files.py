@@ -59,7 +59,10 @@ class ConfigTest(parameterized.TestCase):
         self.assertEqual(self.parse("--config", name).name, "encodec_tiny")
 
     def test_the_default(self):
+        (self.folder / "encodec_24khz_small.py").write_text(OWN)
         self.assertEqual(self.parse().name, "encodec_24khz_small")
+        argv = ["run.py", "infer", "--", "--config=nothing"]
+        self.assertFalse(config_files.resolve(argv))
 
     @parameterized.parameters("encodec_tiny", "encodec_tiny.py", "configs/encodec_tiny.py")
     def test_a_file_of_the_current_folder_wins(self, name):
