@@ -120,6 +120,8 @@ class SoundReader:
             file = stack.enter_context(open(path, "rb"))
             if os.fstat(file.fileno()).st_size == 0:
                 raise ValueError(f"{file_paths.shown(path)}: the file is empty (0 bytes)")
+            if where := truncation.find(file):
+                self._report(f"cut off after {where}")
             try:
                 sound = soundfile.SoundFile(file.fileno(), closefd=False)
             except soundfile.LibsndfileError as error:
@@ -131,9 +133,6 @@ class SoundReader:
                 sound.close()
                 sound = soundfile.SoundFile(stack.enter_context(finished))
             self._sound = stack.enter_context(sound)
-            is_mpeg = self._sound.format in ("MP3", "MPEG")
-            if where := truncation.find(file, is_mpeg=is_mpeg):
-                self._report(f"cut off after {where}")
             self._files = stack.pop_all()
         self.sample_rate: int = self._sound.samplerate
         self.channels: int = self._sound.channels

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import struct
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 UNKNOWN = 0xFFFFFFFF  # size in a WAV header if the length is not known
 _ENDLESS = range(0x7FFFE000, 0x80000000)  # sizes that SoX and arecord write instead
@@ -56,27 +56,33 @@ class Truncation(NamedTuple):
         return f"{found} s of {total} s"
 
 
-def find(file: BinaryIO, *, is_mpeg: bool) -> Truncation | None:
+def find(file: BinaryIO) -> Truncation | None:
     """Return where a WAV, RF64, AIFF or MP3 file is cut off; None if it is not, or is another.
 
-    A header of unknown length, as programs write into pipes, promises nothing.
-
-    Args:
-      file: open, and not empty.
-      is_mpeg: whether it holds MPEG frames without a container.
+    A header of unknown length, as programs write into pipes, promises nothing. `file` is open and
+    not empty.
     """
     # Files of some file systems cannot be mapped.
     with (
         contextlib.suppress(OSError),
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        if is_mpeg:
-            return _find_in_mpeg(data)
         if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
             return _find_in_chunks(data, "<", b"fmt ", b"data")
         if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
             return _find_in_chunks(data, ">", b"COMM", b"SSND")
+        return _find_in_mpeg(data)
     return None
+
+
+class _Copy(mmap.mmap):
+    """A file in memory, in which a position after the end is the end."""
+
+    def seek(self, pos: int, whence: Any = 0) -> None:
+        try:
+            super().seek(pos, whence)
+        except ValueError:
+            super().seek(0, 2)
 
 
 def finished(file: BinaryIO) -> mmap.mmap | None:
@@ -85,7 +91,7 @@ def finished(file: BinaryIO) -> mmap.mmap | None:
     A recorder that was killed, or wrote into a pipe, leaves such a header. None if the file holds
     no samples, or is another.
     """
-    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    data = _Copy(file.fileno(), 0, access=mmap.ACCESS_COPY)
     at = 12
     while data[8:12] == b"WAVE" and at + 8 < len(data):
         name, size = struct.unpack("<4sI", data[at : at + 8])
@@ -167,11 +173,12 @@ def _frame(data: mmap.mmap, at: int) -> _Frame | None:
 
 def _find_in_mpeg(data: mmap.mmap) -> Truncation | None:
     """Follow the frames to the end of the file, and compare with what the first one says."""
-    at = _next_frame(data, _end_of_tag(data))
-    first = None if at is None else _frame(data, at)
-    if at is None or first is None:
+    start = _end_of_tag(data)
+    first = _frame(data, start)
+    if first is None or _next_frame(data, start) != start:
         return None
-    start, count = at, 0
+    at: int | None = start
+    count = 0
     promised = _promised(data, start, first)
     end = start  # of the last complete frame
     while at is not None:
