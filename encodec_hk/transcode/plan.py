@@ -150,12 +150,13 @@ class Job(NamedTuple):
         return stdio.is_pipe(self.target)
 
 
-def find(inputs: str, output: str | None = None) -> Found:
+def find(inputs: str, output: str | None = None, suffix: str = ".wav") -> Found:
     """Find the files that IN names: a file, a glob (`**` matches any folders) or a folder.
 
     Of a folder or a glob these are the files with a suffix of sound (`sound_files.READABLE`) or
     .ecdc. Hidden files are left out, and so are files below OUT, which an earlier run has written.
-    Without OUT, so are files that are named like outputs of others: a_6kbps.wav beside a.wav.
+    Without OUT, so are files that are named like outputs of others: a_6kbps.wav beside a.wav. Codes
+    count as outputs only where the `suffix` of this run's outputs is .ecdc: else they are decoded.
 
     Raises:
       ValueError: if there are none.
@@ -183,7 +184,8 @@ def find(inputs: str, output: str | None = None) -> Found:
         files = [file for file in files if written not in file.resolve().parents]
     foreign = [file for file in files if file.suffix.lower() in foreign_formats.SUFFIXES]
     unreadable += map(foreign_formats.message, foreign)
-    earlier = [] if output else _earlier_outputs(files)
+    written_suffixes = WRITABLE if suffix == ecdc.SUFFIX else tuple(sound_files.WRITABLE)
+    earlier = [] if output else _earlier_outputs(files, written_suffixes)
     left_out = {*foreign, *earlier}
     files = [file for file in files if file not in left_out]
     if not files and not unreadable:
@@ -192,13 +194,13 @@ def find(inputs: str, output: str | None = None) -> Found:
     return Found(files, root, root == path, tuple(unreadable), tuple(earlier))
 
 
-def _earlier_outputs(files: list[pathlib.Path]) -> list[pathlib.Path]:
-    """Return the files that are named as `plan` names the outputs of others among them."""
+def _earlier_outputs(files: list[pathlib.Path], suffixes: tuple[str, ...]) -> list[pathlib.Path]:
+    """Return the files with one of these suffixes that `plan` names so for others among them."""
     sources = {file.with_name(name) for file in files for name in (file.stem, file.name)}
     earlier = []
     for file in files:
         match = _OUTPUT.fullmatch(file.stem)
-        if match is None or file.suffix.lower() not in WRITABLE:
+        if match is None or file.suffix.lower() not in suffixes:
             continue
         numbered = re.sub(r"_\d+$", "", match[1])  # see `_distinct`
         if not sources.isdisjoint(map(file.with_name, (match[1], numbered))):

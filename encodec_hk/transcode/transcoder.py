@@ -66,7 +66,7 @@ class Transcoder:
         self._options = options
         self._codec = functools.cache(codec)
         self._pipes = contextlib.ExitStack()  # closes those that are written
-        self.found = plan.find(inputs, output)
+        self.found = plan.find(inputs, output, options.suffix)
         self._num_codebooks = 0  # of the codes of sound
         if all(map(self._reads_codes, self.found.files)):
             tag = self._tag_of_codes()

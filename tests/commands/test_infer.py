@@ -213,6 +213,20 @@ class NamesTest(infer_cases.InferTestCase):
         self.assertCountEqual(self.tree(), inputs + first + second)
         self.assertRegex(self.stdout, "5 of 5 files(.*\n)*left out 10 that an earlier run wrote")
 
+    def test_codes_beside_sound(self) -> None:
+        """Codes of an earlier run are decoded, and not coded again."""
+        names = ["a.wav", "a_3kbps.ecdc", "a_1.5kbps.wav", "b.ecdc", "b_1codebooks.ecdc"]
+        for name in names:
+            (self.folder / name).touch()
+        pattern = str(self.folder / "*")
+        for suffix, expected in (
+            (".wav", ["a.wav", "a_3kbps.ecdc", "b.ecdc", "b_1codebooks.ecdc"]),
+            (".ecdc", ["a.wav", "b.ecdc"]),
+        ):
+            found = plan.find(pattern, None, suffix)
+            self.assertEqual([file.name for file in found.files], expected)
+            self.assertCountEqual([file.name for file in (*found.files, *found.earlier)], names)
+
     def test_names_of_outputs_can_be_inputs(self) -> None:
         """Alone, or where OUT is named."""
         self.make("in/a.wav")
