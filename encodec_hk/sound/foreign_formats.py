@@ -51,4 +51,4 @@ def _message(path: str | os.PathLike[str], format: str) -> str:
     if target == pathlib.Path(path):
         target = target.with_stem(f"{target.stem}_converted")
     command = f"ffmpeg -i {shlex.quote(shown)} {shlex.quote(file_paths.shown(target))}"
-    return f"{shown}: libsndfile does not read {format}; ffmpeg converts it: {command}"
+    return f"{shown}: libsndfile does not read {format}; ffmpeg converts it ({command})"

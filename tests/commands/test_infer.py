@@ -358,8 +358,8 @@ class FailuresTest(infer_cases.InferTestCase):
         path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
         (path.parent / "cover.jpg").write_bytes(b"no sound")
         message = (
-            f"my song{suffix}: libsndfile does not read {suffix.lower()}; ffmpeg converts it: "
-            r"ffmpeg -i '.*/my song\..*' '.*/my song\.wav'"
+            f"my song{suffix}: libsndfile does not read {suffix.lower()}; ffmpeg converts it "
+            r"\(ffmpeg -i '.*/my song\..*' '.*/my song\.wav'\)"
         )
         for name in ("in", "in/*"):
             self.assertEqual(self.infer(str(self.folder / name)), 1)
@@ -373,7 +373,7 @@ class FailuresTest(infer_cases.InferTestCase):
 
     def test_formats_of_others_with_another_suffix(self) -> None:
         (self.folder / "a.wav").write_bytes(b"\x1aE\xdf\xa3" + bytes(100))
-        message = r"a\.wav: libsndfile does not read Matroska or WebM; .* \S*/a_converted\.wav$"
+        message = r"a\.wav: libsndfile does not read Matroska or WebM; .* \S*/a_converted\.wav\)$"
         with self.assertRaisesRegex(ValueError, message):
             self.infer(str(self.folder / "a.wav"))
 
