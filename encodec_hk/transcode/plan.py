@@ -163,10 +163,10 @@ def find(inputs: str, output: str | None = None, suffix: str = ".wav") -> Found:
     """
     if not inputs:
         raise ValueError("IN: got an empty name")
+    if output is None and (stdio.is_pipe(inputs) or inputs in stdio.STDIN):
+        name = file_paths.shown(inputs)
+        raise ValueError(f"OUT: got none, must be named if IN is {name}, such as - for stdout")
     if stdio.is_pipe(inputs):
-        if output is None:
-            name = file_paths.shown(inputs)
-            raise ValueError(f"OUT: got none, must be named if IN is {name}, such as - for stdout")
         return Found([pathlib.Path(inputs)], None)
     path = pathlib.Path(inputs)
     if path.is_dir():

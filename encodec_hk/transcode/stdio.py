@@ -14,7 +14,7 @@ from encodec_hk.system import file_paths
 from encodec_hk.system import interruption
 
 NAME = "-"
-_STDIN = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+STDIN = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _WAIT = 0.2  # seconds between two checks for an interruption
 _PIPE = 1 << 16  # bytes that a pipe holds
@@ -55,20 +55,20 @@ def resolve(name: str) -> str:
 
     /dev/stdin is NAME too, unless it is a file, which has a format of its own; /dev/stdout always.
     """
-    if name in _STDOUT or (name in _STDIN and is_pipe(name)):
+    if name in _STDOUT or (name in STDIN and is_pipe(name)):
         return NAME
     return name if name == NAME or os.path.normpath(name) != NAME else os.path.abspath(name)
 
 
 def is_pipe(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path is NAME, a FIFO or a device: bytes come and go once, and in order."""
+    """Return whether a path is NAME, a FIFO, a socket or a device of characters."""
     if os.fspath(path) == NAME:
         return True
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
 
 
 def stdin() -> BinaryIO:
