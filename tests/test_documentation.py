@@ -123,8 +123,8 @@ class DocumentationTest(parameterized.TestCase):
                 self.run_command(command)
         self.check_made(MADE.get(page, []))
 
-    @pytest.mark.slow
     @parameterized.parameters(*PAGES)
+    @pytest.mark.slow
     def test_commands_that_take_minutes(self, page):
         chosen = [each for each in commands(page) if not PARSED.search(each)]
         if not any(map(LONG.search, chosen)):

@@ -86,7 +86,7 @@ TRAIN = flag_types.Command(
             "string",
             "SOUND",
             "Sound to validate on, given like --data.",
-            otherwise="1 file in 20 of --data, held out",
+            otherwise="1 file in 20 of --data, held out, if there are more than 10",
         ),
         flag_types.Flag(
             "init",

@@ -1,6 +1,6 @@
 """Make the sounds and the picture of a page to listen to: the same clips at several bit rates.
 
-    python -m encodec_hk.evaluation.listening OUT [--clips=FILE,FILE] [--checkpoint=FILE]
+    python -m encodec_hk.evaluation.listening OUT [--clips=FILE,FILE] [--checkpoint=MODEL]
 
 Codes each clip with a model at 3, 6 and 12 kbps and with Opus at 6 and 12 kbps. Writes each version
 as 16-bit FLAC to OUT/CLIP_VERSION.flac, and a spectrogram of each to OUT/spectrograms.png: a row
@@ -33,7 +33,7 @@ from encodec_hk.system import part_file
 MODEL_KBPS = (3.0, 6.0, 12.0)
 OPUS_KBPS = (6.0, 12.0)
 
-_CHECKPOINT = file_paths.ROOT / "checkpoints/encodec_24khz_small.safetensors"
+_MODEL = "encodec_24khz_small"
 _CLIPS = ("speech_reading.flac", "music_guitar.flac")
 _SECONDS = 7.0  # of a clip that are used
 
@@ -133,9 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="listening", description=(__doc__ or "").split("\n", 1)[0], allow_abbrev=False
     )
     parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder to write to")
-    parser.add_argument("--clips", help="files with commas between; two of assets/clips by default")
     parser.add_argument(
-        "--checkpoint", default=str(_CHECKPOINT), help="the model; the shipped one by default"
+        "--clips", help="files with commas between; by default two of a clone's assets/clips"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default=_MODEL,
+        help="what encodec_hk.load takes; the shipped model by default",
     )
     flags = parser.parse_args(arguments)
     if flags.clips:
