@@ -9,7 +9,8 @@ If you change the frame rate (sample rate, ratios) or the codebook size, the ban
 changes: set `--config.model.bandwidths` and `--config.inference.bandwidth` too.
 
 Sources: [E] Défossez et al., High Fidelity Neural Audio Compression, arXiv:2210.13438, by section;
-what the paper does not state is from the code of `encodec` 0.1.1 and `audiocraft`.
+what the paper does not state is from the code of `encodec` 0.1.1 and `audiocraft`. [V] Siuzdak,
+Vocos, arXiv:2306.00814, and the code of `vocos` 0.1.0.
 """
 
 import ml_collections
@@ -61,6 +62,18 @@ def get_config() -> ml_collections.ConfigDict:
     # set a float field back to None.
     model.segment_seconds = config_dict.placeholder(object)
     model.overlap = 0.01  # share of a segment that the next one overlaps, in [0, 1)
+
+    # "seanet", the encoder's mirror image, or "vocos", a Fourier decoder of the same codes [V].
+    model.decoder = "seanet"
+    vocos = model.vocos = ml_collections.ConfigDict()  # of decoder "vocos" alone
+    vocos.dim = 384  # channels
+    vocos.intermediate = 1152  # channels within a block
+    vocos.num_layers = 8  # ConvNeXt blocks
+    vocos.n_fft = 1280  # samples of a frame's window: a multiple of the hop
+    # Bandwidths in kbps that it has norms for; any other takes the nearest one's.
+    vocos.bandwidths = (1.5, 3.0, 6.0, 12.0)
+    # True: convolutions see earlier frames only, and a stream lags by (n_fft - hop) / 2 samples.
+    vocos.causal = False
 
     inference = config.inference = ml_collections.ConfigDict()
     inference.bandwidth = 6.0  # default bandwidth, kbps

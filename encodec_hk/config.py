@@ -17,6 +17,7 @@ from ml_collections import config_dict
 
 from encodec_hk.system import rules
 
+_SECTION: rules.Rule = ("a ConfigDict", lambda v: isinstance(v, ml_collections.ConfigDict))
 _MODEL_RULES: dict[str, rules.Rule] = {
     "sample_rate": rules.integer(1),
     "channels": rules.integer(1),
@@ -40,7 +41,22 @@ _MODEL_RULES: dict[str, rules.Rule] = {
     "normalize": rules.BOOL,
     "segment_seconds": rules.optional(("a number above 0 (seconds)", rules.POSITIVE[1])),
     "overlap": rules.DECAY,
+    "decoder": rules.one_of("seanet", "vocos"),
+    "vocos": _SECTION,
 }
+_VOCOS_RULES: dict[str, rules.Rule] = {
+    "dim": rules.integer(1),
+    "intermediate": rules.integer(1),
+    "num_layers": rules.integer(0),
+    "n_fft": rules.integer(1),
+    "bandwidths": rules.tuple_of("numbers above 0 (kbps)", rules.POSITIVE[1]),
+    "causal": rules.BOOL,
+}
+_VOCOS: dict[str, Any] = {  # as in configs/base.py; `from_json` adds them to older fields
+    **{"dim": 384, "intermediate": 1152, "num_layers": 8, "n_fft": 1280},
+    **{"bandwidths": (1.5, 3.0, 6.0, 12.0), "causal": False},
+}
+VOCOS_KERNEL = 7  # steps, of all convolutions of a Vocos decoder
 _INFERENCE_RULES: dict[str, rules.Rule] = {
     "bandwidth": rules.POSITIVE,
     "batch_size": rules.integer(1),
@@ -56,7 +72,6 @@ _BENCH_RULES: dict[str, rules.Rule] = {
         lambda value: isinstance(value, tuple) and all(map(_is_floor, value)),
     ),
 }
-_SECTION: rules.Rule = ("a ConfigDict", lambda v: isinstance(v, ml_collections.ConfigDict))
 _CONFIG_RULES: dict[str, rules.Rule] = {
     "name": rules.NAME,
     "checkpoint": rules.NAME,
@@ -101,6 +116,21 @@ def validate_model(model_config: ml_collections.ConfigDict) -> None:
     if length is not None and length < hop_length(model):
         seconds = hop_length(model) / model.sample_rate
         raise error("segment_seconds", f"at least one hop ({seconds:.6g} s)")
+    rules.check("config.model.vocos", model.vocos, _VOCOS_RULES)
+    if has_vocos(model):
+        _validate_vocos(model)
+
+
+def _validate_vocos(model: ml_collections.ConfigDict) -> None:
+    """Check what a Vocos decoder asks of the rest of a model configuration."""
+    if model.channels != 1:
+        raise rules.error("config.model.channels", model.channels, "1 where decoder is vocos")
+    hop, n_fft = hop_length(model), model.vocos.n_fft
+    if n_fft % hop or n_fft < 2 * hop or (n_fft - hop) % 2:
+        allowed = f"a multiple of the hop ({hop}), twice it or more, and even less the hop"
+        raise rules.error("config.model.vocos.n_fft", n_fft, allowed)
+    for bandwidth in model.vocos.bandwidths:
+        num_codebooks_for(model, bandwidth, field="config.model.vocos.bandwidths")
 
 
 def validate_inference(inference: Mapping[str, Any], path: str = "config.inference") -> None:
@@ -138,12 +168,30 @@ def differences(
         value = tuple(value) if isinstance(value, list) else value
         return "none" if folded and value == "weight_norm" else value
 
-    plain = [dict(fields.items()) for fields in (model_config, expected)]
+    plain = [_flat(fields) for fields in (model_config, expected)]
+    is_same_decoder = plain[0]["decoder"] == plain[1]["decoder"]
     found = [
         Difference(field, *(fields.get(field) for fields in plain))
         for field in sorted(set().union(*plain))
+        if is_same_decoder or not field.startswith("vocos.")
     ]
     return [each for each in found if normal(each.value) != normal(each.expected)]
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields with those of a Vocos decoder as "vocos.FIELD", of SEANet without them."""
+    flat = {"decoder": "seanet", **dict(fields.items())}
+    vocos = flat.pop("vocos", None)
+    if flat["decoder"] == "vocos" and vocos is not None:
+        flat |= {f"vocos.{name}": value for name, value in vocos.items()}
+    return flat
+
+
+def _effective(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields without those of the decoder where it is SEANet, once the only one."""
+    if fields["decoder"] != "seanet":
+        return fields
+    return {name: value for name, value in fields.items() if name not in ("decoder", "vocos")}
 
 
 def _is_floor(value: Any) -> bool:
@@ -246,7 +294,32 @@ def receptive_field(model_config: ml_collections.ConfigDict) -> tuple[int, int]:
         frames = -(-(frames + residual - 1) // ratio) + 2
     samples += hop * (model_config.last_kernel_size - 1)
     frames += model_config.kernel_size - 1
+    if has_vocos(model_config):
+        convolutions = model_config.vocos.num_layers + 1
+        frames = model_config.vocos.n_fft // hop + convolutions * (VOCOS_KERNEL - 1)
     return samples, frames
+
+
+def has_vocos(model_config: ml_collections.ConfigDict) -> bool:
+    """Return whether the decoder is Vocos."""
+    return bool(model_config.decoder == "vocos")
+
+
+def vocos_norms(model_config: ml_collections.ConfigDict) -> tuple[int, ...]:
+    """Return which of a Vocos decoder's norms codes of 1, 2, ... all codebooks take.
+
+    There are norms for each of `vocos.bandwidths`; other bandwidths take those of the nearest, of
+    two equally near ones the first.
+    """
+    counts = [num_codebooks_for(model_config, kbps) for kbps in model_config.vocos.bandwidths]
+
+    def distance(norm: int, count: int) -> int:
+        return abs(counts[norm] - count)
+
+    return tuple(
+        min(range(len(counts)), key=lambda norm: distance(norm, count))
+        for count in range(1, model_config.num_codebooks + 1)
+    )
 
 
 def minimum_first_block(model_config: ml_collections.ConfigDict) -> int:
@@ -255,6 +328,7 @@ def minimum_first_block(model_config: ml_collections.ConfigDict) -> int:
     A causal convolution pads its start by reflecting its first `pad + 1` steps, where pad is the
     effective kernel less the stride. The first block must hold that many steps at every layer of
     encoder and decoder. Both have the same resolutions: `steps` per frame, from the hop down to 1.
+    A Vocos decoder pads with zeros and needs one frame; the encoder decides.
 
     Models that are not causal, or that pad with zeros, need one frame.
     """
@@ -274,26 +348,38 @@ def lags(model_config: ml_collections.ConfigDict) -> tuple[int, int]:
     """Return how far a stream of blocks lags behind; 0 if the model is causal or takes whole rows.
 
     A convolution that is not causal waits for the steps that it looks ahead; at a lower resolution
-    it waits for whole steps of that resolution.
+    it waits for whole steps of that resolution. The overlap-add of a Vocos decoder, causal or not,
+    waits until the windows that cover a sample are there.
 
     Returns:
       Frames by which the encoder's codes lag, and samples by which the decoder's audio lags.
     """
-    if model_config.causal or model_config.norm == "time_group_norm":
+    if model_config.norm == "time_group_norm":
         return 0, 0
-    residual = sum((kernel - 1) // 2 for kernel in _residual_kernels(model_config))
-    encoder = decoder = model_config.kernel_size // 2
-    for ratio in reversed(model_config.ratios):
-        encoder = -(-(encoder + residual + ratio // 2) // ratio)
-    for ratio in model_config.ratios:
-        decoder = decoder * ratio + ratio - ratio // 2 + residual
-    last = model_config.last_kernel_size // 2
-    return encoder + last, decoder + last
+    encoder = decoder = 0
+    if not model_config.causal:
+        residual = sum((kernel - 1) // 2 for kernel in _residual_kernels(model_config))
+        encoder = decoder = model_config.kernel_size // 2
+        for ratio in reversed(model_config.ratios):
+            encoder = -(-(encoder + residual + ratio // 2) // ratio)
+        for ratio in model_config.ratios:
+            decoder = decoder * ratio + ratio - ratio // 2 + residual
+        last = model_config.last_kernel_size // 2
+        encoder, decoder = encoder + last, decoder + last
+    if has_vocos(model_config):
+        vocos, hop = model_config.vocos, hop_length(model_config)
+        ahead = 0 if vocos.causal else (vocos.num_layers + 1) * (VOCOS_KERNEL // 2)
+        decoder = ahead * hop + (vocos.n_fft - hop) // 2
+    return encoder, decoder
 
 
 def to_json(model_config: ml_collections.ConfigDict) -> str:
-    """Return a model configuration as one line of JSON, with its fields in alphabetical order."""
-    return json.dumps(model_config.to_dict(), sort_keys=True)
+    """Return a model configuration as one line of JSON, with its fields in alphabetical order.
+
+    `decoder` and `vocos` are left out where the decoder is SEANet: those are the fields, and the
+    fingerprints, of checkpoints made before there was another.
+    """
+    return json.dumps(_effective(model_config.to_dict()), sort_keys=True)
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
@@ -308,13 +394,19 @@ def from_json(text: str) -> ml_collections.ConfigDict:
         raise ValueError(f"config.model: not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise rules.error("config.model", fields, "a JSON object")
-    fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    fields = {"decoder": "seanet", "vocos": dict(_VOCOS), **_with_tuples(fields)}
+    if isinstance(fields["vocos"], dict):
+        fields["vocos"] = ml_collections.ConfigDict(_with_tuples(fields["vocos"]))
     rules.check("config.model", fields, _MODEL_RULES)
     model_config = ml_collections.ConfigDict()
     model_config.segment_seconds = config_dict.placeholder(object)  # as in configs/base.py
     model_config.update(fields)
     validate_model(model_config)
     return model_config.lock()
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
 
 
 def _residual_kernels(model_config: ml_collections.ConfigDict) -> list[int]:

@@ -18,6 +18,7 @@ VARIANTS = {  # overrides for `small`: the kinds of networks that are run differ
         "overlap": 0.01,
     },
     "look_ahead": {"causal": False, "shortcut": "identity"},
+    "vocos": {"decoder": "vocos"},
 }
 
 
@@ -46,7 +47,15 @@ def small(**overrides):
     model_config.update(
         ratios=(3, 4), num_filters=4, latent_dim=8, num_codebooks=3, codebook_size=16
     )
+    vocos = {
+        "dim": 16,
+        "intermediate": 24,
+        "num_layers": 2,
+        "n_fft": 48,
+        **overrides.pop("vocos", {}),
+    }
     model_config.update({"sample_rate": 1200, **overrides})
     model_config.bandwidths = tuple(config.bandwidth_for(model_config, n) for n in (1, 3))
+    model_config.vocos.update({"bandwidths": model_config.bandwidths, **vocos})
     config.validate_model(model_config)
     return model_config

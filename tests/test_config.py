@@ -23,7 +23,7 @@ from encodec_hk import config
 from encodec_hk.networks import model
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
-VARIANTS = tuple(sorted(path.stem for path in CONFIGS.glob("encodec_*.py")))
+VARIANTS = tuple(sorted(path.stem for path in CONFIGS.glob("*encodec_*.py")))
 
 
 def get_config(name: str) -> ml_collections.ConfigDict:
@@ -50,7 +50,8 @@ def flat(variant: ml_collections.ConfigDict) -> dict[str, object]:
 class VariantsTest(parameterized.TestCase):
     def test_all_variants(self):
         names = ("16khz", "24khz", "24khz_small", "32khz", "48khz", "tiny")
-        self.assertEqual(VARIANTS, tuple(f"encodec_{name}" for name in names))
+        expected = *(f"encodec_{name}" for name in names), "vocos_encodec_24khz"
+        self.assertEqual(VARIANTS, expected)
 
     @parameterized.parameters(*VARIANTS)
     def test_is_valid_and_locked(self, name):
@@ -121,6 +122,14 @@ class VariantsTest(parameterized.TestCase):
                 "model.latent_dim": 32,
                 "model.num_codebooks": 8,
                 "model.bandwidths": (1.5, 3.0, 6.0),
+            },
+        ),
+        (
+            "vocos_encodec_24khz",
+            {
+                "model.decoder": "vocos",
+                "model.num_codebooks": 16,
+                "model.bandwidths": (1.5, 3.0, 6.0, 12.0),
             },
         ),
     )

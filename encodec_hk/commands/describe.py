@@ -27,7 +27,7 @@ def run(variant: ml_collections.ConfigDict, out: TextIO | None = None) -> None:
         f"{variant.name}: {model_config.sample_rate} Hz, {channels}, {causal}",
         "",
         *_tree(calls),
-        "upsample: a transposed convolution as w [2, in, stride * out], kernel 2 * stride",
+        _note(model_config),
         "",
         *_facts(model_config, calls),
         "",
@@ -56,6 +56,12 @@ def _tree(calls: Sequence[cost.Call]) -> Iterator[str]:
     for row in rows:
         cells = zip(row, "<<>><", widths, strict=True)
         yield "  ".join(f"{cell:{align}{width}}" for cell, align, width in cells).rstrip()
+
+
+def _note(model_config: ml_collections.ConfigDict) -> str:
+    if config.has_vocos(model_config):
+        return "decoder: of spectra; its norms have a row for each of vocos.bandwidths"
+    return "upsample: a transposed convolution as w [2, in, stride * out], kernel 2 * stride"
 
 
 def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) -> Iterator[str]:
@@ -96,6 +102,9 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
             f"look-ahead       {first} frames ({first * hop} samples, "
             f"{milliseconds(first * hop)}) for an exact start, then one frame at a time"
         )
+        if samples := config.lags(model_config)[1]:
+            lag = f"{samples} samples ({milliseconds(samples)})"
+            yield f"                 a stream of the decoder lags by {lag}"
     elif length is not None and stride is not None:
         yield (
             f"look-ahead       not causal: it codes segments of {length} samples, one every "

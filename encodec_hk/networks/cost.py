@@ -110,11 +110,13 @@ def reference_surplus(
     model_config: ml_collections.ConfigDict, calls: Sequence[Call]
 ) -> dict[str, int]:
     """Return, by reason, how many more numbers PyTorch checkpoints hold outside the codebooks."""
+    is_vocos = config.has_vocos(model_config)
     # A transposed convolution has a magnitude for each of its input channels.
     magnitudes = sum(
         call.parameters["w"][1 if call.path.endswith("/upsample") else 2]
         for call in calls
-        if "w" in call.parameters
+        # Vocos has no weight norm.
+        if "w" in call.parameters and not (is_vocos and call.path.startswith("decoder/"))
     )
     biases = sum(call.parameters["b"][0] for call in calls if "w_h" in call.parameters)
     return {
@@ -133,4 +135,5 @@ def _multiply_adds(method: str, parameters: dict[str, Shape], inputs: Shape, out
     # A strided convolution uses its weights once per output step, a transposed one once per input
     # step: always at the lower of the two resolutions.
     steps = min(inputs[1], output[1])
-    return steps * sum(math.prod(shape) for shape in parameters.values() if len(shape) > 1)
+    weights = (shape for name, shape in parameters.items() if name.startswith("w"))
+    return steps * sum(map(math.prod, weights))

@@ -42,6 +42,7 @@ from encodec_hk.networks import convolution
 from encodec_hk.networks import kernels
 from encodec_hk.networks import quantizer
 from encodec_hk.networks import seanet
+from encodec_hk.networks import vocos
 
 Params = Mapping[str, Mapping[str, Any]]
 State = Any
@@ -63,7 +64,8 @@ class Model(NamedTuple):
       decode_block: (params, state, codes [B, K, F], num_valid [B] frames, is_last [B]) ->
         (state, audio [B, T, C]); a row has num_valid * hop samples.
       embed_block: like encode_block, to the latents [B, F, D] before quantisation.
-      synthesize_block: like decode_block, from latents [B, F, D] instead of codes.
+      synthesize_block: like decode_block, from latents [B, F, D] instead of codes; num_codebooks,
+        an integer that may be traced, says of how many where the decoder asks (None: of all).
       layer_names: (network) -> the names of the layers of "encoder" or "decoder", in order.
       layer_block: (params, x [B, T, C], start int32 [B], *, network, index) -> the output of one of
         those layers, [B, T', C'], for rows that began at `start` and go on; to measure it alone.
@@ -97,7 +99,7 @@ class EnCodec(hk.Module):
         self,
         *,
         encoder: seanet.Encoder,
-        decoder: seanet.Decoder,
+        decoder: seanet.Decoder | vocos.Vocos,
         quantizer: quantizer.ResidualVectorQuantizer,
         channels: int,
         hop: int,
@@ -133,16 +135,26 @@ class EnCodec(hk.Module):
         return state, self.quantizer.encode(latents, num_codebooks, energies)
 
     def synthesize(
-        self, state: State, latents: jax.Array, num_valid: Ends, is_last: Ends
+        self,
+        state: State,
+        latents: jax.Array,
+        num_valid: Ends,
+        is_last: Ends,
+        *,
+        num_codebooks: int | jax.Array | None = None,
     ) -> Carried:
         """Map latents [B, F, D] to audio [B, T, C]."""
-        return _carry(self.decoder, state, latents, num_valid, is_last, 1)
+        decoder: Callable[..., Any] = self.decoder
+        if isinstance(decoder, vocos.Vocos):
+            decoder = functools.partial(decoder, num_codebooks=num_codebooks)
+        return _carry(decoder, state, latents, num_valid, is_last, 1)
 
     def decode(self, state: State, codes: jax.Array, num_valid: Ends, is_last: Ends) -> Carried:
         """Map codes [B, K, F] to audio [B, T, C]."""
-        return self.synthesize(state, self.quantizer.decode(codes), num_valid, is_last)
+        latents, count = self.quantizer.decode(codes), codes.shape[1]
+        return self.synthesize(state, latents, num_valid, is_last, num_codebooks=count)
 
-    def layers(self, network: str) -> list[seanet.Layer]:
+    def layers(self, network: str) -> Sequence[seanet.Layer | vocos.FourierLayer]:
         """Return the layers of "encoder" or "decoder", in order."""
         return {"encoder": self.encoder, "decoder": self.decoder}[network].layers()
 
@@ -158,6 +170,11 @@ class EnCodec(hk.Module):
         audio = jnp.zeros((1, self.hop, self.channels), jnp.float32)
         _, codes = self.encode(None, audio, None, None, num_codebooks=1)
         self.decode(None, codes, None, None)
+
+
+def has_encoder(params: Params) -> bool:
+    """Return whether there are parameters of an encoder; a decoder may come without."""
+    return any(module.startswith("encoder/") for module in params)
 
 
 def build(model_config: ml_collections.ConfigDict, precision: str = "float32") -> Model:
@@ -246,10 +263,15 @@ def _networks(model_config: ml_collections.ConfigDict, convolve: kernels.Convolu
         pad_mode=model_config.pad_mode,
         convolve=convolve,
     )
+    decoder: seanet.Decoder | vocos.Vocos
+    if config.has_vocos(model_config):
+        decoder = _vocos(model_config, convolve)
+    else:
+        decoder = seanet.Decoder(channels=model_config.channels, name="decoder", **shared)
     return EnCodec(
         # Made here and not by EnCodec, so that their parameters have no prefix.
         encoder=seanet.Encoder(latent_dim=model_config.latent_dim, name="encoder", **shared),
-        decoder=seanet.Decoder(channels=model_config.channels, name="decoder", **shared),
+        decoder=decoder,
         quantizer=quantizer.ResidualVectorQuantizer(
             num_codebooks=model_config.num_codebooks,
             codebook_size=model_config.codebook_size,
@@ -260,6 +282,24 @@ def _networks(model_config: ml_collections.ConfigDict, convolve: kernels.Convolu
         hop=config.hop_length(model_config),
         takes_whole_rows=model_config.norm == "time_group_norm",
         name="encodec",
+    )
+
+
+def _vocos(model_config: ml_collections.ConfigDict, convolve: kernels.Convolution) -> vocos.Vocos:
+    fields = model_config.vocos
+    return vocos.Vocos(
+        dim=fields.dim,
+        intermediate=fields.intermediate,
+        num_layers=fields.num_layers,
+        kernel_size=config.VOCOS_KERNEL,
+        hop=config.hop_length(model_config),
+        n_fft=fields.n_fft,
+        norms=config.vocos_norms(model_config),
+        num_norms=len(fields.bandwidths),
+        settings=convolution.ConvSettings(
+            causal=fields.causal, norm="none", pad_mode="constant", convolve=convolve
+        ),
+        name="decoder",
     )
 
 

@@ -29,7 +29,7 @@ def shipped(folder: Literal["configs", "checkpoints"]) -> pathlib.Path:
 
 def shipped_configs() -> dict[str, pathlib.Path]:
     """Return the files of the shipped configs by name, such as encodec_24khz_small."""
-    return _by_stem(shipped("configs").glob("encodec_*.py"))
+    return _by_stem(shipped("configs").glob("*encodec_*.py"))
 
 
 def shipped_checkpoints() -> dict[str, pathlib.Path]:

@@ -82,7 +82,7 @@ class ConfigTest(parameterized.TestCase):
         self.assertEqual(self.parse("--config=mine.py:other").name, "other")
 
     @parameterized.parameters(
-        ("nothing", "; the shipped configs are encodec_16khz, .*, encodec_tiny$"),
+        ("nothing", "; the shipped configs are encodec_16khz, .*, vocos_encodec_24khz$"),
         ("other/encodec_tiny.py", "the shipped configs are encodec_16khz, "),
         ("encodec_tny", "; nearest are encodec_tiny, "),
         ("", "the shipped configs are"),

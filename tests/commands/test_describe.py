@@ -56,6 +56,18 @@ class OutputTest(parameterized.TestCase):
         ):
             self.assertRegex(printed, rf"(?m){line}")
 
+    def test_vocos(self):
+        printed = text(get_config("vocos_encodec_24khz"))
+        for line in (
+            r"^decoder +\[24000, 1\] +7,984,258 +595,180,800$",
+            r"^    depthwise +\[75, 384\] +3,072 +201,600  w \[7, 384\], b \[384\]$",
+            r"^  head +\[24000, 1\] +494,338 +36,921,600  offset \[384\], scale \[384\]$",
+            r"^ +\+ 2,320 magnitudes of weight_norm",
+            r"^receptive field +encoder 2718 .*, decoder 58 frames \(773\.3 ms\)$",
+            r"^ +a stream of the decoder lags by 9120 samples \(380 ms\)$",
+        ):
+            self.assertRegex(printed, rf"(?m){line}")
+
     @parameterized.parameters(
         {"ratios": (4, 3), "bandwidths": (20.0,), "num_lstm_layers": 0, "channels": 4},
         {"norm": "none", "num_residual_layers": 3, "shortcut": "identity"},

@@ -19,6 +19,7 @@ from configs import encodec_24khz_small
 from configs import encodec_32khz
 from configs import encodec_48khz
 from configs import encodec_tiny
+from configs import vocos_encodec_24khz
 from encodec_hk import config
 from encodec_hk.networks import model
 from encodec_hk.networks import quantizer
@@ -34,6 +35,7 @@ VARIANTS = (
     encodec_32khz,
     encodec_48khz,
     encodec_tiny,
+    vocos_encodec_24khz,
 )
 
 

@@ -1,0 +1,98 @@
+"""The fields of the decoder: validation, JSON, and what follows from them."""
+
+import json
+
+import ml_collections
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from configs import encodec_24khz
+from configs import encodec_48khz
+from configs import vocos_encodec_24khz
+from encodec_hk import config
+
+
+def vocos_config(**fields) -> ml_collections.ConfigDict:
+    model_config = vocos_encodec_24khz.get_config().model
+    with model_config.ignore_type(), model_config.unlocked():
+        model_config.vocos.update(fields)
+    return model_config
+
+
+class DecoderConfigTest(parameterized.TestCase):
+    def test_seanet_leaves_no_trace_in_json(self):
+        """Or the fingerprints of older checkpoints would change."""
+        model_config = encodec_24khz.get_config().model
+        model_config.vocos.dim = 7
+        kept = json.loads(config.to_json(model_config))
+        self.assertNotIn("decoder", kept)
+        self.assertNotIn("vocos", kept)
+        back = config.from_json(json.dumps(kept))
+        self.assertEqual(back.to_dict(), encodec_24khz.get_config().model.to_dict())
+        self.assertEqual(config.differences(model_config, kept), [])
+
+    def test_vocos_in_json(self):
+        model_config = vocos_config(dim=64, causal=True)
+        text = config.to_json(model_config)
+        self.assertIn('"bandwidths": [1.5, 3.0, 6.0, 12.0], "causal": true, "dim": 64', text)
+        back = config.from_json(text)
+        self.assertEqual(back, model_config)
+        self.assertIsInstance(back.vocos.bandwidths, tuple)
+
+    def test_differences(self):
+        found = config.differences(vocos_config(), json.loads(config.to_json(vocos_config(dim=64))))
+        self.assertEqual(found, [("vocos.dim", 384, 64)])
+        line = found[0].line("the checkpoint")
+        self.assertEqual(line, "config.model.vocos.dim: got 384, the checkpoint has 64")
+        seanet = vocos_config()
+        seanet.decoder = "seanet"
+        found = config.differences(vocos_config(), seanet)
+        self.assertEqual(found, [("decoder", "vocos", "seanet")])
+        found = config.differences(json.loads(config.to_json(seanet)), vocos_config())
+        self.assertEqual(found, [("decoder", "seanet", "vocos")])
+
+    @parameterized.parameters(
+        ({"dim": 0}, r"config\.model\.vocos\.dim: got 0, must be"),
+        ({"causal": 1}, r"config\.model\.vocos\.causal: got 1, must be True or False"),
+        ({"n_fft": 1000}, r"n_fft: got 1000, must be a multiple of the hop \(320\), twice it"),
+        ({"n_fft": 320}, r"n_fft: got 320, must be a multiple of the hop"),
+        ({"bandwidths": (1.5, 2.0)}, r"vocos\.bandwidths: got 2\.0, must be a whole number"),
+        ({"layers": 3}, r"config\.model\.vocos: unknown layers; .*must have dim, intermediate"),
+    )
+    def test_refuses(self, fields, message):
+        with self.assertRaisesRegex(ValueError, message):
+            config.validate_model(vocos_config(**fields))
+
+    def test_refuses_other_decoders_and_stereo(self):
+        model_config = vocos_config()
+        model_config.decoder = "wavenet"
+        with self.assertRaisesRegex(ValueError, "decoder: got 'wavenet', must be one of seanet, v"):
+            config.validate_model(model_config)
+        stereo = encodec_48khz.get_config().model
+        stereo.decoder = "vocos"
+        with self.assertRaisesRegex(
+            ValueError, "channels: got 2, must be 1 where decoder is vocos"
+        ):
+            config.validate_model(stereo)
+
+    @parameterized.parameters('"vocos": 3', '"vocos": {"dim": 3}', '"vocos": [1]')
+    def test_refuses_json(self, section):
+        text = config.to_json(encodec_24khz.get_config().model)
+        with self.assertRaisesRegex(ValueError, r"config\.model\.vocos: "):
+            config.from_json(f"{text[:-1]}, {section}}}")
+
+    def test_the_nearest_norms(self):
+        """2, 4, 8 and 16 codebooks have norms; of two equally near ones, the first is taken."""
+        norms = config.vocos_norms(vocos_config())
+        self.assertEqual(norms, (0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3))
+
+    def test_lags(self):
+        # Nine convolutions of three frames to come, and half of what the windows overlap.
+        self.assertEqual(config.lags(vocos_config()), (0, 27 * 320 + 480))
+        self.assertEqual(config.lags(vocos_config(causal=True, n_fft=640)), (0, 160))
+        self.assertEqual(config.minimum_first_block(vocos_config()), 7)  # of the encoder
+        self.assertEqual(config.receptive_field(vocos_config()), (2718, 58))
+
+
+if __name__ == "__main__":
+    absltest.main()
