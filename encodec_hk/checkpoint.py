@@ -14,17 +14,22 @@ The encoder gets 24 bits because its outputs decide codes. (Half precision would
 to 1 in 4096 of itself.)
 
 The metadata are strings: `format` ("encodec_hk"), `format_version`, `name` of the variant, `config`
-(the model config as JSON), and the origin of the weights: `source`, `source_sha256`, `licence`.
+(the model config as JSON), and the origin of the weights: `source`, `source_sha256`, `licence`. A
+decoder of another model's codes states that model as JSON in `codes_of` (`CodesOf`).
+
+Files of a SEANet decoder have format version 1. Those of a Vocos decoder, which may lack the
+encoder, have version 2: older programs refuse them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -38,6 +43,7 @@ from encodec_hk.system import part_file
 
 FORMAT = "encodec_hk"
 FORMAT_VERSION = "1"
+VOCOS_VERSION = "2"
 
 _SCALE, _LOW = ":scale", ":low"
 _PEAK = np.float32(32767)  # integer of the largest value of a row
@@ -46,6 +52,20 @@ _FINE = "encoder/"  # modules with 24 bits
 _METADATA = ("format", "format_version", "name", "config", "source", "source_sha256", "licence")
 
 Params = model.Params
+
+
+class CodesOf(NamedTuple):
+    """The model whose codes a codec makes and decodes; for most codecs, it is their own.
+
+    Attributes:
+      name: of the variant.
+      source: where its weights come from.
+      fingerprint: what .ecdc files hold of it, see `codes_fingerprint`; None if it is not known.
+    """
+
+    name: str
+    source: str
+    fingerprint: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +97,12 @@ class Checkpoint:
         """Where the weights were read from, or how they were trained."""
         return self.metadata["source"]
 
+    @property
+    def codes_of(self) -> CodesOf | None:
+        """The model whose codes these weights decode, if it is another."""
+        text = self.metadata.get("codes_of")
+        return CodesOf(**json.loads(text)) if text else None
+
 
 def save(
     path: str | os.PathLike[str],
@@ -87,23 +113,27 @@ def save(
     source: str,
     source_sha256: str,
     licence: str,
+    codes_of: CodesOf | None = None,
     int16: bool = False,
 ) -> None:
     """Write a checkpoint of the variant `name`; its folder is made if it does not exist.
 
     `source` says where the weights were read from, or how they were trained; `source_sha256` is the
-    hexadecimal SHA-256 of that weights file, or "". `int16` rounds the parameters to 16 bits, the
-    encoder's to 24.
+    hexadecimal SHA-256 of that weights file, or "". `codes_of` is the model whose codes the weights
+    decode, if it is another. `int16` rounds the parameters to 16 bits, the encoder's to 24.
 
     Raises:
       ValueError: if the parameters do not fit the config, or are not finite.
     """
     config.validate_model(model_config)
-    check_params(params, expected_params(model_config))
+    check_params(params, expected_params(model_config), model_config)
     check_finite(params)
     text = config.to_json(model_config)
-    values = (FORMAT, FORMAT_VERSION, name, text, source, source_sha256, licence)
+    version = VOCOS_VERSION if config.has_vocos(model_config) else FORMAT_VERSION
+    values = (FORMAT, version, name, text, source, source_sha256, licence)
     metadata = dict(zip(_METADATA, values, strict=True))
+    if codes_of is not None:
+        metadata["codes_of"] = json.dumps(codes_of._asdict())
     tensors = {key: np.ascontiguousarray(value) for key, value in _flatten(params).items()}
     if int16:
         tensors = _quantize(tensors)
@@ -131,8 +161,9 @@ def load(
             f"`{invocation.command()} convert` makes one from a PyTorch checkpoint"
         )
     version = metadata.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path}: format_version {version!r}, this program reads {FORMAT_VERSION}")
+    if version not in (FORMAT_VERSION, VOCOS_VERSION):
+        known = f"{FORMAT_VERSION} and {VOCOS_VERSION}"
+        raise ValueError(f"{path}: format_version {version!r}, this program reads {known}")
     absent = [key for key in _METADATA if key not in metadata]
     if absent:
         raise ValueError(f"{path}: its metadata lacks {', '.join(absent)}")
@@ -142,11 +173,13 @@ def load(
         for key, tensor in _dequantize(safetensors.numpy.load_file(path)).items():
             module, _, param = key.rpartition(".")
             params.setdefault(module, {})[param] = tensor
-        check_params(params, build(model_config).param_shapes())
+        check_params(params, build(model_config).param_shapes(), model_config)
         check_finite(params)
+        loaded = Checkpoint(params=params, config=model_config, metadata=metadata)
+        _check_codes_of(loaded)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Checkpoint(params=params, config=model_config, metadata=metadata)
+    return loaded
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -175,12 +208,22 @@ def expected_params(model_config: ml_collections.ConfigDict) -> Params:
     return model.build(model_config).param_shapes()
 
 
-def check_params(params: Params, expected: Params) -> None:
+def check_params(
+    params: Params, expected: Params, model_config: ml_collections.ConfigDict | None = None
+) -> None:
     """Check names, shapes and types of parameters against arrays or `jax.ShapeDtypeStruct`s.
+
+    Those of a config with a Vocos decoder may lack the whole encoder.
 
     Raises:
       ValueError: if a parameter differs; each is listed, - expected, + found.
     """
+    if (
+        model_config is not None
+        and config.has_vocos(model_config)
+        and not model.has_encoder(params)
+    ):
+        expected = {key: value for key, value in expected.items() if not key.startswith(_FINE)}
     types = [
         {key: f"{value.dtype}{list(value.shape)}" for key, value in _flatten(tree).items()}
         for tree in (expected, params)
@@ -245,6 +288,22 @@ def fingerprint(model_config: ml_collections.ConfigDict, params: Params) -> str:
     return digest.hexdigest()
 
 
+def codes_fingerprint(model_config: ml_collections.ConfigDict, params: Params) -> str | None:
+    """Return what .ecdc files hold of a model: what decides the codes, in hexadecimal digits.
+
+    It is the `fingerprint`, but of a model with a Vocos decoder that of the model without its
+    decoder and the decoder's fields, since the codes do not depend on who decodes them; None
+    without an encoder.
+    """
+    if not config.has_vocos(model_config):
+        return fingerprint(model_config, params)
+    if not model.has_encoder(params):
+        return None
+    fields = json.loads(config.to_json(model_config)) | {"decoder": "seanet"}
+    coding = {key: value for key, value in params.items() if not key.startswith("decoder/")}
+    return fingerprint(config.from_json(json.dumps(fields)), coding)
+
+
 def difference(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     """Return the lines in which two tables differ: "- NAME EXPECTED" and "+ NAME FOUND"."""
     lines = []
@@ -253,6 +312,18 @@ def difference(expected: Mapping[str, str], found: Mapping[str, str]) -> list[st
             lines += [f"- {name} {expected[name]}"] if name in expected else []
             lines += [f"+ {name} {found[name]}"] if name in found else []
     return lines
+
+
+def _check_codes_of(loaded: Checkpoint) -> None:
+    try:
+        if (other := loaded.codes_of) is None:
+            return
+        texts = (other.name, other.source, other.fingerprint or "")
+        is_right = all(isinstance(text, str) for text in texts)
+    except (TypeError, ValueError):  # other fields, or not JSON
+        is_right = False
+    if not is_right:
+        raise ValueError("its metadata has a damaged codes_of")
 
 
 def _flatten(params: Params) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class Codec(compiled_model.CompiledModel):
       name: the variant's name.
       source: where the parameters come from, as the checkpoint says.
       bandwidth: kbps that `encode` uses by default.
+      codes_of: the model whose codes the codec makes and decodes: itself, or the one that a decoder
+        was made for. It is what .ecdc files name.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Codec(compiled_model.CompiledModel):
         *,
         name: str = "",
         source: str = "",
+        codes_of: checkpoint.CodesOf | None = None,
         bandwidth: float | None = None,
         batch_size: int = 8,
         block_seconds: float = 1.0,
@@ -70,6 +73,7 @@ class Codec(compiled_model.CompiledModel):
           params: Haiku parameters of that config.
           name: the variant's name.
           source: where the parameters come from.
+          codes_of: the model whose codes the codec decodes, if it is another.
           bandwidth: default kbps; None for 6 kbps if the variant has it, else its highest.
           batch_size: places of a block on one device, at most.
           block_seconds: length of a block. Variants with segments take a segment for a block.
@@ -84,7 +88,7 @@ class Codec(compiled_model.CompiledModel):
         """
         config.validate_model(model_config)
         shapes = compiled_model.builder(traces_folder)(model_config).param_shapes()
-        checkpoint.check_params(params, shapes)
+        checkpoint.check_params(params, shapes, model_config)
         if bandwidth is None:
             offered = model_config.bandwidths
             bandwidth = DEFAULT_BANDWIDTH if DEFAULT_BANDWIDTH in offered else max(offered)
@@ -100,7 +104,9 @@ class Codec(compiled_model.CompiledModel):
         config.validate_inference({"bandwidth": self.bandwidth, **inference}, "Codec")
         inference["traces_folder"] = traces_folder
         super().__init__(model_config, params, devices=devices, **inference)
-        self._settings = {"name": name, "source": source, "bandwidth": self.bandwidth, **inference}
+        self._codes_of = codes_of
+        facts = {"name": name, "source": source, "codes_of": codes_of, "bandwidth": self.bandwidth}
+        self._settings = {**facts, **inference}
 
     def __repr__(self) -> str:
         kinds = {1: "mono", 2: "stereo"}
@@ -109,7 +115,8 @@ class Codec(compiled_model.CompiledModel):
         return (
             f"<Codec {self.name or 'unnamed'}: {self.sample_rate} Hz "
             f"{kinds.get(self.channels, f'{self.channels} channels')}, {self.num_codebooks} "
-            f"codebooks, {count / 1e6:.1f} M parameters, on {self.num_devices} {device}>"
+            f"codebooks, {count / 1e6:.1f} M parameters, on {self.num_devices} {device}"
+            f"{'' if self.has_encoder else ', decodes only'}>"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -121,9 +128,21 @@ class Codec(compiled_model.CompiledModel):
     def fingerprint(self) -> str:
         """SHA-256 of the model's config and parameters, in hexadecimal digits.
 
-        Equal wherever the codec gives equal codes, whatever file it was read from.
+        Equal wherever the codec gives equal codes and sound, whatever file it was read from.
         """
         return checkpoint.fingerprint(self.model_config, self.params)
+
+    @property
+    def codes_of(self) -> checkpoint.CodesOf:
+        """The model whose codes the codec makes and decodes."""
+        if self._codes_of is not None:
+            return self._codes_of
+        own = self._own_codes if config.has_vocos(self.model_config) else self.fingerprint
+        return checkpoint.CodesOf(self.name, self.source, own)
+
+    @functools.cached_property
+    def _own_codes(self) -> str | None:
+        return checkpoint.codes_fingerprint(self.model_config, self.params)
 
     def encode(
         self,
@@ -141,8 +160,9 @@ class Codec(compiled_model.CompiledModel):
 
         Raises:
           ValueError: the audio is empty, not float, not finite or has another number of channels;
-            or both or impossible rates were asked for.
+            or both or impossible rates were asked for; or the codec decodes only.
         """
+        self.check_encoder()
         count = self.count_codebooks(bandwidth, num_codebooks)
         signals = checks.audio(audio, self.channels)
         frames = [self.framing.num_frames(len(signal)) for signal in signals]
@@ -237,8 +257,10 @@ class Codec(compiled_model.CompiledModel):
             as the pushed samples ask for. A single length compiles less, for work that can wait.
 
         Raises:
-          ValueError: an argument is wrong, or the variant takes whole items only.
+          ValueError: an argument is wrong, the variant takes whole items only, or the codec decodes
+            only.
         """
+        self.check_encoder()
         count = self.count_codebooks(bandwidth, num_codebooks)
         places, sizes = streams.num_streams(batch), self.stream_sizes(block_frames)
         runner = self.runner(self.encoder_program(count), places, sizes)
@@ -353,5 +375,5 @@ def load(
         model_config,
         loaded.params,
         traces_folder=traces_folder,
-        **{"name": name, "source": loaded.source, **settings},
+        **{"name": name, "source": loaded.source, "codes_of": loaded.codes_of, **settings},
     )

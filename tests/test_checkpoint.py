@@ -171,6 +171,17 @@ class CheckpointTest(parameterized.TestCase):
         self.model_config.pad_mode = "constant"
         self.assertNotEqual(checkpoint.fingerprint(self.model_config, params), found)
 
+    @parameterized.parameters(
+        ("encodec_tiny", "c0e48fe4f96ecfc87c3406bbcdfafd27fe05d8da571a89f40a77c85bbc7b04c4"),
+        ("encodec_24khz_small", "57fad32915cf84904bb1bbbb98513cfb931bf626a4c66d109f8350b02ec74792"),
+    )
+    def test_shipped_files_stay_the_same(self, name, fingerprint):
+        """New fields of the config show neither in it nor in fingerprints, which files hold."""
+        path = pathlib.Path(__file__).parents[1] / "checkpoints" / f"{name}.safetensors"
+        loaded = checkpoint.load(path)
+        self.assertEqual(config.to_json(loaded.config), loaded.metadata["config"])
+        self.assertEqual(checkpoint.fingerprint(loaded.config, loaded.params), fingerprint)
+
     def test_makes_its_folder(self):
         self.save(path=self.folder / "new" / "folder" / "model.safetensors")
         self.assertLen(os.listdir(self.folder / "new" / "folder"), 1)
@@ -219,8 +230,8 @@ class CheckpointTest(parameterized.TestCase):
         self.assertIn("run.py convert", self.error())
 
     def test_other_version(self):
-        self.rewrite(lambda tensors, metadata: metadata.update(format_version="2"))
-        self.assertRegex(self.error(), "format_version '2', this program reads 1$")
+        self.rewrite(lambda tensors, metadata: metadata.update(format_version="3"))
+        self.assertRegex(self.error(), "format_version '3', this program reads 1 and 2$")
 
     @parameterized.parameters("name", "config", "source", "source_sha256", "licence")
     def test_missing_metadata(self, key):

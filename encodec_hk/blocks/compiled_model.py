@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ class CompiledModel:
       batch_size: places of a block on one device, at most.
       num_devices: devices that share blocks.
       block_frames: frames of a block, at most.
+      has_encoder: whether the parameters have an encoder; else the model decodes only.
       takes_whole_items: whether an item must be in one block: with time_group_norm and no segments.
       encode_rows, decode_rows: the compiled block computation with the parameters bound, which
         programs run; `encode_block` and `decode_block` check their arguments first.
@@ -60,6 +62,7 @@ class CompiledModel:
         devices_of_blocks = placement.Placement(devices)
         self.num_devices = len(devices_of_blocks.devices)
         self.params = devices_of_blocks.replicate(params)
+        self.has_encoder = model.has_encoder(params)
         energies = quantizer.energies(params["quantizer"]["codebooks"])
         self.encode_rows = devices_of_blocks.compile(
             self.model.encode_block,
@@ -72,7 +75,13 @@ class CompiledModel:
         )
         # With several devices, `traces` keeps nothing.
         self._keeps_traces = traces_folder is not None and jax.device_count() == 1
-        self._first_block = config.minimum_first_block(model_config)
+        first = config.minimum_first_block(model_config)
+        self._first_block, self._first_of_codes = first, first
+        self._norms: tuple[int, ...] = ()
+        if config.has_vocos(model_config):
+            self._first_of_codes = 1
+            self._norms = config.vocos_norms(model_config)
+        self._warned: set[int] = set()  # numbers of codebooks
         self.framing = framing.Framing.undivided(self.hop_length)
         length, stride = config.segment_length(model_config), config.segment_stride(model_config)
         if length is not None and stride is not None:
@@ -135,6 +144,7 @@ class CompiledModel:
           ValueError: an argument is wrong. The values of JAX's arrays are not looked at, so that a
             loop over blocks need not wait for them; those of numpy arrays are.
         """
+        self.check_encoder()
         config.bandwidth_for(self.model_config, num_codebooks)  # checks it
         audio = block_checks.audio(audio, self.model_config)
         ends = block_checks.rows(
@@ -175,12 +185,12 @@ class CompiledModel:
             size=codes.shape[2],
             fresh=self.model.decoder_state(1),
             unit=1,
-            first=self._first_block,
+            first=self._first_of_codes,
         )
-        return self.decode_rows(self._put(state), codes, *ends)
+        return self._decode(self._put(state), codes, *ends)
 
     def encoder_program(self, num_codebooks: int) -> program.Program:
-        """Return the program that encodes with so many codebooks."""
+        """Return the program that encodes with so many codebooks, if the model has an encoder."""
         return program.Program(
             step=functools.partial(self.encode_rows, num_codebooks=num_codebooks),
             fresh_state=self._fresh_state(self.model.encoder_state),
@@ -195,15 +205,34 @@ class CompiledModel:
     def decoder_program(self) -> program.Program:
         """Return the program that decodes."""
         return program.Program(
-            step=self.decode_rows,
+            step=self._decode if self._norms else self.decode_rows,
             fresh_state=self._fresh_state(self.model.decoder_state),
             steps_axis=1,
             outputs_axis=0,
             unit=1,
             gain=self.hop_length,
-            first=self._first_block,
+            first=self._first_of_codes,
             lag=0 if self._has_whole_rows else config.lags(self.model_config)[1],
         )
+
+    def check_encoder(self) -> None:
+        """Raise ValueError if the model has no encoder."""
+        if not self.has_encoder:
+            raise ValueError(
+                "this checkpoint decodes only: it has no encoder; `convert --join=CHECKPOINT` adds "
+                "that of the EnCodec model whose codes it decodes"
+            )
+
+    def _decode(self, state: Any, codes: Any, num_valid: Any, is_last: Any) -> Any:
+        """Run `decode_rows`; say once if there are no norms for so many codebooks."""
+        if self._norms and (count := codes.shape[1]) not in self._warned:
+            self._warned.add(count)
+            kbps = config.bandwidth_for(self.model_config, count)
+            nearest = self.model_config.vocos.bandwidths[self._norms[count - 1]]
+            if config.num_codebooks_for(self.model_config, nearest) != count:
+                text = f"the decoder has no norms for {kbps:g} kbps, it takes those for {nearest:g}"
+                warnings.warn(text, stacklevel=2)
+        return self.decode_rows(state, codes, num_valid, is_last)
 
     def _fresh_state(
         self, begin: Callable[[int], model.State]

@@ -79,6 +79,7 @@ def run(
         codec, weights = checkpoints.load_codec(variant, checkpoint), "trained"
     else:
         codec, weights = implementations.random_codec(variant), "random"
+    codec.check_encoder()
     kbps = codec.bandwidth if bandwidth is None else bandwidth
     num_codebooks = config.num_codebooks_for(codec.model_config, kbps)
     num_threads = machine.num_cores()

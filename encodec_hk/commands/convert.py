@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
+from typing import Any
 
 import ml_collections
 
@@ -82,7 +83,8 @@ def _write(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".convert-") as staging:
         ours, folder = pathlib.Path(staging, "checkpoint.safetensors"), None
         params, model_config = converted.params, converted.model_config
-        checkpoint.save(ours, params, model_config, **converted.origin, int16=int16)
+        facts: dict[str, Any] = {**converted.origin}
+        checkpoint.save(ours, params, model_config, **facts, int16=int16)
         if to == "transformers":
             folder = pathlib.Path(staging, "transformers")
             transformers_network.write_folder(folder, params, model_config)

@@ -80,6 +80,8 @@ def run(
     bitrates = _bitrates(bandwidths)
     paths: list[str | None] = [*checkpoint.split(",")] if checkpoint else [None]
     codecs = [checkpoints.load_codec(config, path) for path in paths]
+    for codec in codecs:
+        codec.check_encoder()
     default = config.checkpoint if config is not None else ""
     models = model_coder.make_all(codecs, [path or default for path in paths], bitrates)
     others, missing = baseline_coder.make_all(models, baselines, bitrates)

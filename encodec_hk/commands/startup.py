@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 import types
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 from encodec_hk.system import interruption
 from encodec_hk.system import invocation
@@ -46,6 +48,7 @@ def prepare() -> None:
 def load_command(name: str) -> types.ModuleType:
     """Import the module of a command, and end the set-up."""
     interruption.install()
+    warnings.formatwarning = _one_line
     # Imported here because it imports JAX, which a command line with an error need not wait for.
     from encodec_hk.blocks import compilation_cache
 
@@ -102,3 +105,13 @@ def fail(message: str, status: int = 2) -> int:
     with contextlib.suppress(OSError):  # nobody may read stderr
         print(f"{invocation.name()}: {message}", file=sys.stderr)
     return status
+
+
+def _one_line(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    """Format a warning to a user without the place in the code, which others have."""
+    if category is UserWarning:
+        return f"{invocation.name()}: {message}\n"
+    return _with_place(message, category, *place, **line)
+
+
+_with_place = warnings.formatwarning

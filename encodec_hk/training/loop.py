@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 
 from encodec_hk import checkpoint
 from encodec_hk import config
+from encodec_hk.networks import model
 from encodec_hk.pretrained import locations
 from encodec_hk.training import crops
 from encodec_hk.training import run_logs
@@ -325,4 +326,6 @@ def initial_params(variant: ml_collections.ConfigDict, path: str | os.PathLike[s
     ]
     if different:
         raise ValueError(f"{path}: a checkpoint of another network: {'; '.join(different)}")
+    if not model.has_encoder(loaded.params):
+        raise ValueError(f"{path}: decodes only, a run needs a checkpoint with an encoder")
     return jax.tree.map(jnp.asarray, loaded.params)

@@ -70,7 +70,8 @@ def create(
     }
     trained, frozen = partition(generator, training)
     if variant.model.norm == "weight_norm":
-        trained = weight_norm.split(trained)
+        plain = "decoder" if config.has_vocos(variant.model) else ""
+        trained = weight_norm.split(trained, plain=plain)
     entries = jnp.asarray(initial["quantizer"]["codebooks"])
     if params is None:
         entries = jnp.zeros_like(entries)

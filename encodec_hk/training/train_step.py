@@ -133,11 +133,14 @@ class TrainStep:
             generator = trained | frozen
             latents, scale = self._embed(generator, audio)
             embedded, codes, commitment = latents, None, jnp.zeros(())
+            count = None
             if quantized:
                 embedded, codes, commitment = codebook_learning.quantize(
                     before.codebooks.entries, latents, num_codebooks
                 )
-            output = self._run(self._model.synthesize_block, generator, embedded)
+                count = num_codebooks
+            synthesize = functools.partial(self._model.synthesize_block, num_codebooks=count)
+            output = self._run(synthesize, generator, embedded)
             return (output * scale, commitment), (latents, codes)
 
         (output, commitment), pull, (latents, codes) = jax.vjp(generate, trained, has_aux=True)

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 Params = Mapping[str, Mapping[str, jax.Array]]
 
 
-def split(params: Params) -> dict[str, dict[str, jax.Array]]:
-    """Replace the `w` of every convolution by `w_g` and `w_v`."""
+def split(params: Params, *, plain: str = "") -> dict[str, dict[str, jax.Array]]:
+    """Replace the `w` of every convolution by `w_g` and `w_v`, but of the network named `plain`."""
     result = {module: dict(leaves) for module, leaves in params.items()}
     for module, leaves in result.items():
-        if "w" in leaves:
+        if "w" in leaves and module.split("/")[0] != plain:
             w = leaves.pop("w")
             norm = _norm(module, w)
             # A weight of zero may have any direction; its length must not be zero.

@@ -29,15 +29,15 @@ def header(
     """
     difference = _meta_difference(codec)
     if version is None:
-        version = 1 if difference or codec.source.startswith(_OTHER_WEIGHTS) else 0
+        version = 1 if difference or codec.codes_of.source.startswith(_OTHER_WEIGHTS) else 0
     elif version == 0 and difference:
         raise ValueError(f"--format=v0: supports Meta's models only; {difference}")
     return bitstream.Header(
         version=version,
-        name=codec.name,
+        name=codec.codes_of.name,
         num_codebooks=num_codebooks,
         num_samples=num_samples,
-        fingerprint=codec.fingerprint if version else None,
+        fingerprint=codec.codes_of.fingerprint if version else None,
         **_geometry(codec),
     )
 
@@ -62,17 +62,19 @@ def copied(found: bitstream.Header, num_codebooks: int, version: int | None) -> 
 
 
 def check(found: bitstream.Header, codec: encodec_hk.Codec) -> None:
-    """Check that a codec decodes a file.
+    """Check that a codec decodes a file, of as many codebooks as it has.
 
     Raises:
       ValueError: if the file was made with another model or checkpoint; the message names both.
     """
-    made_with, here = found.name, codec.name
+    own = codec.codes_of
+    made_with, here = found.name, own.name
     is_same = made_with == here
-    if found.fingerprint is not None:
-        is_same = found.fingerprint == codec.fingerprint
+    # A decoder that was converted alone knows the name only.
+    if found.fingerprint is not None and own.fingerprint is not None:
+        is_same = found.fingerprint == own.fingerprint
         made_with += f" (fingerprint {found.fingerprint[:16]})"
-        here += f" ({codec.fingerprint[:16]})"
+        here += f" ({own.fingerprint[:16]})"
     if not is_same:
         raise ValueError(
             f"made with {made_with}, the checkpoint here is {here}; --checkpoint=FILE names another"
@@ -82,7 +84,6 @@ def check(found: bitstream.Header, codec: encodec_hk.Codec) -> None:
             raise ValueError(
                 f"made with {name} {getattr(found, name)}, the checkpoint here has {value}"
             )
-    config.bandwidth_for(codec.model_config, found.num_codebooks)
 
 
 def num_codebooks(
@@ -123,10 +124,11 @@ def _geometry(codec: encodec_hk.Codec) -> dict[str, Any]:
 
 def _meta_difference(codec: encodec_hk.Codec) -> str | None:
     """Return how a codec differs from the model of Meta's of its name; None if it does not."""
-    meta = bitstream.META_MODELS.get(codec.name)
+    name = codec.codes_of.name
+    meta = bitstream.META_MODELS.get(name)
     if meta is None:
-        return f"got {codec.name}, must be {' or '.join(bitstream.META_MODELS)}"
-    for name, value in _geometry(codec).items():
-        if getattr(meta, name) != value:
-            return f"got {codec.name} with {name} {value}, Meta's has {getattr(meta, name)}"
+        return f"got {name}, must be {' or '.join(bitstream.META_MODELS)}"
+    for field, value in _geometry(codec).items():
+        if getattr(meta, field) != value:
+            return f"got {name} with {field} {value}, Meta's has {getattr(meta, field)}"
     return None

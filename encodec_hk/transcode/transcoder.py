@@ -134,9 +134,12 @@ class Transcoder:
         source = self._codes_in(job)
         source.close()
         with file_errors.as_value_error(job.source, ValueError):
-            return ecdc.num_codebooks(
+            count = ecdc.num_codebooks(
                 source.header, self._options.bandwidth, self._options.num_codebooks
             )
+            if not self._writes_codes(job):
+                config.bandwidth_for(self._codec().model_config, count)  # checks it
+            return count
 
     def _tag_of_codes(self) -> str:
         """Return the end of the names of outputs that are made from codes."""
@@ -162,6 +165,7 @@ class Transcoder:
 
     def _sound_in(self, job: plan.Job) -> inputs.SoundIn:
         codec = self._codec()
+        codec.check_encoder()
         reader: sound_files.SoundReader | pcm.PcmReader
         recover = self._options.recover
         with inputs.naming_recover():
