@@ -18,8 +18,8 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
 fi
 pip="python -m pip --disable-pip-version-check --quiet"
 $pip install --no-compile -r requirements-dev.txt
-# Meta's encodec requires torchaudio, which has no build for a CPU torch; tests do not need it.
-$pip install --no-deps encodec==0.1.1
+# Both require torchaudio, which has no build for a CPU torch; tests do not need it.
+$pip install --no-deps encodec==0.1.1 vocos==0.1.0
 
 ruff format --check .
 ruff check .

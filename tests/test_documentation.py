@@ -13,16 +13,18 @@ import sys
 import tempfile
 
 import pytest
+import torch
 from absl.testing import absltest
 from absl.testing import parameterized
 
 from tests import compilation
 from tests import reference_files
 from tests import references
+from tests import vocos_references
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-HUB_NAME = "facebook/encodec_24khz"
+HUB_NAME, VOCOS_NAME = "facebook/encodec_24khz", "charactr/vocos-encodec-24khz"
 
 # What pages say to type and a test does not: environments, packages, the tests themselves, a
 # microphone, a server.
@@ -35,8 +37,8 @@ PARSED = re.compile(r"--data=(music|free_audio)|--distributed|XLA_PYTHON|dataset
 # What takes minutes, together: the published network, training, an evaluation, several files at a
 # time, and some more ways through a codec.
 LONG = re.compile(
-    r"encodec_24khz\.safetensors|facebook/|(convert|bench) |run.py train|run.py evaluate"
-    r"|music_\*|music_beat|clips_codes|clips_3kbps| - "
+    r"encodec_24khz\.safetensors|facebook/|vocos(_joined)?\.safetensors|(convert|bench) "
+    r"|run.py train|run.py evaluate|music_\*|music_beat|clips_codes|clips_3kbps| - "
 )
 # What each page's commands must have made, to be sure that they were found and run.
 MADE = {
@@ -52,10 +54,13 @@ MADE_SLOWLY = {
     "docs/conversion.md": [
         *("clips_24kbps/speech_reading.wav", "encodec_24khz_transformers/config.json"),
     ],
+    "docs/vocos.md": ["vocos.safetensors", "reading.wav", "reading_decoded.wav"],
     "docs/training.md": ["run/encodec_tiny.safetensors"],
     "docs/evaluation.md": ["evaluation_speech/report.html"],
     "docs/performance.md": ["bench.json"],
 }
+# Pages whose Python needs what their commands made.
+PYTHON_AFTER_COMMANDS = ("docs/vocos.md",)
 _PARSE = """
 import sys
 from encodec_hk.commands import command_line
@@ -114,6 +119,14 @@ class DocumentationTest(parameterized.TestCase):
         (repository / "refs" / "main").write_text(commit)
         network = references.transformers_model("encodec_24khz")
         reference_files.save_transformers(network, repository / "snapshots" / commit)
+        # And a decoder of its codes.
+        repository = cache / f"models--{VOCOS_NAME.replace('/', '--')}"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text(commit)
+        decoder = vocos_references.Reference()
+        layers = network.quantizer.layers[: len(decoder.codebooks)]
+        decoder.codebooks = torch.stack([layer.codebook.embed for layer in layers])
+        decoder.save(repository / "snapshots" / commit)
         self.environment |= {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
 
     @parameterized.parameters(*PAGES)
@@ -130,11 +143,13 @@ class DocumentationTest(parameterized.TestCase):
         if not any(map(LONG.search, chosen)):
             return
         self.enter_context(compilation.normal())  # for processes, too
-        self.environment |= os.environ
+        self.environment |= {**os.environ, "PYTHONPATH": str(ROOT)}
         if any(HUB_NAME in command or "encodec_24khz." in command for command in chosen):
             self.fill_hub_cache()
         for command in chosen:
             self.run_command(command)
+        if page in PYTHON_AFTER_COMMANDS:
+            self.run_in_folder(sys.executable, "-c", "".join(blocks(page, "python")))
         self.check_made([*MADE.get(page, []), *MADE_SLOWLY.get(page, [])])
 
     @parameterized.parameters(*PAGES)
@@ -151,6 +166,8 @@ class DocumentationTest(parameterized.TestCase):
 
     @parameterized.parameters(*(page for page in PAGES if blocks(page, "python")))
     def test_python(self, page):
+        if page in PYTHON_AFTER_COMMANDS:
+            return
         self.run_in_folder(sys.executable, "-c", "".join(blocks(page, "python")))
 
     @parameterized.parameters(*PAGES, "docs/listen/README.md", "CONTRIBUTING.md")

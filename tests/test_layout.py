@@ -30,7 +30,7 @@ LEVELS = (
 )
 ORDER = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # Packages that one room alone imports, and rooms that do without one.
-ONLY_IN = {"torch": "convert", "transformers": "convert", "encodec": "convert"}
+ONLY_IN = dict.fromkeys(("torch", "transformers", "encodec", "vocos"), "convert")
 WITHOUT_JAX = ("system", "sound", "bitstream")
 
 

@@ -22,6 +22,7 @@ _HUB_NAMES = {
 # A published variant that needs PyTorch: the source of `run.py convert`, and where to get it.
 _PICKLES = {
     "encodec_16khz": ("compression_state_dict.bin", " (a file of facebook/audiogen-medium)"),
+    "vocos_encodec_24khz": ("charactr/vocos-encodec-24khz", ""),
 }
 
 

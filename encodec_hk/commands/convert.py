@@ -15,6 +15,9 @@ from encodec_hk import config
 from encodec_hk.convert import conversion
 from encodec_hk.convert import transformers_network
 from encodec_hk.convert import verify
+from encodec_hk.convert import vocos_files
+from encodec_hk.convert import vocos_network
+from encodec_hk.networks import model
 from encodec_hk.system import interruption
 from encodec_hk.system import rules
 
@@ -26,6 +29,7 @@ def run(
     *,
     source: str | None,
     output: str | None,
+    join: str | None = None,
     to: str = "haiku",
     verify: bool = False,
     licence: str | None = None,
@@ -39,6 +43,8 @@ def run(
       source: what `pytorch_files.read` accepts, or a checkpoint of ours (only with
         `to="transformers"` or `int16`).
       output: the .safetensors file, or the new or empty folder of `to="transformers"`.
+      join: an EnCodec model, named as a source is, that gives its encoder to the Vocos decoder
+        `source`, which may be a checkpoint of ours then.
       to: "haiku" or "transformers".
       verify: whether to run the PyTorch network beside ours and print how far they agree.
       licence: licence of the weights, if the manifest does not know it.
@@ -64,8 +70,14 @@ def run(
         raise ValueError(f"output: got {output}, must be a file name that ends in .safetensors")
     elif path.exists() and not force:
         raise ValueError(f"output: {output} exists already; --force replaces it")
-    converted = conversion.read(source, variant, licence=licence, say=print)
-    if to == "haiku" and converted.original is None and not int16:
+    if join is None:
+        converted = conversion.read(source, variant, licence=licence, say=print)
+        if (codes_of := converted.codes_of) and not model.has_encoder(converted.params):
+            print(f"it decodes codes of {codes_of.name}, and has no encoder: --join adds one")
+    else:
+        join = os.path.expanduser(join)
+        converted = conversion.read_joined(source, variant, join, licence=licence, say=print)
+    if to == "haiku" and converted.original is None and not int16 and join is None:
         raise ValueError(f"{source}: is a checkpoint of this project already; --to=transformers?")
     try:
         _write(converted, path, to, verify, int16)
@@ -83,7 +95,7 @@ def _write(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".convert-") as staging:
         ours, folder = pathlib.Path(staging, "checkpoint.safetensors"), None
         params, model_config = converted.params, converted.model_config
-        facts: dict[str, Any] = {**converted.origin}
+        facts: dict[str, Any] = {**converted.origin, "codes_of": converted.codes_of}
         checkpoint.save(ours, params, model_config, **facts, int16=int16)
         if to == "transformers":
             folder = pathlib.Path(staging, "transformers")
@@ -100,8 +112,11 @@ def _verify(
     converted: conversion.Converted, ours: pathlib.Path, folder: pathlib.Path | None
 ) -> None:
     """Print how far our checkpoint agrees with the source, and with the exported folder."""
+    if isinstance(source := converted.original, vocos_files.VocosCheckpoint):
+        _verify_vocos(source, ours)
+        return
     networks = {}
-    if (source := converted.original) is not None:
+    if source is not None:
         networks["PyTorch with the source's tensors"] = transformers_network.build(
             converted.model_config, source.tensors, source.naming
         )
@@ -114,4 +129,15 @@ def _verify(
         for line in comparison.report():
             print(f"  {line}")
         if not comparison.passed:
+            raise ValueError("the converted network does not compute what the source's does")
+
+
+def _verify_vocos(source: vocos_files.VocosCheckpoint, ours: pathlib.Path) -> None:
+    """Print how far our checkpoint agrees with a Vocos decoder."""
+    network = vocos_network.VocosNetwork(source.model_config, source.tensors)
+    print("the package vocos with the source's tensors, beside ours:")
+    for each in vocos_network.compare(encodec_hk.load(ours), network):
+        found = f"{each.difference:.2e} largest difference (peak {each.peak:.2f})"
+        print(f"  audio at {each.kbps:g} kbps: {found}")
+        if not each.passed:
             raise ValueError("the converted network does not compute what the source's does")

@@ -18,7 +18,7 @@ DESCRIBE = flag_types.Command(
 
 CONVERT = flag_types.Command(
     "Convert PyTorch checkpoints to this project's format, and back to transformers.",
-    "Read a checkpoint of Meta's encodec, of transformers or of audiocraft, and write one "
+    "Read a checkpoint of Meta's encodec, transformers, audiocraft or vocos, and write one "
     "self-describing .safetensors file. With --to=transformers, write a folder that "
     "transformers.EncodecModel.from_pretrained loads. "
     "Needs more packages: {convert}.",
@@ -37,6 +37,13 @@ CONVERT = flag_types.Command(
             "PATH",
             "The .safetensors file to write; with --to=transformers, a new or empty folder.",
             otherwise="required",
+        ),
+        flag_types.Flag(
+            "join",
+            "string",
+            "SOURCE",
+            "An EnCodec model, which gives its encoder to the Vocos decoder that --source names.",
+            otherwise="none: a decoder without an encoder",
         ),
         flag_types.Flag("to", ("haiku", "transformers"), "", "The format to write.", "haiku"),
         flag_types.Flag(
@@ -59,6 +66,8 @@ CONVERT = flag_types.Command(
         "convert --config=encodec_48khz --source=encodec_48khz-7e698e3e.th "
         "--output=encodec_48khz.safetensors",
         "convert --source=encodec_24khz.safetensors --to=transformers --output=encodec_24khz_hf",
+        "convert --source=charactr/vocos-encodec-24khz --join=facebook/encodec_24khz "
+        "--output=vocos_encodec_24khz.safetensors",
     ),
 )
 

@@ -12,7 +12,10 @@ import ml_collections
 
 from encodec_hk import checkpoint
 from encodec_hk import config
+from encodec_hk.convert import joined_encoder
 from encodec_hk.convert import pytorch_files
+from encodec_hk.convert import vocos_files
+from encodec_hk.convert import vocos_tensors
 from encodec_hk.pretrained import published
 from encodec_hk.pretrained import source_config
 from encodec_hk.pretrained import tensor_names
@@ -31,12 +34,52 @@ class Converted(NamedTuple):
       params, model_config: parameters and config of our model.
       origin: name, source, source_sha256 and licence, see `checkpoint.save`.
       original: the PyTorch checkpoint; None if the source is a checkpoint of ours.
+      codes_of: the model whose codes a decoder was made for, if the source is a decoder alone or
+        was joined with an encoder.
     """
 
     params: checkpoint.Params
     model_config: ml_collections.ConfigDict
     origin: dict[str, str]
-    original: transformers_files.PyTorchCheckpoint | None
+    original: transformers_files.PyTorchCheckpoint | vocos_files.VocosCheckpoint | None
+    codes_of: checkpoint.CodesOf | None = None
+
+
+def read_joined(
+    location: str,
+    variant: ml_collections.ConfigDict | None,
+    join: str,
+    *,
+    licence: str | None,
+    say: Callable[[str], None],
+) -> Converted:
+    """Read a Vocos decoder, as `read` does, and the EnCodec model `join` that gives the encoder.
+
+    Raises:
+      ValueError: as of `read`, of either; or if the decoder was made for other codes.
+    """
+    decoder = read(location, None, licence=licence, say=say)
+    encoder = read(join, None, licence=None, say=say)
+    try:
+        params, model_config = joined_encoder.join(
+            decoder.params, decoder.model_config, encoder.params, encoder.model_config
+        )
+    except ValueError as error:
+        raise ValueError(f"--join={join}: {error}") from error
+    if variant is not None:
+        reconcile(variant.model, model_config.to_dict())
+    origin = dict(decoder.origin)
+    if variant is not None:
+        origin["name"] = variant.name
+    origin["source"] += f", encoder of {encoder.origin['source']}"
+    if licence is None:
+        origin["licence"] += f"; of the encoder: {encoder.origin['licence']}"
+    codes_of = encoder.codes_of or checkpoint.CodesOf(
+        encoder.origin["name"],
+        encoder.origin["source"],
+        checkpoint.codes_fingerprint(encoder.model_config, encoder.params),
+    )
+    return Converted(params, model_config, origin, decoder.original, codes_of)
 
 
 def read(
@@ -68,7 +111,14 @@ def read(
             reconcile(variant.model, loaded.config.to_dict())
         origin = {key: loaded.metadata[key] for key in ("name", "source", "source_sha256")}
         origin["licence"] = licence or loaded.metadata["licence"]
-        return Converted(loaded.params, loaded.config, origin, original=None)
+        return Converted(loaded.params, loaded.config, origin, None, loaded.codes_of)
+    if (decoder := vocos_files.read(location)) is not None:
+        return _read_vocos(location, decoder, variant, licence, say)
+    if variant is not None and config.has_vocos(variant.model):
+        raise ValueError(
+            f"{location}: holds no Vocos decoder, as --config describes; --join takes an EnCodec "
+            "model, beside a decoder as --source"
+        )
     original = pytorch_files.read(location)
     say(f"read {location}: {original.file}, SHA-256 {original.sha256}")
     known = published.find(original.name, original.file, original.sha256)
@@ -91,6 +141,39 @@ def read(
         "licence": licence,
     }
     return Converted(params, model_config, origin, original)
+
+
+def _read_vocos(
+    location: str,
+    original: vocos_files.VocosCheckpoint,
+    variant: ml_collections.ConfigDict | None,
+    licence: str | None,
+    say: Callable[[str], None],
+) -> Converted:
+    """Convert a decoder without an encoder."""
+    say(f"read {location}: {original.file}, SHA-256 {original.sha256}")
+    known = published.find(original.name, "", original.sha256)
+    name = known.config if known else pathlib.Path(original.name).stem
+    try:
+        if variant is not None:
+            reconcile(variant.model, original.model_config.to_dict())
+            name = variant.name
+        params = vocos_tensors.to_haiku(original.tensors, original.model_config)
+    except ValueError as error:
+        raise ValueError(f"{location}: {error}") from error
+    for start, reason in vocos_tensors.IGNORED.items():
+        if count := sum(key.startswith(start) for key in original.tensors):
+            say(f"  {count} not needed, {start}: {reason}")
+    licence = licence or (known.licence if known else "unknown, see the source")
+    say(f"licence of the weights: {licence}")
+    origin = {
+        "name": name,
+        "source": f"{original.name} ({original.file})",
+        "source_sha256": original.sha256,
+        "licence": licence,
+    }
+    codes_of = checkpoint.CodesOf(original.encodec, "", None)
+    return Converted(params, original.model_config, origin, original, codes_of)
 
 
 def reconcile(

@@ -6,6 +6,8 @@
 | transformers: a folder, hub name or file of weights     | `config.json` beside it |
 | audiocraft: `compression_state_dict.bin`, folder or hub | `xp.cfg` inside it      |
 
+`vocos_files` reads those of Vocos.
+
 No code of a checkpoint is run: only one function reads pickles, with
 `torch.load(weights_only=True)`.
 """
@@ -95,6 +97,15 @@ def _read_files(
         package = package["best_state"]
     read = transformers_files.checkpoint(name, files, _to_numpy(package))
     return read if stated is None else dataclasses.replace(read, stated=stated)
+
+
+def load_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Return the tensors of a pickled state dict; all float types become float32.
+
+    Raises:
+      ValueError: if the file is damaged, or holds anything but tensors in containers.
+    """
+    return _to_numpy(_load_pickle(path))
 
 
 def _load_pickle(path: pathlib.Path) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from encodec_hk import checkpoint
+from encodec_hk import config
 from encodec_hk.convert import network_tensors
 from encodec_hk.pretrained import source_config
 from encodec_hk.pretrained import tensor_names
@@ -65,6 +66,8 @@ def write_folder(
     Raises:
       ValueError: if transformers has no such network.
     """
+    if config.has_vocos(model_config):  # before `to_torch`, which has no names for it
+        raise ValueError("decoder: got 'vocos', must be seanet in transformers' EnCodec")
     tensors = weights.to_torch(params, model_config, tensor_names.TRANSFORMERS)
     network = build(model_config, tensors, tensor_names.TRANSFORMERS)
     processor = extras.require("transformers").EncodecFeatureExtractor(

@@ -22,6 +22,7 @@ FOREIGN = "transformers: "
 
 _PICKLES = (".th", ".pt", ".pth", ".bin", ".ckpt")
 AUDIOCRAFT_WEIGHTS = "compression_state_dict.bin"
+VOCOS_CONFIG = "config.yaml"
 
 
 def load(
@@ -98,6 +99,8 @@ def _load_hub(name: str, build: Callable[..., model.Model]) -> checkpoint.Checkp
             raise _needs_pytorch(name, transformers_files.PICKLED_WEIGHTS)
     elif repository.has(AUDIOCRAFT_WEIGHTS):
         raise _needs_pytorch(name, AUDIOCRAFT_WEIGHTS)
+    elif repository.has(VOCOS_CONFIG) and repository.has(transformers_files.PICKLED_WEIGHTS):
+        raise _needs_pytorch(name, transformers_files.PICKLED_WEIGHTS)
     raise repository.missing("EnCodec checkpoint")
 
 
