@@ -14,7 +14,7 @@ fast gradients. With a state, at first that of `encoder_state`, rows go on from 
   `config.minimum_first_block` of them.
 - Networks that are not causal look ahead, so their output lags by `config.lags`: that many frames
   (samples, of the decoder) come out before a row's first, and its last come out in blocks after
-  its end, with num_valid 0.
+  its end, with num_valid 0. So does the output of `vocos`, causal or not.
 - When all of a row is out, its place is as new, and can take another row.
 
 Variants normalised over time (`time_group_norm`) take whole rows only.
