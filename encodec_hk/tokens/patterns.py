@@ -11,7 +11,7 @@ its arguments.
 Shapes: K codebooks, F frames, S steps, C channels.
 
 Sources: the delay pattern and the flattening of MusicGen (arXiv 2306.05284, section 2.2 and figure
-1); the offsets of AudioLM (arXiv 2209.03143, section III-C), which MusicLM (arXiv 2301.11325)
+1); the offsets of AudioLM (arXiv 2209.03143), which MusicLM (arXiv 2301.11325)
 takes over.
 """
 

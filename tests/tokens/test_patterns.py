@@ -187,7 +187,8 @@ class FlattenTest(parameterized.TestCase):
 
 class SplitTest(parameterized.TestCase):
     @parameterized.parameters(("VALL-E", 8, 1), ("MusicLM", 12, 4))
-    def test_coarse_and_fine(self, _, num_codebooks, num_coarse):
+    def test_coarse_and_fine(self, paper, num_codebooks, num_coarse):
+        del paper
         codes = example(num_codebooks, 5)
         coarse, fine = patterns.split_coarse(codes, num_coarse)
         np.testing.assert_array_equal(coarse, codes[:num_coarse])
