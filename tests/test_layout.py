@@ -1,7 +1,7 @@
 """The layout of the package: which room may import which, and names that are used once.
 
 system < config < {sound, bitstream, networks} < blocks < checkpoint < pretrained < codec
-       < {transcode, convert} < evaluation < {training, benchmark, datasets} < commands
+       < {transcode, convert} < {evaluation, tokens} < {training, benchmark, datasets} < commands
 """
 
 import ast
@@ -23,7 +23,7 @@ LEVELS = (
     {"pretrained"},
     {"codec"},
     {"transcode", "convert"},
-    {"evaluation"},
+    {"evaluation", "tokens"},
     {"training", "benchmark", "datasets"},
     {"commands"},
     {"__main__"},

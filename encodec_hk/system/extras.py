@@ -12,6 +12,7 @@ PURPOSES = {
     "convert": "conversion",
     "evaluate": "evaluation",
     "hub": "a hub name",
+    "tokens": "tokenize",
     "train": "training",
 }
 
