@@ -12,7 +12,7 @@ PURPOSES = {
     "convert": "conversion",
     "evaluate": "evaluation",
     "hub": "a hub name",
-    "tokens": "tokenize",
+    "tokens": "a data set of codes",
     "train": "training",
 }
 
