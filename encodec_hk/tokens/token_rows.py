@@ -11,7 +11,7 @@ from __future__ import annotations
 import concurrent.futures
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,13 @@ class TokenRows:
         group, row = self._place(index)
         codes = self._codes.get(group, lambda: _GroupCodes(self._read(group, codes=True)))
         return codes[row][:, start:stop].astype(np.int32)
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all rows in order; of each file, only these are read."""
+        for path in self.paths:
+            with file_errors.as_value_error(path, pa.ArrowException), pq.ParquetFile(path) as file:
+                table = file.read(columns=["id"], use_threads=False)
+            yield from table.column("id").to_pylist()
 
     def crops(self, num_frames: int, **settings: Any) -> token_crops.TokenCrops:
         """Return crops of one length, in random order; see `token_crops.TokenCrops`."""
