@@ -9,8 +9,9 @@ import contextlib
 import io
 import os
 import pathlib
+import tempfile
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self, cast
 
 import numpy as np
 import soundfile
@@ -63,6 +64,9 @@ SAMPLE_FORMATS: dict[str, tuple[str, int | None]] = {
     "float32": ("FLOAT", None),
 }
 
+# Formats in which seeking is exact. libsndfile names the FLAC samples alike.
+_SEEKABLE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+
 # The largest sample that fits every integer format.
 FULL_SCALE = 1 - 2.0**-15
 
@@ -99,12 +103,19 @@ class SoundReader:
       warnings: what is wrong with the file, one line each, as far as it has been read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, recover: bool = False):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        recover: bool = False,
+        content: bytes | None = None,
+    ):
         """Open a file.
 
         Args:
           path: its name.
           recover: read a file that is cut off or damaged up to there, with a warning.
+          content: of the file; it is not opened then, and the path is a name for messages.
 
         Raises:
           CutOffError: if the end is missing.
@@ -117,7 +128,7 @@ class SoundReader:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_as_value_error(path))
             # libsndfile gets an open file: so any name works, and OSError says what is wrong.
-            file = stack.enter_context(open(path, "rb"))
+            file = stack.enter_context(open(path, "rb") if content is None else _held(content))
             if os.fstat(file.fileno()).st_size == 0:
                 raise ValueError(f"{file_paths.shown(path)}: the file is empty (0 bytes)")
             if where := truncation.find(file):
@@ -153,6 +164,15 @@ class SoundReader:
         """Close the file."""
         self._files.close()
 
+    def skip(self, size: int) -> None:
+        """Pass over samples, at most to the end; raises ValueError as `read`."""
+        if self.is_exact and self.subtype in _SEEKABLE:
+            with _as_value_error(self._path):
+                self._count = self._sound.seek(min(self._count + size, self.num_samples))
+            return
+        while size and (passed := len(self.read(min(size, _CHUNK)))):
+            size -= passed
+
     def read(self, size: int) -> np.ndarray:
         """Return the next `size` samples, float32 [T, C]; fewer at the end of the file, then none.
 
@@ -184,6 +204,17 @@ class SoundReader:
         if not self._recover:
             raise truncation.CutOffError(f"{file_paths.shown(self._path)}: {problem}")
         self.warnings.append(problem)
+
+
+def _held(content: bytes) -> BinaryIO:
+    """Return an open file without a name that holds `content`, in memory where that works."""
+    if hasattr(os, "memfd_create"):
+        file = cast(BinaryIO, open(os.memfd_create("sound"), "w+b"))
+    else:
+        file = cast(BinaryIO, tempfile.TemporaryFile())
+    file.write(content)
+    file.seek(0)
+    return file
 
 
 def read(path: str | os.PathLike[str]) -> Audio:

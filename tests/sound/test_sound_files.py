@@ -35,6 +35,20 @@ class FilesTest(parameterized.TestCase):
         super().setUp()
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
 
+    @parameterized.parameters(".wav", ".flac", ".ogg", ".mp3")
+    def test_content_and_skipped_samples(self, suffix: str) -> None:
+        path = self.folder / f"a{suffix}"
+        sound_files.write(path, noise(70001, 2), 44100)
+        whole = sound_files.read(path).samples
+        with sound_files.SoundReader("name", content=path.read_bytes()) as reader:
+            np.testing.assert_array_equal(reader.read(100), whole[:100])
+            reader.skip(66000)
+            np.testing.assert_array_equal(reader.read(5000), whole[66100:71100])
+            reader.skip(10)
+            self.assertEmpty(reader.read(10))
+        with self.assertRaisesRegex(ValueError, "name: the file is empty"):
+            sound_files.SoundReader("name", content=b"")
+
     @parameterized.parameters(
         *itertools.product((".wav", ".flac", ".aiff", ".au", ".caf", ".rf64", ".w64"), (1, 2, 6))
     )
@@ -284,6 +298,12 @@ class MixTest(parameterized.TestCase):
     def test_equal_counts_pass_through(self) -> None:
         samples = noise(10, 3)
         self.assertIs(resampling.mix(samples, 3), samples)
+
+    def test_mean_of_two_channels_has_the_bits_of_the_mean(self) -> None:
+        samples = noise(100_001, 2, scale=3.0)
+        samples[0] = 1e-45, 0.0
+        expected = samples.mean(axis=1, keepdims=True, dtype=np.float32)
+        np.testing.assert_array_equal(resampling.mix(samples, 1), expected)
 
     @parameterized.parameters((1, 2), (2, 1), (6, 2), (2, 6))
     def test_mean_for_every_channel(self, given: int, wanted: int) -> None:
