@@ -40,7 +40,7 @@ class DetokenizeOptions:
     """Which rows to decode, and how to write them.
 
     Attributes:
-      ids: of rows; None for all.
+      ids: of rows, or of items, which end before the # in the IDs of their rows; None for all.
       limit: rows at most, the first ones; None for all.
       suffix: of the files.
       sample_format: a name of `sound_files.SAMPLE_FORMATS`.
@@ -179,20 +179,23 @@ class Detokenizer:
 
     def _choose(self) -> Iterator[tuple[int, str]]:
         """Yield the rows that the options name, and their ids, in the order of the data set."""
-        ids, limit = self._options.ids, self._options.limit
-        wanted = None if ids is None else set(ids)
+        limit = self._options.limit
+        ids = None if self._options.ids is None else set(self._options.ids)
+        found: set[str] = set()
         count = 0
         for row, id in enumerate(self.rows.ids()):
             if limit is not None and count >= limit:
                 return
-            if wanted is None or id in wanted:
-                count += 1
-                yield row, id
-                if wanted is not None:
-                    wanted.remove(id)
-        if wanted:
-            shown = ", ".join(sorted(wanted)[:3]) + (", ..." if len(wanted) > 3 else "")
-            raise ValueError(f"--ids: got {shown}, must be ids of the data set")
+            if ids is not None:
+                own = {id, id.rpartition("#")[0]} & ids
+                found |= own
+                if not own:
+                    continue
+            count += 1
+            yield row, id
+        if missing := sorted((ids or set()) - found):
+            shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            raise ValueError(f"--ids: got {shown}, must be IDs of the data set")
 
     def _begin(
         self, job: RowJob, codec: encodec_hk.Codec, shared: scheduler.Scheduler

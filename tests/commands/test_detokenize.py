@@ -138,10 +138,17 @@ class DetokenizeTest(parameterized.TestCase):
         self.assertEqual(self.detokenize(limit=3), 0)
         self.assertEqual(self.sounds(), ["a.wav", "b.wav", "c.wav", "d.wav"])
         self.assertRegex(self.stdout.getvalue(), "kept 1 that exist already, such as .*b.wav; --fo")
-        with self.assertRaisesRegex(ValueError, "^--ids: got x, y, must be ids of the data set$"):
+        with self.assertRaisesRegex(ValueError, "^--ids: got x, y, must be IDs of the data set$"):
             self.detokenize(ids=["x", "a", "y"])
         with self.assertRaisesRegex(ValueError, "^--limit: got 0, must be a whole number above 0$"):
             self.detokenize(limit=0)
+
+    def test_the_id_of_an_item_names_all_its_rows(self):
+        self.write({"a#p0": 320, "a#p1": 640, "b#p0": 960, "a#b#c0p0": 320})
+        self.assertEqual(self.detokenize(ids=["a", "b#p0"]), 0)
+        self.assertEqual(self.sounds(), ["a#p0.wav", "a#p1.wav", "b#p0.wav"])
+        self.assertEqual(self.detokenize(ids=["a#b"]), 0)
+        self.assertEqual(self.sounds()[0], "a#b#c0p0.wav")
 
     def test_outputs_that_exist(self):
         self.write({"a": 320, "b": 640})
