@@ -123,7 +123,7 @@ class Scheduler:
         self._queue.append(row)
         return row
 
-    def advance(self, *, wait: bool = False) -> None:
+    def advance(self, *, wait: bool = False, at_most: int | None = None) -> None:
         """Run every block that can run.
 
         The outputs of the last block are fetched by the next call, so that the device computes
@@ -131,14 +131,28 @@ class Scheduler:
 
         Args:
           wait: fetch the outputs of the last block at once.
+          at_most: the number of blocks to run; None for all.
         """
-        has_run = False
-        while self._dispatch():
-            has_run = True
+        num_run = 0
+        while num_run != at_most and self._dispatch():
+            num_run += 1
             if len(self._running) > 1:
                 self._fetch()
-        while self._running and (wait or not has_run):
+        while self._running and (wait or not num_run):
             self._fetch()
+
+    @property
+    def num_ready(self) -> int:
+        """The rows that the next block would run."""
+        self._seat()
+        smallest = self._sizes[0]
+        rows = [row for row in self._places if row is not None]
+        return sum(row.has_ended or row._num_ready(smallest) > 0 for row in rows)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there are blocks whose outputs were not fetched."""
+        return bool(self._running)
 
     def shrink(self, places: int) -> None:
         """Keep only this many places, at least as many as there are rows in places."""

@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -231,15 +231,12 @@ def write_file(
         sync_folder(path.parent)
         return 0, 0
     count = 0
-    with part_file.PartFile(path) as part:
-        with pq.ParquetWriter(part.file, schema, compression="zstd") as writer:
+    with synced_file(path) as file:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for group in itertools.chain([first], groups):
                 writer.write_table(group)
                 count += group.num_rows
-        size = part.file.tell()
-        part.file.flush()
-        os.fsync(part.file.fileno())
-    sync_folder(path.parent)
+        size = file.tell()
     return count, size
 
 
@@ -255,13 +252,20 @@ def _groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]
         yield waiting.combine_chunks()
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file beside its name, bring it to the disk and rename it; may raise OSError."""
+@contextlib.contextmanager
+def synced_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Write a file beside its name, bring it to the disk and rename it; may raise OSError."""
     with part_file.PartFile(path) as part:
-        part.file.write(text.encode())
+        yield part.file
         part.file.flush()
         os.fsync(part.file.fileno())
     sync_folder(pathlib.Path(path).parent)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a whole text file, as `synced_file` does."""
+    with synced_file(path) as file:
+        file.write(text.encode())
 
 
 def sync_folder(folder: pathlib.Path) -> None:

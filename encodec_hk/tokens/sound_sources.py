@@ -1,0 +1,292 @@
+"""The audio of an item: found, decoded, mixed and resampled, piece by piece at constant memory.
+
+Runs in reader processes, so without JAX.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import io
+import os
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+
+from encodec_hk.blocks import step_queue
+from encodec_hk.sound import resampling
+from encodec_hk.sound import sound_files
+from encodec_hk.system import file_errors
+from encodec_hk.system import file_paths
+from encodec_hk.tokens import av_sounds
+from encodec_hk.tokens import containers
+from encodec_hk.tokens import item_table
+from encodec_hk.tokens import urls
+
+POLICIES = ("mean", "split", "first")
+DECODERS = ("soundfile", "av")
+RESAMPLING = "soxr HQ"
+
+# What is wrong with a name or a file; all other errors of the system say nothing about it.
+_FAULTS_OF_FILES = frozenset(
+    {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+)
+_SYSTEM = 2  # libsndfile's code
+_LOST = 2 * 1152  # samples that an MP3 file may lack: encoders count padding differently
+_HEADER = 2**16  # bytes of a file in which its header is
+_SHORT = 0.01  # seconds that an excerpt may lack, for rounded durations
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadSettings:
+    """How audio is read.
+
+    Attributes:
+      base: folder or URL that the paths of items are relative to.
+      sample_rate: Hz, of the model.
+      channels: of the model.
+      policy: "mean" mixes the channels, "split" takes each on its own, "first" the first alone.
+      min_seconds, max_seconds: items outside are skipped; None for any length.
+      decoder: "av" reads Opus with PyAV.
+    """
+
+    base: str
+    sample_rate: int
+    channels: int
+    policy: str = "mean"
+    min_seconds: float | None = None
+    max_seconds: float | None = None
+    decoder: str = "soundfile"
+
+
+class SystemFault(Exception):  # noqa: N818, what failed is not the program
+    """The system failed, such as a disk or a network; the item is not to blame."""
+
+
+class SkippedItem(Exception):  # noqa: N818, not an error
+    """An item is shorter or longer than the settings allow."""
+
+
+class SoundSource:
+    """The audio of an item, at the model's sample rate.
+
+    Attributes:
+      source_rate, source_channels: of the source.
+      width: columns of what `take` returns: the model's channels, or with "split" the source's.
+    """
+
+    def __init__(self, item: item_table.AudioItem, settings: ReadSettings):
+        """Open an item.
+
+        Raises:
+          ValueError: if it cannot be decoded.
+          SystemFault: if the system fails.
+          SkippedItem: if its length is known, and not allowed.
+        """
+        self._item, self._settings = item, settings
+        with _faults(item):
+            self._reader = _open(item, settings)
+            self._closing = contextlib.ExitStack()
+            self._closing.callback(self._reader.close)
+        self.source_rate, self.source_channels = self._reader.sample_rate, self._reader.channels
+        self._stated = self._reader.num_samples
+        is_split = settings.policy == "split"
+        self.width = self.source_channels if is_split else settings.channels
+        self._resampler = resampling.Resampler(self.source_rate, settings.sample_rate, self.width)
+        self._queue = step_queue.StepQueue()
+        self._count = 0  # samples of the item, at the source's rate
+        self._has_ended = False
+        self._left: int | None = None
+        try:
+            with _faults(item):
+                if item.offset:
+                    self._reader.skip(round(item.offset * self.source_rate))
+            if item.duration is not None:
+                self._left = round(item.duration * self.source_rate)
+            if self._reader.is_exact and item.offset is None and self._stated is not None:
+                self._check_allowed(self._stated)
+        except BaseException:
+            self.close()
+            raise
+
+    def take(self, size: int) -> tuple[np.ndarray, bool]:
+        """Return the next samples, float32 [size, width], fewer at the end, and whether it is that.
+
+        Raises:
+          ValueError, SystemFault, SkippedItem: as `__init__`.
+        """
+        while not self._has_ended and len(self._queue) <= size:
+            count = self.source_rate if self._left is None else min(self._left, self.source_rate)
+            with _faults(self._item):
+                samples = self._reader.read(count) if count else np.zeros((0, self.source_channels))
+            self._count += len(samples)
+            if self._left is not None:
+                self._left -= len(samples)
+            self._has_ended = not len(samples)
+            if self._has_ended:
+                self._check_end()
+                self._queue.put(self._resampler.finish())
+            else:
+                if self._settings.max_seconds is not None:
+                    self._check_not_longer(self._count)
+                self._queue.put(self._resampler.push(self._mix(samples)))
+        empty = np.zeros((0, self.width), np.float32)
+        piece = np.concatenate([empty, *self._queue.take(size)])
+        return piece, self._has_ended and not len(self._queue)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._closing.close()
+
+    def _mix(self, samples: np.ndarray) -> np.ndarray:
+        settings = self._settings
+        if settings.policy == "split":
+            return samples
+        if settings.policy == "first":
+            samples = samples[:, :1]
+        return resampling.mix(samples, settings.channels)
+
+    def _check_end(self) -> None:
+        name = self._item.source
+        if self._left is not None and self._left > _SHORT * self.source_rate:
+            found = f"{self._count / self.source_rate:.2f} of {self._item.duration:g} s"
+            raise ValueError(f"{name}: the source ends after {found} of the excerpt")
+        if not self._count:
+            raise ValueError(f"{name}: the item holds no samples")
+        if self._item.duration is None and not self._reader.is_exact:
+            self._check_complete()
+        self._check_allowed(self._count)
+
+    def _check_complete(self) -> None:
+        """Compare the samples of an MP3 file with what its header states, if it does."""
+        if not isinstance(self._reader, sound_files.SoundReader) or self._stated is None:
+            return
+        skipped = round((self._item.offset or 0) * self.source_rate)
+        if self._count + skipped < self._stated - _LOST and _states_length(self._first_bytes()):
+            found = f"{self._count + skipped} of {self._stated} samples"
+            raise ValueError(f"{self._item.source}: damaged, ends after {found}")
+
+    def _first_bytes(self) -> bytes:
+        with _faults(self._item):
+            content = _content(self._item, self._settings.base)
+            if content is not None:
+                return content[:_HEADER]
+            place = urls.join(self._settings.base, os.fsdecode(self._item.path))
+            with urls.open_file(place) as file:
+                return file.read(_HEADER)
+
+    def _check_allowed(self, count: int) -> None:
+        least = self._settings.min_seconds
+        if least is not None and count < least * self.source_rate:
+            raise SkippedItem
+        self._check_not_longer(count)
+
+    def _check_not_longer(self, count: int) -> None:
+        most = self._settings.max_seconds
+        if most is not None and count > most * self.source_rate:
+            raise SkippedItem
+
+
+def _open(
+    item: item_table.AudioItem, settings: ReadSettings
+) -> sound_files.SoundReader | av_sounds.AvReader:
+    """Open an item with the decoder for it."""
+    content = _content(item, settings.base)
+    place = urls.join(settings.base, os.fsdecode(item.path))
+    suffix = os.path.splitext(item.source)[1].lower()
+    is_opus = suffix == ".opus" and settings.decoder == "av"
+    if suffix in av_sounds.SUFFIXES or is_opus:
+        file: BinaryIO = urls.open_file(place) if content is None else io.BytesIO(content)
+        return av_sounds.AvReader(item.source, file)
+    if suffix in (".wav", ".wave", ""):
+        _check_wave(item.source, place, content)
+    if content is None:
+        return sound_files.SoundReader(place)
+    return sound_files.SoundReader(item.source, content)
+
+
+def _content(item: item_table.AudioItem, base: str) -> bytes | None:
+    """Return the bytes of an item, None of a local file of its own."""
+    name = os.fsdecode(item.path)
+    place = urls.join(base, name)
+    if item.container == item_table.FILE:
+        if not urls.is_url(place):
+            return None
+        with urls.open_file(place) as file:
+            return file.read()
+    if item.container == item_table.TAR:
+        with urls.open_file(place) as file:
+            file.seek(item.at)
+            content = file.read(item.size)
+        if len(content) < item.size:
+            raise ValueError(f"{item.source}: the tar ends within the file")
+        return content
+    found, path = _parquet(base, name).sound(item.group, item.at)
+    if found is None and path:
+        with urls.open_file(urls.join(urls.folder_of(place), path)) as file:
+            return file.read()
+    return found or b""
+
+
+@functools.lru_cache(maxsize=2)
+def _parquet(base: str, name: str) -> containers.ParquetSounds:
+    return containers.ParquetSounds(base, name)
+
+
+@contextlib.contextmanager
+def _faults(item: item_table.AudioItem) -> Iterator[None]:
+    """Tell errors of the system from those of an item, which become ValueErrors."""
+    try:
+        yield
+    except MemoryError as error:
+        raise SystemFault(f"{item.source}: out of memory") from error
+    except (OSError, ValueError, soundfile.LibsndfileError) as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            is_fault = isinstance(cause, OSError) and cause.errno not in _FAULTS_OF_FILES
+            # libsndfile hides the system's reason.
+            is_fault |= isinstance(cause, soundfile.LibsndfileError) and cause.code == _SYSTEM
+            if is_fault:
+                raise SystemFault(f"{item.source}: {file_errors.reason(error)}") from error
+            cause = cause.__cause__
+        if isinstance(error, ValueError):
+            raise
+        raise ValueError(f"{item.source}: {file_errors.reason(error)}") from error
+
+
+def _states_length(start: bytes) -> bool:
+    """Return whether an MP3 file's first frame states its number of frames."""
+    if start[:3] == b"ID3" and len(start) >= 10:
+        size = start[6] << 21 | start[7] << 14 | start[8] << 7 | start[9]
+        if size + 1024 > len(start):
+            return True  # a picture; libsndfile guesses well nevertheless
+        start = start[size + 10 :]
+    return any(mark in start[:1024] for mark in (b"Xing", b"Info", b"VBRI"))
+
+
+def _check_wave(name: str, place: str, content: bytes | None) -> None:
+    """Raise ValueError if a WAV file is shorter than its header says, which libsndfile ignores."""
+    with urls.open_file(place) if content is None else io.BytesIO(content) as file:
+        if (head := file.read(12))[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return
+        size = file.seek(0, os.SEEK_END)
+        at = 12
+        while at + 8 <= size:
+            file.seek(at)
+            kind, length = struct.unpack("<4sI", file.read(8))
+            at += 8
+            if kind == b"data":
+                # Programs that write to pipes leave sizes of 0 or about 2**31 or 2**32.
+                is_stated = 0 < length < 0x7FFF0000
+                if is_stated and at + length > size:
+                    raise ValueError(
+                        f"{file_paths.shown(name)}: damaged, ends after {size - at} of {length} "
+                        "bytes of samples"
+                    )
+                return
+            at += length + length % 2
