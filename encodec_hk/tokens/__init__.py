@@ -24,8 +24,8 @@ def open(
     """Open a data set of codes.
 
     Args:
-      path: the OUT of `run.py tokenize`, another folder of Parquet files, a file, a glob, or a list
-        of these.
+      path: the OUT of `run.py tokenize`, another folder of Parquet files, a file, a glob, a URL of
+        these by fsspec, or a list.
       **settings: keyword arguments of `token_rows.TokenRows`.
 
     Raises:

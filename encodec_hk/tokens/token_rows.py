@@ -9,6 +9,7 @@ Shapes: K codebooks, F frames, N rows.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,10 @@ from encodec_hk.system import recent_values
 from encodec_hk.system import rules
 from encodec_hk.tokens import schema
 from encodec_hk.tokens import token_crops
+from encodec_hk.tokens import urls
 
 SUFFIX = ".parquet"
+_DATA = "data"  # the folder of OUT with the files
 
 _OPENING_THREADS = 16
 
@@ -49,7 +52,7 @@ class TokenRows:
         """Read what the files say of themselves, and the lengths of their rows.
 
         Args:
-          paths: Parquet files made by `run.py tokenize`.
+          paths: Parquet files made by `run.py tokenize`, or URLs of them.
           cached_groups: row groups to keep in memory. 16 of rows of 30 s take 150 MB for 8
             codebooks at 75 frames a second.
 
@@ -122,8 +125,8 @@ class TokenRows:
     def ids(self) -> Iterator[str]:
         """Yield the ids of all rows in order; of each file, only these are read."""
         for path in self.paths:
-            with file_errors.as_value_error(path, pa.ArrowException), pq.ParquetFile(path) as file:
-                table = file.read(columns=["id"], use_threads=False)
+            with _parquet(path) as parquet:
+                table = parquet.read(columns=["id"], use_threads=False)
             yield from table.column("id").to_pylist()
 
     def crops(self, num_frames: int, **settings: Any) -> token_crops.TokenCrops:
@@ -142,8 +145,7 @@ class TokenRows:
     def _read(self, group: int, *, codes: bool) -> pa.Table:
         """Read the codes of a row group, or its other columns."""
         file, own = self._groups[group]
-        path = self.paths[file]
-        with file_errors.as_value_error(path, pa.ArrowException), pq.ParquetFile(path) as parquet:
+        with _parquet(self.paths[file]) as parquet:
             names = [name for name in parquet.schema_arrow.names if (name == "codes") == codes]
             return parquet.read_row_group(own, columns=names, use_threads=False)
 
@@ -180,26 +182,45 @@ def find(path: str | os.PathLike[str]) -> list[str]:
     """Find the Parquet files of a data set.
 
     Args:
-      path: a folder, the OUT of `run.py tokenize` or any other; a file; or a glob.
+      path: a folder, the OUT of `run.py tokenize` or any other; a file; a glob; or a URL of these
+        (s3://, gs://, hf://, ... by fsspec, an optional package).
 
     Raises:
       ValueError: if there are none.
     """
     name = os.fspath(path)
-    data = os.path.join(name, "data")
-    pattern = data if os.path.isdir(data) else name
-    found = file_paths.find(pattern, {SUFFIX})
+    if urls.is_url(name):
+        return _find_remote(name)
+    data = os.path.join(name, _DATA)
+    found = file_paths.find(data if os.path.isdir(data) else name, {SUFFIX})
     if not found.files:
         if not os.path.exists(name) and not glob.has_magic(name):
             raise ValueError(f"{file_paths.shown(name)}: no such file or folder")
-        reason = found.unreadable[0] if found.unreadable else "found no .parquet files"
+        reason = found.unreadable[0] if found.unreadable else f"found no {SUFFIX} files"
         raise ValueError(f"{file_paths.shown(name)}: {reason}")
     return found.files
 
 
+def _find_remote(url: str) -> list[str]:
+    base, files, _ = urls.find(url)
+    names = [name for name, _ in files if name.lower().endswith(SUFFIX)]
+    own = [name for name in names if name.startswith(f"{_DATA}/")]
+    if not names:
+        raise ValueError(f"{url}: found no {SUFFIX} files")
+    return [urls.join(base, name) for name in own or names]
+
+
+@contextlib.contextmanager
+def _parquet(path: str) -> Iterator[pq.ParquetFile]:
+    """Open a file; what fails there is a ValueError."""
+    with file_errors.as_value_error(path, pa.ArrowException), contextlib.ExitStack() as stack:
+        source = stack.enter_context(urls.open_file(path)) if urls.is_url(path) else path
+        yield stack.enter_context(pq.ParquetFile(source))
+
+
 def _outline(path: str) -> tuple[schema.DatasetInfo, list[int], np.ndarray]:
     """Return the metadata of a file, the sizes of its row groups, and the frames of its rows."""
-    with file_errors.as_value_error(path, pa.ArrowException), pq.ParquetFile(path) as parquet:
+    with _parquet(path) as parquet:
         info = schema.DatasetInfo.from_metadata(
             parquet.schema_arrow.metadata, file_paths.shown(path)
         )

@@ -1,11 +1,13 @@
 """Random access to rows and crops: equal to the files, exact to resume, in any process."""
 
+import itertools
 import pathlib
 import pickle
 import sys
 import tempfile
 from unittest import mock
 
+import fsspec
 import grain
 import numpy as np
 import pyarrow.parquet as pq
@@ -65,6 +67,17 @@ class TokenRowsTest(TokensTestCase):
             ([data / "train-00001.parquet", data], 13),
         ):
             self.assertLen(tokens.open(path), count)
+
+    def test_urls(self):
+        system = fsspec.filesystem("memory")
+        self.addCleanup(system.store.clear)
+        system.put(f"{self.folder}/data", "/OUT/data", recursive=True)
+        for url in ("memory://OUT", "memory://OUT/data", "memory://OUT/data/*.parquet"):
+            rows = tokens.open(url)
+            self.assertLen(rows, 13)
+            np.testing.assert_array_equal(rows[7]["codes"], self.written[7].codes)
+        with self.assertRaisesRegex(ValueError, "^memory://NOWHERE: "):
+            tokens.open("memory://NOWHERE")
 
     def test_reads_groups_and_columns_when_they_are_needed(self):
         rows = tokens.open(self.folder, cached_groups=2)
@@ -208,27 +221,31 @@ class TokenCropsTest(TokensTestCase):
                 crops[index]
             self.assertEqual(spy.call_count, 5)
 
-    @parameterized.parameters(0, 2)
-    def test_grain_resumes(self, num_workers):
+    def check_batches(self, crops, batches, first):
+        for at, batch in enumerate(batches, first):
+            expected = np.stack([crops[4 * at + place]["codes"] for place in range(4)])
+            np.testing.assert_array_equal(batch["codes"], expected)
+
+    def test_grain_resumes(self):
+        crops = self.crops()
+        dataset = grain.MapDataset.source(crops).batch(4).to_iter_dataset()
+        iterator = iter(dataset)
+        self.check_batches(crops, itertools.islice(iterator, 3), 0)
+        state = iterator.get_state()
+        iterator.close()
+        again = iter(dataset)
+        again.set_state(state)
+        self.check_batches(crops, itertools.islice(again, 2), 3)
+        again.close()
+
+    def test_grain_with_worker_processes(self):
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         crops = self.crops()
         dataset = grain.MapDataset.source(crops).batch(4).to_iter_dataset()
-        if num_workers:
-            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers))
-        iterator = iter(dataset)
-        first = [next(iterator) for _ in range(3)]
-        np.testing.assert_equal(
-            [batch["codes"] for batch in first],
-            [np.stack([crops[4 * at + i]["codes"] for i in range(4)]) for at in range(3)],
-        )
-        state = iterator.get_state()
-        expected = next(iterator)
+        iterator = iter(dataset.mp_prefetch(grain.MultiprocessingOptions(2)))
+        self.check_batches(crops, itertools.islice(iterator, 4), 0)
         iterator.close()
-        again = iter(dataset)
-        again.set_state(state)
-        np.testing.assert_equal(next(again), expected)
-        again.close()
 
     @parameterized.parameters(
         ({"num_frames": 0}, "num_frames: got 0, must be at least 1"),
