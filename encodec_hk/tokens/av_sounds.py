@@ -46,7 +46,7 @@ class AvReader:
         """
         self._path = file_paths.shown(path)
         self._file = file
-        self._av = require()
+        self._av = pyav()
         self._waiting = step_queue.StepQueue()
         self._count = 0
         self._container = self._try(lambda: self._av.open(file, "r"))
@@ -122,7 +122,7 @@ class AvReader:
             raise ValueError(f"{self._path}: {file_errors.reason(error)}") from error
 
 
-def require() -> Any:
+def pyav() -> Any:
     """Return PyAV; raise ValueError if it is not installed."""
     try:
         return extras.require("av", "tokens")

@@ -77,7 +77,7 @@ class TokenizeOptions:
             if not name or name in schema.COLUMNS:
                 raise ValueError(f"--keep: got {name!r}, must be a name but those of other columns")
         if self.decoder == "av":
-            av_sounds.require()
+            av_sounds.pyav()
 
 
 class TokenizeJob:
