@@ -11,9 +11,9 @@ import tqdm
 
 from encodec_hk import tokens
 from encodec_hk.commands import checkpoints
+from encodec_hk.system import extras
 from encodec_hk.system import file_paths
 from encodec_hk.system import interruption
-from encodec_hk.tokens import detokenizer
 
 
 def run(
@@ -30,7 +30,7 @@ def run(
       variant: a whole configuration; None for the checkpoint's.
       inputs: IN, a Parquet file, a folder or a glob, see `tokens.open`.
       folder: where to write a file for each row.
-      checkpoint: a file; None for the one that the configuration names.
+      checkpoint: what `encodec_hk.load` takes; None for the file that the configuration names.
       settings: fields of `detokenizer.DetokenizeOptions`.
 
     Returns:
@@ -40,13 +40,16 @@ def run(
       ValueError: if an argument is wrong, the codes are of another checkpoint, or the only row
         fails.
     """
+    extras.require("pyarrow", "tokens")
+    from encodec_hk.tokens import detokenizer
+
     options = detokenizer.DetokenizeOptions(**settings)
     work = detokenizer.Detokenizer(tokens.open(inputs), folder, options)
     failures: list[str] = []
     done, written = 0, 0.0
     bar = tqdm.tqdm(total=len(work.jobs), unit="row", disable=not sys.stderr.isatty())
 
-    def settle(result: detokenizer.RowResult) -> None:
+    def settle(result: Any) -> None:
         nonlocal done, written
         bar.update()
         for warning in result.warnings:

@@ -77,7 +77,7 @@ def card(info: schema.DatasetInfo, facts: DatasetFacts) -> str:
         f"# {_plain(facts.name)}",
         "",
         f"Codes of the neural audio codec EnCodec, checkpoint `{_plain(info.checkpoint)}`,",
-        f"made by `run.py tokenize` of {made_by}.",
+        f"made by `tokenize` of {made_by}.",
         "A source is encoded as a whole and its codes are then cut into rows.",
         "",
         *_statistics(info, facts),
@@ -206,7 +206,8 @@ crops = rows.crops(SECOND, seed=0, pad=SIZE)  # 1 s, with SIZE after the end of 
 codes = crops[0]["codes"]
 ```
 
-To listen: `python3 run.py detokenize data/train-00000.parquet FOLDER --limit=10`
+To listen: `encodec-hk detokenize data/train-00000.parquet FOLDER --limit=10`, in a clone
+`python3 run.py detokenize ...`.
 """
 
 

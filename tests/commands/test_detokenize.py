@@ -5,6 +5,8 @@ import dataclasses
 import io
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 from unittest import mock
 
@@ -198,6 +200,16 @@ class DetokenizeTest(parameterized.TestCase):
             self.assertEqual(self.detokenize(), 1)
         self.assertIn("a.wav: No space left on device", self.stderr.getvalue())
         self.assertEqual(self.sounds(), [])
+
+    def test_without_pyarrow(self):
+        program = (
+            "import sys; sys.modules['pyarrow'] = None\n"
+            "from encodec_hk.commands import detokenize\n"
+            "detokenize.run(None, 'codes', 'sound')"
+        )
+        result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        message = "ValueError: a data set of codes needs pyarrow: pip install"
+        self.assertIn(message, result.stderr.splitlines()[-1])
 
     def test_a_folder_that_is_a_file(self):
         self.write({"a": 320})
