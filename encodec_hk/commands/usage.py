@@ -5,10 +5,13 @@ from __future__ import annotations
 from encodec_hk.commands import flag_types
 from encodec_hk.commands import usage_for_files
 from encodec_hk.commands import usage_for_models
+from encodec_hk.commands import usage_for_tokens
 
 COMMANDS: dict[str, flag_types.Command] = {
     "infer": usage_for_files.INFER,
     "info": usage_for_files.INFO,
+    "tokenize": usage_for_tokens.TOKENIZE,
+    "detokenize": usage_for_tokens.DETOKENIZE,
     "convert": usage_for_models.CONVERT,
     "train": usage_for_models.TRAIN,
     "evaluate": usage_for_models.EVALUATE,

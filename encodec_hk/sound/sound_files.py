@@ -128,7 +128,8 @@ class SoundReader:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_as_value_error(path))
             # libsndfile gets an open file: so any name works, and OSError says what is wrong.
-            file = stack.enter_context(open(path, "rb") if content is None else _held(content))
+            opened = open(path, "rb") if content is None else _held(content)  # noqa: SIM115
+            file = stack.enter_context(opened)
             if os.fstat(file.fileno()).st_size == 0:
                 raise ValueError(f"{file_paths.shown(path)}: the file is empty (0 bytes)")
             if where := truncation.find(file):
@@ -209,9 +210,9 @@ class SoundReader:
 def _held(content: bytes) -> BinaryIO:
     """Return an open file without a name that holds `content`, in memory where that works."""
     if hasattr(os, "memfd_create"):
-        file = cast(BinaryIO, open(os.memfd_create("sound"), "w+b"))
+        file = cast(BinaryIO, open(os.memfd_create("sound"), "w+b"))  # noqa: SIM115
     else:
-        file = cast(BinaryIO, tempfile.TemporaryFile())
+        file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
     file.write(content)
     file.seek(0)
     return file

@@ -11,7 +11,6 @@ import errno
 import functools
 import io
 import os
-import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -19,10 +18,10 @@ import numpy as np
 import soundfile
 
 from encodec_hk.blocks import step_queue
+from encodec_hk.sound import foreign_formats
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_errors
-from encodec_hk.system import file_paths
 from encodec_hk.tokens import av_sounds
 from encodec_hk.tokens import containers
 from encodec_hk.tokens import item_table
@@ -37,8 +36,6 @@ _FAULTS_OF_FILES = frozenset(
     {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 )
 _SYSTEM = 2  # libsndfile's code
-_LOST = 2 * 1152  # samples that an MP3 file may lack: encoders count padding differently
-_HEADER = 2**16  # bytes of a file in which its header is
 _SHORT = 0.01  # seconds that an excerpt may lack, for rounded durations
 
 
@@ -158,27 +155,7 @@ class SoundSource:
             raise ValueError(f"{name}: the source ends after {found} of the excerpt")
         if not self._count:
             raise ValueError(f"{name}: the item holds no samples")
-        if self._item.duration is None and not self._reader.is_exact:
-            self._check_complete()
         self._check_allowed(self._count)
-
-    def _check_complete(self) -> None:
-        """Compare the samples of an MP3 file with what its header states, if it does."""
-        if not isinstance(self._reader, sound_files.SoundReader) or self._stated is None:
-            return
-        skipped = round((self._item.offset or 0) * self.source_rate)
-        if self._count + skipped < self._stated - _LOST and _states_length(self._first_bytes()):
-            found = f"{self._count + skipped} of {self._stated} samples"
-            raise ValueError(f"{self._item.source}: damaged, ends after {found}")
-
-    def _first_bytes(self) -> bytes:
-        with _faults(self._item):
-            content = _content(self._item, self._settings.base)
-            if content is not None:
-                return content[:_HEADER]
-            place = urls.join(self._settings.base, os.fsdecode(self._item.path))
-            with urls.open_file(place) as file:
-                return file.read(_HEADER)
 
     def _check_allowed(self, count: int) -> None:
         least = self._settings.min_seconds
@@ -200,14 +177,13 @@ def _open(
     place = urls.join(settings.base, os.fsdecode(item.path))
     suffix = os.path.splitext(item.source)[1].lower()
     is_opus = suffix == ".opus" and settings.decoder == "av"
-    if suffix in av_sounds.SUFFIXES or is_opus:
+    is_foreign = content is not None and foreign_formats.recognise("", content[:16]) is not None
+    if suffix in av_sounds.SUFFIXES or is_opus or is_foreign:
         file: BinaryIO = urls.open_file(place) if content is None else io.BytesIO(content)
         return av_sounds.AvReader(item.source, file)
-    if suffix in (".wav", ".wave", ""):
-        _check_wave(item.source, place, content)
     if content is None:
         return sound_files.SoundReader(place)
-    return sound_files.SoundReader(item.source, content)
+    return sound_files.SoundReader(item.source, content=content)
 
 
 def _content(item: item_table.AudioItem, base: str) -> bytes | None:
@@ -257,36 +233,3 @@ def _faults(item: item_table.AudioItem) -> Iterator[None]:
         if isinstance(error, ValueError):
             raise
         raise ValueError(f"{item.source}: {file_errors.reason(error)}") from error
-
-
-def _states_length(start: bytes) -> bool:
-    """Return whether an MP3 file's first frame states its number of frames."""
-    if start[:3] == b"ID3" and len(start) >= 10:
-        size = start[6] << 21 | start[7] << 14 | start[8] << 7 | start[9]
-        if size + 1024 > len(start):
-            return True  # a picture; libsndfile guesses well nevertheless
-        start = start[size + 10 :]
-    return any(mark in start[:1024] for mark in (b"Xing", b"Info", b"VBRI"))
-
-
-def _check_wave(name: str, place: str, content: bytes | None) -> None:
-    """Raise ValueError if a WAV file is shorter than its header says, which libsndfile ignores."""
-    with urls.open_file(place) if content is None else io.BytesIO(content) as file:
-        if (head := file.read(12))[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return
-        size = file.seek(0, os.SEEK_END)
-        at = 12
-        while at + 8 <= size:
-            file.seek(at)
-            kind, length = struct.unpack("<4sI", file.read(8))
-            at += 8
-            if kind == b"data":
-                # Programs that write to pipes leave sizes of 0 or about 2**31 or 2**32.
-                is_stated = 0 < length < 0x7FFF0000
-                if is_stated and at + length > size:
-                    raise ValueError(
-                        f"{file_paths.shown(name)}: damaged, ends after {size - at} of {length} "
-                        "bytes of samples"
-                    )
-                return
-            at += length + length % 2

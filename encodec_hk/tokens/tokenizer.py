@@ -24,8 +24,10 @@ from encodec_hk.blocks import scheduler
 from encodec_hk.sound import resampling
 from encodec_hk.system import file_errors
 from encodec_hk.system import interruption
+from encodec_hk.tokens import item_table
 from encodec_hk.tokens import reader_pool
 from encodec_hk.tokens import row_cuts
+from encodec_hk.tokens import schema
 from encodec_hk.tokens import shard_files
 from encodec_hk.tokens import shard_plan
 from encodec_hk.tokens import shard_work
@@ -153,18 +155,55 @@ class Tokenizer:
         Raises:
           ValueError: if a file of the plan is damaged, or shared memory is short.
         """
-        codec = self._codec
-        places = codec.batch_size * codec.num_devices
-        slots = 2 * places
-        block = codec.block_frames * codec.hop_length * codec.channels
-        size = _BLOCKS_OF_SLOT * block
+        slots, size = self._slots()
         if self._num_readers:
+            block = size // _BLOCKS_OF_SLOT
             size = reader_pool.slot_size(slots, size, min(block, 2**16))
         with (
             reader_pool.opened(self._read_settings, slots, size, self._num_readers) as readers,
             _Writer(self._files, self._arrow_schema, settle) as writer,
         ):
-            _Loop(self, readers, writer, slots, places, size, report).run(shards)
+            loop = _Loop(self, readers, writer, slots, size, report)
+            loop.run(self._feed(shards, writer))
+
+    def encode(
+        self, planned: Sequence[item_table.AudioItem]
+    ) -> list[Sequence[schema.TokenRow] | str]:
+        """Encode items, and return the rows of each, or why there are none.
+
+        Raises:
+          ValueError: if the system fails.
+        """
+        work = shard_work.ShardWork(0, "", planned, shard_work.ErrorLimit("100%"))
+        slots, size = self._slots()
+        with reader_pool.opened(self._read_settings, slots, size, 0) as readers:
+            loop = _Loop(self, readers, _NoWriter(), slots, size, lambda progress: None)
+            loop.run((work, index) for index in work.waiting)
+        if work.failure is not None:
+            raise ValueError(work.failure)
+        return [work.errors.get(index, rows) for index, rows in enumerate(work.rows)]
+
+    def _slots(self) -> tuple[int, int]:
+        """Return the number of slots, and the float32 values of each."""
+        codec = self._codec
+        block = codec.block_frames * codec.hop_length * codec.channels
+        return 2 * places_of(codec), _BLOCKS_OF_SLOT * block
+
+    def _feed(
+        self, shards: Sequence[int], writer: _Writer
+    ) -> Iterator[tuple[shard_work.ShardWork, int]]:
+        """Yield the items to run."""
+        for shard in shards:
+            writer.settle(_WAITING_SHARDS)
+            work = self.work(shard)
+            if work is None:
+                continue
+            if work.is_complete:
+                writer.put(work)
+            for index in work.waiting:
+                if work.failure is not None:
+                    break
+                yield work, index
 
     @property
     def is_split(self) -> bool:
@@ -176,6 +215,11 @@ class Tokenizer:
         return self._codec, self._num_codebooks, self._rows
 
 
+def places_of(codec: encodec_hk.Codec) -> int:
+    """Return the places of every block: the same for any number of items, so the same bytes."""
+    return codec.batch_size * codec.num_devices
+
+
 class _Loop:
     """The device's loop."""
 
@@ -183,9 +227,8 @@ class _Loop:
         self,
         tokenizer: Tokenizer,
         readers: reader_pool.Readers,
-        writer: _Writer,
+        writer: _Writer | _NoWriter,
         slots: int,
-        places: int,
         slot_size: int,
         report: Callable[[Progress], None],
     ):
@@ -193,10 +236,12 @@ class _Loop:
         self._codec, self._num_codebooks, self._rows = tokenizer.encoder_parts()
         self._readers, self._writer = readers, writer
         self._free = list(range(slots))
-        self._places = places
+        self._places = places_of(self._codec)
         self._slot_size = slot_size
         self._report = report
-        self._runner = self._codec.runner(self._codec.encoder_program(self._num_codebooks), places)
+        self._runner = self._codec.runner(
+            self._codec.encoder_program(self._num_codebooks), self._places
+        )
         self._active: dict[int, _Active] = {}  # by slot
         self._requested: set[int] = set()  # slots
         self._deaths: dict[tuple[int, int], int] = {}  # by shard and index of an item
@@ -207,9 +252,8 @@ class _Loop:
         self._seconds = self._expected = 0.0
         self._num_errors = 0
 
-    def run(self, shards: Sequence[int]) -> None:
-        """Encode shards to their ends."""
-        feed = self._feed(shards)
+    def run(self, feed: Iterator[tuple[shard_work.ShardWork, int]]) -> None:
+        """Encode items to their ends."""
         is_warm = False
         while True:
             interruption.check()
@@ -228,20 +272,6 @@ class _Loop:
             self._runner.advance(at_most=1, wait=not self._requested and not self._runner.num_ready)
             self._collect()
             self._report(self._progress())
-
-    def _feed(self, shards: Sequence[int]) -> Iterator[tuple[shard_work.ShardWork, int]]:
-        """Yield the items to run."""
-        for shard in shards:
-            self._writer.settle(_WAITING_SHARDS)
-            work = self._tokenizer.work(shard)
-            if work is None:
-                continue
-            if work.is_complete:
-                self._writer.put(work)
-            for index in work.waiting:
-                if work.failure is not None:
-                    break
-                yield work, index
 
     def _begin(self, feed: Iterator[tuple[shard_work.ShardWork, int]]) -> None:
         """Begin items while slots are free."""
@@ -475,6 +505,13 @@ class _SignalInWork:
         """Discard the signal."""
         if self._encoder is not None:
             self._encoder.drop()
+
+
+class _NoWriter:
+    """Writes nothing."""
+
+    def put(self, work: shard_work.ShardWork) -> None:
+        """Do nothing."""
 
 
 class _Writer:
