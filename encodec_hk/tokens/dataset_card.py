@@ -78,7 +78,8 @@ def card(info: schema.DatasetInfo, facts: DatasetFacts) -> str:
         "",
         f"Codes of the neural audio codec EnCodec, checkpoint `{_plain(info.checkpoint)}`,",
         f"made by `tokenize` of {made_by}.",
-        "A source is encoded as a whole and its codes are then cut into rows.",
+        "Each source was encoded as a whole"
+        + (", and then cut into rows." if info.row_seconds else "."),
         "",
         *_statistics(info, facts),
         "",
@@ -129,7 +130,8 @@ def _size_category(num_rows: int) -> str:
 
 def _statistics(info: schema.DatasetInfo, facts: DatasetFacts) -> list[str]:
     hours = facts.seconds / 3600
-    size = f"{facts.num_bytes / 1e6:,.1f} MB in {_count(facts.num_files, 'file')}"
+    length = f"{hours:,.2f} hours" if hours >= 1 else f"{60 * hours:.2f} minutes"
+    size = f"{facts.num_bytes / 1e6:,.2f} MB in {_count(facts.num_files, 'file')}"
     if hours:
         size += f", {facts.num_bytes / 1e6 / hours:.2f} MB an hour"
     rows = _count(facts.num_rows, "row")
@@ -137,7 +139,7 @@ def _statistics(info: schema.DatasetInfo, facts: DatasetFacts) -> list[str]:
         rows += f" of at most {info.row_seconds:g} s"
     kinds = {1: "mono", 2: "stereo"}
     lines = {
-        "Audio": f"{hours:,.2f} hours, {_count(facts.num_sources, 'source')}",
+        "Audio": f"{length}, {_count(facts.num_sources, 'source')}",
         "Sources": ", ".join(map(_plain, facts.sources)),
         "Rows": rows,
         "Frames": f"{facts.num_frames:,}, {info.sample_rate / info.hop_length:g} a second",
@@ -147,7 +149,7 @@ def _statistics(info: schema.DatasetInfo, facts: DatasetFacts) -> list[str]:
         ),
         "Size": size,
         "Missing": f"{_count(facts.num_errors, 'source')} that could not be read or coded",
-        "Checkpoint": f"{_plain(info.checkpoint)}, from {_plain(info.source) or 'unknown source'}",
+        "Checkpoint": _plain(info.checkpoint + (f" ({info.source})" if info.source else "")),
         "Fingerprint": f"`{info.fingerprint}`",
         "Model": (
             f"{info.sample_rate} Hz, {kinds.get(info.channels, f'{info.channels} channels')}, a "

@@ -72,20 +72,25 @@ class CardTest(parameterized.TestCase):
             "| Rows | 1,234 rows of at most 30 s |",
             "| Frames | 540,000, 75 a second |",
             "| Codes | 2 codebooks of 1024 entries, 1.5 kbps |",
-            "| Size | 5.4 MB in 2 files, 2.70 MB an hour |",
+            "| Size | 5.40 MB in 2 files, 2.70 MB an hour |",
             "| Missing | 3 sources that could not be read or coded |",
+            "| Checkpoint | encodec_tiny (tests) |",
             f"| Fingerprint | `{token_files.INFO.fingerprint}` |",
             "| Licence of the weights | MIT |",
             "| `codes` | list of lists of int16 | K lists, one per codebook, of F codes each |",
             "| `text` | string | kept from the input |",
         ):
             self.assertIn(f"\n{line}\n", text)
+        self.assertIn("\nEach source was encoded as a whole, and then cut into rows.\n", text)
         self.assertNotIn("`scales`", text)
         self.assertNotIn("| Missing", dataset_card.card(token_files.INFO, with_facts(num_errors=0)))
         info = token_files.with_fields(normalize=True, row_seconds=0.0)
         text = dataset_card.card(info, FACTS)
         self.assertIn("\n| `scales` | list of float32 | the scale of each segment |\n", text)
         self.assertIn("\n| Rows | 1,234 rows |\n", text)
+        self.assertIn("\nEach source was encoded as a whole.\n", text)
+        text = dataset_card.card(info, with_facts(seconds=90.0))
+        self.assertIn("\n| Audio | 1.50 minutes, 250 sources |\n", text)
 
     def test_names_from_outside_do_not_break_the_text(self):
         facts = with_facts(name='a "b"\n---\nc: `d`', sources=("x|y\nz",))
