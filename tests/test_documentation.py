@@ -33,7 +33,9 @@ NOT_RUN = (
     "tensorboard ",
 )
 # Commands whose data a clone does not have, or that need a GPU or a network: only parsed.
-PARSED = re.compile(r"--data=(music|free_audio)|--distributed|XLA_PYTHON|datasets.debian")
+PARSED = re.compile(
+    r"--data=(music|free_audio)|--distributed|XLA_PYTHON|datasets.debian|train\.jsonl"
+)
 # What takes minutes, together: the published network, training, an evaluation, several files at a
 # time, and some more ways through a codec.
 LONG = re.compile(
@@ -45,6 +47,7 @@ MADE = {
     "README.md": ["reading_6kbps.wav", "guitar_3kbps.wav"],
     "docs/infer.md": ["reading.wav", "guitar_3kbps.ecdc", "guitar_3kbps.wav"],
     "docs/ecdc.md": ["guitar.ecdc"],
+    "docs/tokens.md": ["codes/data/train-00000.parquet", "sound/music_guitar.flac.wav"],
 }
 MADE_SLOWLY = {
     "docs/infer.md": [
@@ -61,6 +64,8 @@ MADE_SLOWLY = {
 }
 # Pages whose Python needs what their commands made.
 PYTHON_AFTER_COMMANDS = ("docs/vocos.md",)
+# Commands that make what the Python of their page reads.
+BEFORE_PYTHON = re.compile(r"tokenize assets/clips codes")
 _PARSE = """
 import sys
 from encodec_hk.commands import command_line
@@ -168,6 +173,8 @@ class DocumentationTest(parameterized.TestCase):
     def test_python(self, page):
         if page in PYTHON_AFTER_COMMANDS:
             return
+        for command in filter(BEFORE_PYTHON.search, commands(page)):
+            self.run_command(command)
         self.run_in_folder(sys.executable, "-c", "".join(blocks(page, "python")))
 
     @parameterized.parameters(*PAGES, "docs/listen/README.md", "CONTRIBUTING.md")
