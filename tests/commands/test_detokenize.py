@@ -15,6 +15,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk import config
+from encodec_hk import tokens
 from encodec_hk.commands import checkpoints
 from encodec_hk.commands import detokenize
 from encodec_hk.sound import sound_files
@@ -22,6 +23,7 @@ from encodec_hk.system import part_file
 from encodec_hk.tokens import detokenizer
 from tests import infer_cases
 from tests import token_files
+from tests import tokenize_cases
 
 
 def info_of(codec, num_codebooks=2):
@@ -126,6 +128,23 @@ class DetokenizeTest(parameterized.TestCase):
         self.encoded["a"] = cut
         self.assertEqual(self.detokenize(sample_format="float32"), 0)
         self.check("a", "a.wav")
+
+    @parameterized.parameters(False, True)
+    def test_what_tokenize_made(self, has_segments):
+        self.codec = tokenize_cases.segment_codec() if has_segments else tokenize_cases.codec()
+        (self.folder / "in").mkdir()
+        tokenize_cases.write_clips(self.folder / "in", 3, channels=2)
+        job = tokenize_cases.job(
+            self.folder / "in", self.folder / "OUT", self.codec, row_seconds=0.5, channels="split"
+        )
+        tokenize_cases.run(job)
+        self.assertEqual(self.detokenize(), 0)
+        rows = tokens.open(self.folder / "OUT")
+        self.assertGreater(len(rows), 6)
+        self.assertEqual(self.sounds(), sorted(f"{id}.wav" for id in rows.ids()))
+        for row in map(rows.__getitem__, range(len(rows))):
+            found = sound_files.read(self.folder / f"sound/{row['id']}.wav")
+            self.assertEqual(found.samples.shape, (row["num_samples"], 1))
 
     def test_one_channel_of_a_source(self):
         self.write({"left": 30000}, self.stereo, channel=0)
