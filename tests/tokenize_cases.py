@@ -3,8 +3,12 @@
 import functools
 import io
 import json
+import os
 import pathlib
+import signal
 import tarfile
+import threading
+import time
 
 import av
 import numpy as np
@@ -114,6 +118,23 @@ def job(inputs, output, codec_of_test=None, *, extend=False, **options):
         licence="MIT",
         extend=extend,
     )
+
+
+def job_of_worker(inputs, output, *, dies=False):
+    """Make a job, in a worker; one of them kills itself soon after the first receipt."""
+    if dies:
+        threading.Thread(target=_die, args=(pathlib.Path(output),), daemon=True).start()
+    return job(inputs, output)
+
+
+def _die(output):
+    while not list(output.glob(".tokenize/receipts/*.json")):
+        time.sleep(0.01)
+    with open(output / "died", "a") as file:
+        if not file.tell():
+            file.write("died")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run(own_job, *, shards=None, limit="1%", **settings):

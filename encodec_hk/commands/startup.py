@@ -14,8 +14,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from encodec_hk.system import extras
 from encodec_hk.system import interruption
 from encodec_hk.system import invocation
+
+# Optional packages that commands import at once, and the extras that install them.
+_EXTRAS = {"tokenize": ("pyarrow", "tokens"), "detokenize": ("pyarrow", "tokens")}
 
 
 def open_closed_streams() -> None:
@@ -53,6 +57,8 @@ def load_command(name: str) -> types.ModuleType:
     from encodec_hk.blocks import compilation_cache
 
     compilation_cache.enable_compilation_cache()
+    if name in _EXTRAS:
+        extras.require(*_EXTRAS[name])
     module = importlib.import_module(f"encodec_hk.commands.{name}")
     gc.freeze()  # Later collections skip the modules: they are never freed.
     gc.enable()

@@ -87,6 +87,20 @@ TOKENIZE = flag_types.Command(
             otherwise="all shards",
         ),
         flag_types.Flag(
+            "engine",
+            ("local", "ray"),
+            "",
+            "ray runs on the workers of a Ray cluster, by RAY_ADDRESS, or on this machine.",
+            "local",
+        ),
+        flag_types.Flag(
+            "workers",
+            "integer",
+            "N",
+            "Actors of --engine=ray.",
+            otherwise="one per GPU; without any, one per machine",
+        ),
+        flag_types.Flag(
             "readers",
             "integer",
             "N",

@@ -12,9 +12,10 @@ from __future__ import annotations
 import concurrent.futures
 import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ from encodec_hk.blocks import scheduler
 from encodec_hk.sound import resampling
 from encodec_hk.system import file_errors
 from encodec_hk.system import interruption
+from encodec_hk.system import machine
 from encodec_hk.tokens import item_table
 from encodec_hk.tokens import reader_pool
 from encodec_hk.tokens import row_cuts
@@ -37,6 +39,7 @@ _BLOCKS_OF_SLOT = 8
 _WRITE_TRIES = 3
 _WRITE_PAUSE = 2.0  # seconds before the second try, twice that before the third
 _WAIT = 0.5  # seconds that places which have audio wait for the others
+_MOST_READERS = 32
 _WAITING_SHARDS = 2  # that are encoded, and wait to be written
 
 
@@ -141,14 +144,14 @@ class Tokenizer:
 
     def run(
         self,
-        shards: Sequence[int],
+        shards: Iterable[int],
         settle: Callable[[ShardResult], None],
         report: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         """Encode shards, and write each as it is complete.
 
         Args:
-          shards: their numbers; those that are done are passed over.
+          shards: their numbers, drawn as they are needed; those that are done are passed over.
           settle: called with the result of each that was not.
           report: called with the progress, several times a second.
 
@@ -190,7 +193,7 @@ class Tokenizer:
         return 2 * places_of(codec), _BLOCKS_OF_SLOT * block
 
     def _feed(
-        self, shards: Sequence[int], writer: _Writer
+        self, shards: Iterable[int], writer: _Writer
     ) -> Iterator[tuple[shard_work.ShardWork, int]]:
         """Yield the items to run."""
         for shard in shards:
@@ -213,6 +216,18 @@ class Tokenizer:
     def encoder_parts(self) -> tuple[encodec_hk.Codec, int, row_cuts.RowMaker]:
         """Return the codec, the number of codebooks, and what makes rows."""
         return self._codec, self._num_codebooks, self._rows
+
+
+def default_readers(cores: int | None = None) -> int:
+    """Return how many processes should read.
+
+    Args:
+      cores: for the device and its readers; None for all of this process.
+    """
+    cores = machine.num_cores() if cores is None else cores
+    if jax.default_backend() == "cpu":  # which needs the cores itself; reading is little beside it
+        return max(1, cores // 4)
+    return max(1, min(cores - 1, _MOST_READERS))
 
 
 def places_of(codec: encodec_hk.Codec) -> int:
