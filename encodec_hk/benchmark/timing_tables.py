@@ -47,7 +47,7 @@ def shortfalls(
 
 def _paragraphs(figures: Mapping[str, Any], form: Callable[[Rows], str]) -> Iterator[str]:
     yield _heading(figures)
-    for name, tables in (("whole", _whole), ("layers", _layers), ("stream", _stream)):
+    for name, tables in _TABLES:
         if name in figures:
             yield from map(form, tables(figures))
     if "start" in figures:
@@ -121,6 +121,24 @@ def _stream(figures: Mapping[str, Any]) -> list[Rows]:
         median, late = stream[name]["median_ms"], stream[name]["p99_ms"]
         rows.append([name, f"{median:.2f} ms", f"{late:.2f} ms", f"{length / median:.1f}"])
     return [rows]
+
+
+def _tokenize(figures: Mapping[str, Any]) -> list[Rows]:
+    rows = [["tokenize, x real time", "encode alone", "tokenize", "ratio", "device waited"]]
+    for case in figures["tokenize"]:
+        name = f"{case['format']}, {case['items']} x 10 s, batch {case['batch']}"
+        name += f", {case['readers']} reader{'s' * (case['readers'] != 1)}"
+        rates = [f"{case[kind]:.1f}" for kind in ("encode", "tokenize")]
+        rows.append([name, *rates, f"{case['ratio']:.2f}", f"{case['device_waited']:.0%}"])
+    return [rows]
+
+
+_TABLES = (
+    ("whole", _whole),
+    ("layers", _layers),
+    ("stream", _stream),
+    ("tokenize", _tokenize),
+)
 
 
 def _time(seconds: float) -> str:

@@ -19,12 +19,14 @@ from encodec_hk.commands import checkpoints
 from encodec_hk.configs import base
 from encodec_hk.convert import pytorch_codecs
 from encodec_hk.networks import cost
+from encodec_hk.system import extras
 from encodec_hk.system import invocation
 from encodec_hk.system import machine
 from encodec_hk.system import part_file
 from encodec_hk.system import rules
 
-MEASURES = ("whole", "layers", "stream", "start")
+MEASURES = ("whole", "layers", "stream", "start")  # the default
+_ALL_MEASURES = (*MEASURES, "tokenize")
 SUFFIXES = (".json", ".md")
 
 
@@ -46,8 +48,9 @@ def run(
       checkpoint: a checkpoint file; None for the configuration's own. If that does not exist, the
         weights are random, which are as fast.
       bandwidth: kbps; None for the configuration's default.
-      measure: some of `MEASURES`: whole signals, the layers of a block, pushes of a stream, starts
-        of `run.py infer`.
+      measure: whole signals, the layers of a block, pushes of a stream, starts of `run.py infer`,
+        data sets made by `run.py tokenize`: some of "whole", "layers", "stream", "start" and
+        "tokenize".
       compare: some of `pytorch_codecs.KINDS`, to time on the same whole signals. One that is not
         installed or has no such network is reported and skipped.
       frames: pushes to time in each direction.
@@ -61,7 +64,7 @@ def run(
       ValueError: if an argument is wrong.
     """
     for flag, names, allowed in (
-        ("--measure", measure, MEASURES),
+        ("--measure", measure, _ALL_MEASURES),
         ("--compare", compare, pytorch_codecs.KINDS),
     ):
         for name in names:
@@ -125,6 +128,11 @@ def run(
         figures["stream"] = measurements.stream(codec, kbps, frames=frames)
     if "start" in measure:
         figures["start"] = measurements.start(codec, invocation.to_start())
+    if "tokenize" in measure:
+        extras.require("pyarrow", "tokens")
+        from encodec_hk.benchmark import tokenizing
+
+        figures["tokenize"] = tokenizing.measure(codec, kbps)
     print(timing_tables.text(figures))
     if out is not None:
         is_json = out.endswith(".json")

@@ -211,7 +211,7 @@ BENCH = flag_types.Command(
             "list",
             "NAME,...",
             "What to time: whole (signals, see --config.bench), layers (of a block), stream "
-            "(single frames), start (of infer).",
+            "(single frames), start (of infer), tokenize (of files; not by default).",
             ["whole", "layers", "stream", "start"],
         ),
         flag_types.Flag(

@@ -65,6 +65,7 @@ class Progress(NamedTuple):
     Attributes:
       seconds: of audio that were encoded.
       expected: of these, what the plan expected.
+      elapsed: seconds since the first program was compiled.
       errors: items that failed.
       device_waited: share of the time that the device waited for audio.
       audio_waited: share of the time that readers waited for the device.
@@ -73,6 +74,7 @@ class Progress(NamedTuple):
 
     seconds: float
     expected: float
+    elapsed: float
     errors: int
     device_waited: float
     audio_waited: float
@@ -440,6 +442,7 @@ class _Loop:
         return Progress(
             seconds=self._seconds,
             expected=self._expected,
+            elapsed=elapsed,
             errors=self._num_errors,
             device_waited=device,
             audio_waited=self._readers.wait_share,

@@ -23,10 +23,12 @@ from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import measurements
 from encodec_hk.benchmark import timing
 from encodec_hk.benchmark import timing_tables
+from encodec_hk.benchmark import tokenizing
 from encodec_hk.commands import bench
 from encodec_hk.convert import pytorch_codecs
 from tests import random_networks
 from tests import references
+from tests import tokenize_cases
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -93,6 +95,17 @@ class BenchTest(parameterized.TestCase):
             self.assertRegex(text, f"{direction} +{found['median_ms']:.2f} ms")
 
     @pytest.mark.slow
+    def test_tokenize(self):
+        codec = tokenize_cases.codec()
+        found = tokenizing.measure(codec, codec.bandwidth, target=0.1)
+        self.assertEqual([case["format"] for case in found], [".flac", ".mp3"])
+        for case in found:
+            self.assertAlmostEqual(case["ratio"], case["tokenize"] / case["encode"])
+        with mock.patch.object(tokenizing, "measure", return_value=found):
+            text = self.run_bench(small(encodec_24khz.get_config()), measure=["tokenize"])
+        self.assertRegex(text, r"\.flac, 12 x 10 s, batch 4, 1 reader +[0-9.]+ +[0-9.]+ +[0-9.]+")
+
+    @pytest.mark.slow
     def test_segments(self):
         text = self.run_bench(
             small(encodec_48khz.get_config()), measure=["whole", "layers", "stream"], frames=1
@@ -141,7 +154,10 @@ class BenchTest(parameterized.TestCase):
         ({"threads": 0}, "--threads: got 0, must be 1 to"),
         ({"threads": 10**6}, "--threads: got 1000000, must be 1 to"),
         ({"bandwidth": 2.0}, "bandwidth: got 2.0"),
-        ({"measure": ["all"]}, "--measure: got 'all', must be one of whole, layers, stream, start"),
+        (
+            {"measure": ["all"]},
+            "--measure: got 'all', must be one of whole, layers, stream, start, tokenize",
+        ),
         ({"compare": ["jukebox"]}, "--compare: got 'jukebox', must be one of transformers, "),
         ({"out": "bench.txt"}, "--out: got bench.txt, must end in .json or .md"),
     )

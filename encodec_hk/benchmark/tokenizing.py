@@ -1,0 +1,127 @@
+"""How much of the rate of encoding is left when a data set is made from files."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+import encodec_hk
+from encodec_hk.sound import sound_files
+from encodec_hk.system import interruption
+from encodec_hk.tokens import shard_work
+from encodec_hk.tokens import tokenize_job
+from encodec_hk.tokens import tokenizer
+
+FORMATS = (".flac", ".mp3")
+_RATE = 44100  # Hz of the files
+_SECONDS = 10.0  # of a file
+_DISTINCT = 16  # files; a manifest names them again and again
+_ROUNDS = 3
+_MOST_ITEMS = 20_000
+
+
+def measure(
+    codec: encodec_hk.Codec, bandwidth: float, *, target: float = 10.0
+) -> list[dict[str, Any]]:
+    """Time `tokenize` of stereo files in turns with `Codec.encode` of as much audio in memory.
+
+    Both run full batches of items of 10 s. The start of the readers counts, compilation does not.
+
+    Args:
+      codec: the codec.
+      bandwidth: kbps.
+      target: seconds that each run should take, about.
+
+    Returns:
+      For each format: format, batch, items, readers; encode and tokenize (seconds of audio a
+      second, the medians), ratio, device_waited (share of the time).
+    """
+    places = tokenizer.places_of(codec)
+    readers = tokenizer.default_readers()
+    noise = _sound(round(_SECONDS * codec.sample_rate), codec.channels, 0)
+    batch = np.stack([noise] * places)
+
+    def encode() -> float:
+        start = time.perf_counter()
+        codec.encode(batch, bandwidth)
+        return places * _SECONDS / (time.perf_counter() - start)
+
+    encode()
+    rate = encode()
+    batches = max(3, round(rate * target / (places * _SECONDS)))
+    items = min(places * batches, _MOST_ITEMS)
+    found = []
+    with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
+        folder = pathlib.Path(name)
+        for suffix in FORMATS:
+            manifest = _write(folder, suffix, items)
+            rates: dict[str, list[float]] = {"encode": [], "tokenize": []}
+            waited = []
+            for turn in range(_ROUNDS):
+                interruption.check()
+                rates["encode"] += [encode() for _ in range(3)]
+                output = folder / f"{suffix[1:]}{turn}"
+                own, own_waited = _tokenize(codec, bandwidth, manifest, output, readers)
+                rates["tokenize"].append(own)
+                waited.append(own_waited)
+            medians = {kind: float(np.median(values)) for kind, values in rates.items()}
+            found.append(
+                {
+                    "format": suffix,
+                    "batch": places,
+                    "items": items,
+                    "readers": readers,
+                    **medians,
+                    "ratio": medians["tokenize"] / medians["encode"],
+                    "device_waited": float(np.median(waited)),
+                }
+            )
+    return found
+
+
+def _write(folder: pathlib.Path, suffix: str, items: int) -> pathlib.Path:
+    """Write files and a manifest of so many items; return the manifest."""
+    for index in range(_DISTINCT):
+        samples = _sound(round(_SECONDS * _RATE), 2, index)
+        sound_files.write(folder / f"{index}{suffix}", samples, _RATE)
+    manifest = folder / f"{suffix[1:]}.jsonl"
+    entries = (
+        {"path": f"{index % _DISTINCT}{suffix}", "id": f"{index:06}", "duration": _SECONDS}
+        for index in range(items)
+    )
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    return manifest
+
+
+def _tokenize(
+    codec: encodec_hk.Codec,
+    bandwidth: float,
+    manifest: pathlib.Path,
+    output: pathlib.Path,
+    readers: int,
+) -> tuple[float, float]:
+    """Return seconds of audio a second, and the share of the time that the device waited."""
+    options = tokenize_job.TokenizeOptions(bandwidth=bandwidth)
+    job = tokenize_job.TokenizeJob(codec, str(manifest), str(output), options)
+    own = job.tokenizer(shard_work.ErrorLimit("0"), num_readers=readers)
+    last: list[tokenizer.Progress] = []
+
+    def keep(progress: tokenizer.Progress) -> None:
+        last[:] = [progress]
+
+    own.run(range(job.plan.num_shards), lambda result: None, keep)
+    return last[0].seconds / last[0].elapsed, last[0].device_waited
+
+
+def _sound(samples: int, channels: int, seed: int) -> np.ndarray:
+    """Return tones with noise, float32 [T, C], which codecs of files neither like nor dislike."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(samples)[:, None] / samples
+    tones = sum(np.sin(2 * np.pi * 2000 * k * times * (1 + 0.1 * times)) / k for k in range(1, 6))
+    noise = rng.standard_normal((samples, channels))
+    return (0.1 * tones + 0.01 * noise).astype(np.float32)
