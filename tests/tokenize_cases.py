@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import tarfile
+import tempfile
 import threading
 import time
 
@@ -68,32 +69,43 @@ def write_av(path: pathlib.Path, samples: np.ndarray, rate: int) -> None:
         container.mux(stream.encode(None))
 
 
-def content(samples: np.ndarray, rate: int, container: str = "FLAC") -> bytes:
+def content(samples: np.ndarray, rate: int, suffix: str = ".flac") -> bytes:
     """Return the bytes of a sound file."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format=container)
-    return buffer.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, f"a{suffix}")
+        write_sound(path, samples, rate)
+        return path.read_bytes()
 
 
-def write_tar(path: pathlib.Path, count: int) -> None:
+def write_sound(path: pathlib.Path, samples: np.ndarray, rate: int) -> None:
+    """Write a sound file of any suffix; Opus at 24 kHz, whatever the rate."""
+    if path.suffix in (".m4a", ".webm"):
+        write_av(path, samples, rate)
+    elif path.suffix == ".opus":
+        soundfile.write(path, samples, 24000, format="OGG", subtype="OPUS")
+    else:
+        soundfile.write(path, samples, rate)
+
+
+def write_tar(path: pathlib.Path, count: int, suffix: str = ".flac") -> None:
     """Write a WebDataset tar: for each clip, 00.flac, 00.json and 00.txt."""
     with tarfile.open(path, "w") as tar:
         for index in range(count):
             members = {
-                "flac": content(*clip(index, 0.5 + 0.1 * index)),
+                suffix[1:]: content(*clip(index, 0.5 + 0.1 * index), suffix),
                 "json": json.dumps({"speaker": index}).encode(),
                 "txt": f"text {index}\n".encode(),
             }
-            for suffix, data in members.items():
-                member = tarfile.TarInfo(f"{index:02}.{suffix}")
+            for kind, data in members.items():
+                member = tarfile.TarInfo(f"{index:02}.{kind}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
 
 
-def write_parquet(path: pathlib.Path, count: int) -> None:
+def write_parquet(path: pathlib.Path, count: int, suffix: str = ".flac") -> None:
     """Write a Parquet file as the `datasets` library does, two rows to a group."""
     sounds = [
-        {"bytes": content(*clip(index, 0.5 + 0.1 * index)), "path": f"{index}.flac"}
+        {"bytes": content(*clip(index, 0.5 + 0.1 * index), suffix), "path": f"{index}{suffix}"}
         for index in range(count)
     ]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -177,7 +177,8 @@ def _open(
     place = urls.join(settings.base, os.fsdecode(item.path))
     suffix = os.path.splitext(item.source)[1].lower()
     is_opus = suffix == ".opus" and settings.decoder == "av"
-    is_foreign = content is not None and foreign_formats.recognise("", content[:16]) is not None
+    start = (content or b"")[:16]  # names in Parquet files need not have a suffix
+    is_foreign = foreign_formats.recognise(item.source, start) is not None
     if suffix in av_sounds.SUFFIXES or is_opus or is_foreign:
         file: BinaryIO = urls.open_file(place) if content is None else io.BytesIO(content)
         return av_sounds.AvReader(item.source, file)

@@ -32,13 +32,7 @@ class TokenizerTest(parameterized.TestCase):
     def test_codes_are_those_of_the_file_alone(self, suffix):
         for index in range(5):
             samples, rate = tokenize_cases.clip(index, 0.4 + 0.5 * index)
-            rate = 24000 if suffix == ".opus" else rate  # of those that Opus has
-            soundfile.write(
-                self.inputs / f"{index}{suffix}",
-                samples,
-                rate,
-                **({"format": "OGG", "subtype": "OPUS"} if suffix == ".opus" else {}),
-            )
+            tokenize_cases.write_sound(self.inputs / f"{index}{suffix}", samples, rate)
         results = tokenize_cases.run(tokenize_cases.job(self.inputs, self.output))
         self.assertEqual([result.failure for result in results], [None] * len(results))
         rows = tokenize_cases.rows(self.output)
@@ -139,6 +133,40 @@ class TokenizerTest(parameterized.TestCase):
             )
         self.assertEqual(rows[1]["source"], "a.tar/01.flac")
         self.assertEqual(rows[5]["source"], "b.parquet/00000001")
+
+    @parameterized.parameters(".wav", ".mp3", ".opus", ".m4a")
+    def test_same_codes_from_files_tars_and_parquet_files(self, suffix):
+        for index in range(3):
+            samples, rate = tokenize_cases.clip(index, 0.5 + 0.1 * index)
+            tokenize_cases.write_sound(self.inputs / f"{index}{suffix}", samples, rate)
+        tokenize_cases.write_tar(self.inputs / "a.tar", 3, suffix)
+        tokenize_cases.write_parquet(self.inputs / "b.parquet", 3, suffix)
+        tokenize_cases.run(tokenize_cases.job(self.inputs, self.output))
+        rows = tokenize_cases.rows(self.output)
+        self.assertLen(rows, 9)
+        for first, *others in (rows[0::3], rows[1::3], rows[2::3]):
+            for row in others:
+                np.testing.assert_array_equal(row["codes"], first["codes"])
+
+    def test_urls(self):
+        tokenize_cases.write_clips(self.inputs, 3)
+        tokenize_cases.write_tar(self.inputs / "a.tar", 2)
+        tokenize_cases.write_parquet(self.inputs / "b.parquet", 2)
+        for name, inputs in (("local", str(self.inputs)), ("url", f"file://{self.inputs}")):
+            tokenize_cases.run(tokenize_cases.job(inputs, self.folder / name), num_readers=1)
+        local, url = (tokenize_cases.contents(self.folder / name) for name in ("local", "url"))
+        self.assertEqual(local, url)
+
+    def test_opus_by_pyav(self):
+        for index in range(2):
+            samples, rate = tokenize_cases.clip(index, 1.0)
+            tokenize_cases.write_sound(self.inputs / f"{index}.opus", samples, rate)
+        for decoder in ("soundfile", "av"):
+            job = tokenize_cases.job(self.inputs, self.folder / decoder, decoder=decoder)
+            tokenize_cases.run(job)
+        rows, av_rows = (tokenize_cases.rows(self.folder / name) for name in ("soundfile", "av"))
+        for row, other in zip(rows, av_rows, strict=True):
+            self.assertAlmostEqual(row["duration"], other["duration"], delta=0.02)
 
     def test_m4a_and_webm(self):
         samples, rate = tokenize_cases.clip(3, 2.0)
