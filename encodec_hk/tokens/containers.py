@@ -209,5 +209,10 @@ class ParquetSounds:
         self._file.close()
 
     def _read_group(self, group: int) -> pa.Array:
-        table = self._parquet.read_row_group(group, columns=[self._audio])
+        try:
+            table = self._parquet.read_row_group(group, columns=[self._audio])
+        except OSError as error:
+            if type(error) is OSError and error.errno is None:  # pyarrow's, for damaged pages
+                raise ValueError(file_errors.reason(error)) from None
+            raise
         return table[self._audio].combine_chunks()

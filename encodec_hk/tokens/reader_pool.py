@@ -229,7 +229,6 @@ class ReaderPool:
             self._of_slot[slot] = reader
             reader.slots.add(slot)
         reader = self._of_slot[slot]
-        reader.requested.add(slot)
         with contextlib.suppress(OSError):  # it died: `replies` finds out
             reader.pipe.send((slot, item))
 
@@ -240,14 +239,15 @@ class ReaderPool:
         for pipe in connection.wait(list(pipes), timeout):
             reader = pipes[pipe]  # type: ignore[index]
             try:
-                reply, reader.waited = reader.pipe.recv()
+                while True:
+                    reply, reader.waited = reader.pipe.recv()
+                    if reply.is_last or reply.failure:
+                        self._forget(reply.slot)
+                    found.append(reply)
+                    if not reader.pipe.poll():
+                        break
             except (EOFError, OSError):
                 found += self._replace(reader)
-                continue
-            reader.requested.discard(reply.slot)
-            if reply.is_last or reply.failure:
-                self._forget(reply.slot)
-            found.append(reply)
         return found
 
     def samples(self, reply: Reply) -> np.ndarray:
@@ -278,7 +278,6 @@ class ReaderPool:
         reader = self._of_slot.pop(slot, None)
         if reader is not None:
             reader.slots.discard(slot)
-            reader.requested.discard(slot)
 
     def _start(self) -> _Reader:
         context = multiprocessing.get_context("spawn")
@@ -310,7 +309,6 @@ class _Reader:
     def __init__(self, process: Any, pipe: connection.Connection):
         self.process, self.pipe = process, pipe
         self.slots: set[int] = set()  # of the items that it reads
-        self.requested: set[int] = set()
         self.waited = 0.0  # seconds
 
 

@@ -31,10 +31,10 @@ POLICIES = ("mean", "split", "first")
 DECODERS = ("soundfile", "av")
 RESAMPLING = "soxr HQ"
 
-# What is wrong with a name or a file; all other errors of the system say nothing about it.
-_FAULTS_OF_FILES = frozenset(
-    {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
-)
+# What is wrong with a name or a file; all other errors of the system say nothing about it. File
+# systems of fsspec raise these types without numbers.
+_FAULTS_OF_FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_NUMBERS_OF_FILES = (errno.ENAMETOOLONG, errno.ELOOP)
 _SYSTEM = 2  # libsndfile's code
 _SHORT = 0.01  # seconds that an excerpt may lack, for rounded durations
 
@@ -215,6 +215,10 @@ def _parquet(base: str, name: str) -> containers.ParquetSounds:
     return containers.ParquetSounds(base, name)
 
 
+def _is_fault_of_file(error: OSError) -> bool:
+    return isinstance(error, _FAULTS_OF_FILES) or error.errno in _NUMBERS_OF_FILES
+
+
 @contextlib.contextmanager
 def _faults(item: item_table.AudioItem) -> Iterator[None]:
     """Tell errors of the system from those of an item, which become ValueErrors."""
@@ -225,7 +229,7 @@ def _faults(item: item_table.AudioItem) -> Iterator[None]:
     except (OSError, ValueError, soundfile.LibsndfileError) as error:
         cause: BaseException | None = error
         while cause is not None:
-            is_fault = isinstance(cause, OSError) and cause.errno not in _FAULTS_OF_FILES
+            is_fault = isinstance(cause, OSError) and not _is_fault_of_file(cause)
             # libsndfile hides the system's reason.
             is_fault |= isinstance(cause, soundfile.LibsndfileError) and cause.code == _SYSTEM
             if is_fault:

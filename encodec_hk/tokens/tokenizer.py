@@ -38,7 +38,8 @@ from encodec_hk.tokens import sound_sources
 _BLOCKS_OF_SLOT = 8
 _WRITE_TRIES = 3
 _WRITE_PAUSE = 2.0  # seconds before the second try, twice that before the third
-_WAIT = 0.5  # seconds that places which have audio wait for the others
+_WAIT = 0.5  # seconds, at most, between two looks for an interruption
+_LEAST_WAIT = 0.005  # seconds that places which have audio wait for the others
 _MOST_READERS = 32
 _WAITING_SHARDS = 2  # that are encoded, and wait to be written
 
@@ -266,6 +267,7 @@ class _Loop:
         self._suspects: list[tuple[shard_work.ShardWork, int]] = []  # items to try alone
         self._start = time.monotonic()
         self._device_waited = 0.0
+        self._block_seconds = 0.0
         self._seconds = self._expected = 0.0
         self._num_errors = 0
 
@@ -279,14 +281,17 @@ class _Loop:
                 break
             if not is_warm:
                 # Compile while the readers read.
-                self._runner.warm_up(np.zeros((0, self._codec.channels), np.float32))
+                if not self._codec.takes_whole_items:
+                    self._runner.warm_up(np.zeros((0, self._codec.channels), np.float32))
                 is_warm, self._start = True, time.monotonic()
             self._receive(0.0)
             if self._must_wait():
                 self._runner.advance(at_most=0, wait=True)  # meanwhile the device computes
                 self._collect()
                 self._await()
+            start = time.monotonic()
             self._runner.advance(at_most=1, wait=not self._requested and not self._runner.num_ready)
+            self._block_seconds += 0.1 * (time.monotonic() - start - self._block_seconds)
             self._collect()
             self._report(self._progress())
 
@@ -321,14 +326,16 @@ class _Loop:
         return bool(self._requested) and self._runner.num_ready < self._places
 
     def _await(self) -> None:
-        """Wait until every place has audio, or for a while if some have."""
+        """Wait until every place has audio; if some have, not longer than a block takes."""
+        most = max(self._block_seconds, _LEAST_WAIT)
         start = time.monotonic()
         while self._must_wait():
             interruption.check()
             waited = time.monotonic() - start
-            if self._runner.num_ready and waited > _WAIT:
+            has_some = self._runner.num_ready > 0
+            if has_some and waited > most:
                 break
-            self._receive(_WAIT)
+            self._receive(most if has_some else _WAIT)
         self._device_waited += time.monotonic() - start
 
     def _receive(self, timeout: float) -> None:

@@ -12,6 +12,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk.sound import sound_files
+from tests import infer_cases
 from tests import tokenize_cases
 
 
@@ -201,6 +202,15 @@ class TokenizerTest(parameterized.TestCase):
         self.assertEqual(by_id["a.flac"]["tags"], ["x"])
         self.assertEqual(by_id["a.mp3@1.5"]["score"], 0.5)
         self.assertIsNone(by_id["7"]["text"])
+
+    def test_model_that_takes_whole_items(self):
+        codec = infer_cases.make_codec("whole", norm="time_group_norm", causal=False)
+        self.assertTrue(codec.takes_whole_items)
+        tokenize_cases.write_clips(self.inputs, 3)
+        tokenize_cases.run(tokenize_cases.job(self.inputs, self.output, codec))
+        for row in tokenize_cases.rows(self.output):
+            audio = sound_files.read(self.inputs / row["source"])
+            self.assert_codes_of_file_alone(row, audio.samples, audio.sample_rate, codec)
 
     def test_lengths_outside_the_limits_are_skipped(self):
         for seconds in (0.2, 1.0, 3.0):

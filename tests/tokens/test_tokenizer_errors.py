@@ -195,6 +195,34 @@ class ErrorsTest(parameterized.TestCase):
         found = [row for row in tokenize_cases.rows(self.output) if row["id"] != "once.flac"]
         self.assertEqual(found, expected)
 
+    def test_files_that_are_gone_are_errors_of_items(self):
+        for base in (str(self.inputs), f"file://{self.inputs}"):
+            output = self.folder / str(len(base))
+            job = tokenize_cases.job(base, output, shard_hours=1.0)
+            content = (self.inputs / "00.flac").read_bytes()
+            (self.inputs / "00.flac").unlink()
+            (result,) = tokenize_cases.run(job)
+            self.assertEqual([error.id for error in result.errors], ["00.flac"])
+            self.assertEqual(result.receipt.rows, 5)
+            (self.inputs / "00.flac").write_bytes(content)
+
+    def test_damaged_parquet_file(self):
+        path = self.folder / "a.parquet"
+        tokenize_cases.write_parquet(path, 6)
+        job = tokenize_cases.job(path, self.output, shard_hours=1.0)
+        content = bytearray(path.read_bytes())
+        content[100:3000] = bytes(2900)  # of the first row group
+        path.write_bytes(content)
+        (result,) = tokenize_cases.run(job, limit="2")
+        self.assertBetween(len(result.errors), 1, 2)
+        self.assertBetween(result.receipt.rows, 4, 5)
+
+    def test_short_shared_memory(self):
+        with mock.patch.object(reader_pool, "_free_shared_memory", return_value=2**20):
+            self.assertEqual(reader_pool.slot_size(16, 10**9, 1000), 8192)
+            with self.assertRaisesRegex(ValueError, "shared memory: 1 MB are free in /dev/shm, "):
+                reader_pool.slot_size(16, 10**9, 10_000)
+
     def test_verify(self):
         job = self.job()
         with self.assertRaisesRegex(ValueError, "--verify: no shard"):
