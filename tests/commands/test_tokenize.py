@@ -36,6 +36,18 @@ if __name__ == "__main__":
 """
 
 
+# Prints the peaks of memory, in MB.
+_MEASURE = """
+import resource, sys
+from tests import tokenize_cases
+if __name__ == "__main__":
+    job = tokenize_cases.job(*sys.argv[1:3], shard_hours=0.1)
+    tokenize_cases.run(job, num_readers=1)
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        print(resource.getrusage(who).ru_maxrss / 1024)
+"""
+
+
 class ProcessesTest(parameterized.TestCase):
     """Whole processes, killed at random moments or two at once."""
 
@@ -112,6 +124,49 @@ class ProcessesTest(parameterized.TestCase):
             tokenize_cases.contents(self.output), tokenize_cases.contents(self.folder / "expected")
         )
         self.assertEqual((self.output / "README.md").exists(), True)
+
+
+@pytest.mark.slow
+class MemoryTest(parameterized.TestCase):
+    """The peak memory of a run, in processes of their own."""
+
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def peak(self, name):
+        """Return the peaks of the process and of its reader, in MB."""
+        script = self.folder / "measure.py"
+        script.write_text(_MEASURE)
+        done = subprocess.run(
+            [sys.executable, script, self.folder / name, self.folder / f"out_{name}"],
+            env=os.environ | {"PYTHONPATH": str(infer_cases.REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [float(value) for value in done.stdout.split()[-2:]]
+
+    def assert_peaks_alike(self, small, large):
+        for before, after in zip(self.peak(small), self.peak(large), strict=True):
+            self.assertLess(after, before + 40)
+
+    def test_does_not_grow_with_the_number_of_items(self):
+        tokenize_cases.write_clips(self.folder, 10, ".wav")
+        for name, count in (("few.jsonl", 500), ("many.jsonl", 5000)):
+            lines = (
+                json.dumps({"path": f"{index % 10:02}.wav", "id": f"{index:05}", "duration": 1.0})
+                for index in range(count)
+            )
+            (self.folder / name).write_text("\n".join(lines))
+        self.assert_peaks_alike("few.jsonl", "many.jsonl")
+
+    def test_does_not_grow_with_the_length_of_a_file(self):
+        for name, minutes in (("short.wav", 2), ("long.wav", 40)):
+            infer_cases.sound_files.write(
+                self.folder / name, infer_cases.noise(minutes * 60 * 24000), 24000
+            )
+        self.assert_peaks_alike("short.wav", "long.wav")
 
 
 class CommandTest(parameterized.TestCase):
