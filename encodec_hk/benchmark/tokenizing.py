@@ -13,6 +13,7 @@ import numpy as np
 import encodec_hk
 from encodec_hk.sound import sound_files
 from encodec_hk.system import interruption
+from encodec_hk.tokens import device_loop
 from encodec_hk.tokens import shard_work
 from encodec_hk.tokens import tokenize_job
 from encodec_hk.tokens import tokenizer
@@ -41,7 +42,7 @@ def measure(
       For each format: format, batch, items, readers; encode and tokenize (seconds of audio a
       second, the medians), ratio, device_waited (share of the time).
     """
-    places = tokenizer.places_of(codec)
+    places = device_loop.places_of(codec)
     readers = tokenizer.default_readers()
     noise = _sound(round(_SECONDS * codec.sample_rate), codec.channels, 0)
     batch = np.stack([noise] * places)
@@ -109,9 +110,9 @@ def _tokenize(
     options = tokenize_job.TokenizeOptions(bandwidth=bandwidth)
     job = tokenize_job.TokenizeJob(codec, str(manifest), str(output), options)
     own = job.tokenizer(shard_work.ErrorLimit("0"), num_readers=readers)
-    last: list[tokenizer.Progress] = []
+    last: list[device_loop.Progress] = []
 
-    def keep(progress: tokenizer.Progress) -> None:
+    def keep(progress: device_loop.Progress) -> None:
         last[:] = [progress]
 
     own.run(range(job.plan.num_shards), lambda result: None, keep)

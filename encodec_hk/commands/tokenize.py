@@ -15,9 +15,11 @@ from encodec_hk import checkpoint
 from encodec_hk.commands import checkpoints
 from encodec_hk.system import file_paths
 from encodec_hk.system import interruption
+from encodec_hk.tokens import device_loop
 from encodec_hk.tokens import shard_files
 from encodec_hk.tokens import shard_plan
 from encodec_hk.tokens import shard_work
+from encodec_hk.tokens import shard_writer
 from encodec_hk.tokens import tokenize_job
 from encodec_hk.tokens import tokenizer
 from encodec_hk.tokens import verification
@@ -210,7 +212,7 @@ class _Report:
         self.failures: list[str] = list(unreadable)
         self._seconds, self._rows, self._expected = 0.0, 0, 0.0
         self._start = self._shown = time.perf_counter()
-        self._last: tokenizer.Progress | None = None
+        self._last: device_loop.Progress | None = None
 
     def begin(self, shards: Sequence[int], retry_errors: bool) -> None:
         """Find which of the shards need work."""
@@ -229,7 +231,7 @@ class _Report:
             "{postfix}",
         )
 
-    def progress(self, progress: tokenizer.Progress) -> None:
+    def progress(self, progress: device_loop.Progress) -> None:
         """Show how far the run is."""
         self._last = progress
         now = time.perf_counter()
@@ -246,7 +248,7 @@ class _Report:
             text += f" (+{progress.missing_readers} cores would help)"
         self.bar.set_postfix_str(text)
 
-    def settle(self, result: tokenizer.ShardResult) -> None:
+    def settle(self, result: shard_writer.ShardResult) -> None:
         """Report the end of a shard."""
         self.errors += [f"{error.source}: {_reason(error)}" for error in result.errors]
         if result.receipt is None:

@@ -53,6 +53,7 @@ _BYTES_OF_SECOND = {
     **dict.fromkeys((".ogg", ".oga", ".opus", ".webm", ".mka"), 10_000),
 }
 _BYTES_OF_SECOND_OF_PCM = 100_000
+_UNKNOWN_SECONDS = 10.0
 
 
 class AudioItem(NamedTuple):
@@ -72,9 +73,11 @@ class AudioItem(NamedTuple):
 
 
 def expected_seconds(name: str, size: int) -> float:
-    """Return how long a file of this name and size probably plays."""
+    """Return how long a file of this name and size probably plays; of size -1, any."""
+    if size < 0:
+        return _UNKNOWN_SECONDS
     suffix = os.path.splitext(name)[1].lower()
-    return max(size, 0) / _BYTES_OF_SECOND.get(suffix, _BYTES_OF_SECOND_OF_PCM)
+    return size / _BYTES_OF_SECOND.get(suffix, _BYTES_OF_SECOND_OF_PCM)
 
 
 def collect(

@@ -21,6 +21,7 @@ from encodec_hk.system import extras
 from encodec_hk.system import file_paths
 from encodec_hk.system import interruption
 from encodec_hk.tokens import shard_work
+from encodec_hk.tokens import shard_writer
 from encodec_hk.tokens import tokenize_job
 from encodec_hk.tokens import tokenizer
 
@@ -33,17 +34,17 @@ class _Draw:
 
     def __init__(self, shards: Sequence[int]):
         self._shards = collections.deque(shards)
-        self._results: list[tokenizer.ShardResult] = []
+        self._results: list[shard_writer.ShardResult] = []
 
     def next(self) -> int | None:
         """Return the next shard; None if all are drawn."""
         return self._shards.popleft() if self._shards else None
 
-    def put(self, result: tokenizer.ShardResult) -> None:
+    def put(self, result: shard_writer.ShardResult) -> None:
         """Take the result of a shard."""
         self._results.append(result)
 
-    def results(self) -> list[tokenizer.ShardResult]:
+    def results(self) -> list[shard_writer.ShardResult]:
         """Return the results since the last call."""
         results, self._results = self._results, []
         return results
@@ -144,7 +145,10 @@ class RayRun:
         self._workers = [first]
 
     def run(
-        self, limit: str, num_readers: int | None, settle: Callable[[tokenizer.ShardResult], None]
+        self,
+        limit: str,
+        num_readers: int | None,
+        settle: Callable[[shard_writer.ShardResult], None],
     ) -> None:
         """Encode the shards.
 
@@ -158,7 +162,7 @@ class RayRun:
         """
         left = dict.fromkeys(self.shards)
 
-        def settle_one(result: tokenizer.ShardResult) -> None:
+        def settle_one(result: shard_writer.ShardResult) -> None:
             left.pop(result.shard, None)
             settle(result)
 
@@ -180,7 +184,7 @@ class RayRun:
         shards: Sequence[int],
         limit: str,
         num_readers: int | None,
-        settle: Callable[[tokenizer.ShardResult], None],
+        settle: Callable[[shard_writer.ShardResult], None],
     ) -> bool:
         """Let workers draw shards until they have ended or died; return whether none died."""
         ray = self._ray

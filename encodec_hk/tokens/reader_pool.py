@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import itertools
 import multiprocessing
 import os
 import shutil
@@ -19,42 +18,14 @@ import time
 from collections.abc import Iterator
 from multiprocessing import connection
 from multiprocessing import shared_memory
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from encodec_hk.system import child_processes
 from encodec_hk.tokens import item_table
+from encodec_hk.tokens import reader_slots
 from encodec_hk.tokens import sound_sources
-
-_TRIES = 3  # of what the system refuses
-_PAUSE = 1.0  # seconds before the second try, twice that before the third
-
-DATA, SYSTEM, SKIPPED, DIED = "data", "system", "skipped", "died"
-"""Why an item ended without all its samples."""
-
-
-class Reply(NamedTuple):
-    """An answer to a request.
-
-    Attributes:
-      slot: of the request.
-      length: samples in the slot.
-      width: columns of them.
-      is_last: whether the item ends with them.
-      source_rate, source_channels: of the source.
-      failure: DATA, SYSTEM, SKIPPED or DIED; None if the request succeeded.
-      message: what failed.
-    """
-
-    slot: int
-    length: int = 0
-    width: int = 1
-    is_last: bool = False
-    source_rate: int = 0
-    source_channels: int = 0
-    failure: str | None = None
-    message: str = ""
 
 
 class Readers(Protocol):
@@ -74,10 +45,10 @@ class Readers(Protocol):
     def request(self, slot: int, item: item_table.AudioItem | None = None) -> None:
         """Ask for the next samples of a slot, or for the first of an item in it."""
 
-    def replies(self, timeout: float) -> list[Reply]:
+    def replies(self, timeout: float) -> list[reader_slots.Reply]:
         """Return the replies that are there; wait for one at most `timeout` seconds."""
 
-    def samples(self, reply: Reply) -> np.ndarray:
+    def samples(self, reply: reader_slots.Reply) -> np.ndarray:
         """Return the samples of a reply, float32 [length, width], until the slot's next request."""
 
     def drop(self, slot: int) -> None:
@@ -85,69 +56,6 @@ class Readers(Protocol):
 
     def close(self) -> None:
         """End."""
-
-
-class _Slots:
-    """The open sources of a process."""
-
-    def __init__(self, settings: sound_sources.ReadSettings, buffer: np.ndarray):
-        """Begin; `buffer` is float32 [slots, size]."""
-        self._settings = settings
-        self._buffer = buffer
-        self._sources: dict[int, sound_sources.SoundSource] = {}
-        self._items: dict[int, item_table.AudioItem] = {}
-        self._taken: dict[int, int] = {}  # samples, to find the place again
-
-    def fill(self, slot: int, item: item_table.AudioItem | None) -> Reply:
-        """Put the next samples into a slot."""
-        if item is not None:
-            self.drop(slot)
-            self._items[slot], self._taken[slot] = item, 0
-        for attempt in itertools.count(1):
-            try:
-                return self._fill(slot)
-            except sound_sources.SkippedItem:
-                failure, message = SKIPPED, ""
-            except sound_sources.SystemFault as error:
-                failure, message = SYSTEM, str(error)
-                if attempt < _TRIES:
-                    self._close(slot)
-                    time.sleep(_PAUSE * attempt)
-                    continue
-            except Exception as error:  # decoders raise anything; the item is named, others go on
-                kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-                failure, message = DATA, kind + " ".join(str(error).split())
-            self.drop(slot)
-            return Reply(slot, failure=failure, message=message)
-        raise AssertionError
-
-    def drop(self, slot: int) -> None:
-        """Close the source of a slot, if it is open."""
-        self._close(slot)
-        self._items.pop(slot, None)
-
-    def _fill(self, slot: int) -> Reply:
-        source = self._sources.get(slot)
-        if source is None:
-            source = sound_sources.SoundSource(self._items[slot], self._settings)
-            self._sources[slot] = source
-            missing = self._taken[slot]
-            while missing:
-                passed, _ = source.take(min(missing, source.source_rate))
-                missing -= len(passed)
-        samples, is_last = source.take(self._buffer.shape[1] // source.width)
-        self._buffer[slot, : samples.size] = samples.reshape(-1)
-        self._taken[slot] += len(samples)
-        reply = Reply(
-            slot, len(samples), source.width, is_last, source.source_rate, source.source_channels
-        )
-        if is_last:
-            self.drop(slot)
-        return reply
-
-    def _close(self, slot: int) -> None:
-        if source := self._sources.pop(slot, None):
-            source.close()
 
 
 class InlineReaders:
@@ -159,7 +67,7 @@ class InlineReaders:
     def __init__(self, settings: sound_sources.ReadSettings, slots: int, size: int):
         """Begin; see `ReaderPool`."""
         self._buffer = np.zeros((slots, size), np.float32)
-        self._slots = _Slots(settings, self._buffer)
+        self._slots = reader_slots.ReaderSlots(settings, self._buffer)
         self._requests: collections.deque[tuple[int, item_table.AudioItem | None]] = (
             collections.deque()
         )
@@ -168,12 +76,12 @@ class InlineReaders:
         """See `Readers`."""
         self._requests.append((slot, item))
 
-    def replies(self, timeout: float) -> list[Reply]:
+    def replies(self, timeout: float) -> list[reader_slots.Reply]:
         """See `Readers`."""
         requests, self._requests = self._requests, collections.deque()
         return [self._slots.fill(*request) for request in requests]
 
-    def samples(self, reply: Reply) -> np.ndarray:
+    def samples(self, reply: reader_slots.Reply) -> np.ndarray:
         """See `Readers`."""
         return _samples(self._buffer, reply)
 
@@ -232,7 +140,7 @@ class ReaderPool:
         with contextlib.suppress(OSError):  # it died: `replies` finds out
             reader.pipe.send((slot, item))
 
-    def replies(self, timeout: float) -> list[Reply]:
+    def replies(self, timeout: float) -> list[reader_slots.Reply]:
         """See `Readers`."""
         pipes = {reader.pipe: reader for reader in self._readers}
         found = []
@@ -250,7 +158,7 @@ class ReaderPool:
                 found += self._replace(reader)
         return found
 
-    def samples(self, reply: Reply) -> np.ndarray:
+    def samples(self, reply: reader_slots.Reply) -> np.ndarray:
         """See `Readers`."""
         return _samples(self._buffer, reply)
 
@@ -289,7 +197,7 @@ class ReaderPool:
         other.close()
         return _Reader(process, own)
 
-    def _replace(self, reader: _Reader) -> list[Reply]:
+    def _replace(self, reader: _Reader) -> list[reader_slots.Reply]:
         """Start another process for one that died; return replies for the items in its slots."""
         reader.process.join()
         code = reader.process.exitcode
@@ -300,7 +208,9 @@ class ReaderPool:
             self._of_slot.pop(slot, None)
         reader.pipe.close()
         message = f"the process that read it died ({how})"
-        return [Reply(slot, failure=DIED, message=message) for slot in slots]
+        return [
+            reader_slots.Reply(slot, failure=reader_slots.DIED, message=message) for slot in slots
+        ]
 
 
 class _Reader:
@@ -323,7 +233,7 @@ def _read(
         os.dup2(nowhere.fileno(), 2)
     shared = shared_memory.SharedMemory(memory)
     buffer: np.ndarray = np.ndarray(shape, np.float32, shared.buf)
-    slots = _Slots(settings, buffer)
+    slots = reader_slots.ReaderSlots(settings, buffer)
     waited = 0.0
     while True:
         start = time.monotonic()
@@ -366,7 +276,7 @@ def _free_shared_memory() -> int:
         return 2**40  # no such folder: the system has another way
 
 
-def _samples(buffer: np.ndarray, reply: Reply) -> np.ndarray:
+def _samples(buffer: np.ndarray, reply: reader_slots.Reply) -> np.ndarray:
     return buffer[reply.slot, : reply.length * reply.width].reshape(reply.length, reply.width)
 
 

@@ -15,10 +15,11 @@ from absl.testing import parameterized
 
 from encodec_hk.sound import sound_files
 from encodec_hk.tokens import reader_pool
+from encodec_hk.tokens import reader_slots
 from encodec_hk.tokens import schema
 from encodec_hk.tokens import shard_work
+from encodec_hk.tokens import shard_writer
 from encodec_hk.tokens import sound_sources
-from encodec_hk.tokens import tokenizer
 from encodec_hk.tokens import verification
 from tests import tokenize_cases
 
@@ -46,8 +47,8 @@ class ErrorsTest(parameterized.TestCase):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.inputs, self.output = self.folder / "in", self.folder / "out"
         tokenize_cases.write_clips(self.inputs, 6)
-        self.enterContext(mock.patch.object(reader_pool, "_PAUSE", 0.01))
-        self.enterContext(mock.patch.object(tokenizer, "_WRITE_PAUSE", 0.01))
+        self.enterContext(mock.patch.object(reader_slots, "_PAUSE", 0.01))
+        self.enterContext(mock.patch.object(shard_writer, "_PAUSE", 0.01))
 
     def job(self, output=None, **options):
         return tokenize_cases.job(
