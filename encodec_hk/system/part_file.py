@@ -72,7 +72,7 @@ class PartFile:
                 file = open(self._part, "x+b")  # noqa: SIM115, `close` closes it
             except FileExistsError:
                 continue
-            _lock(file.fileno(), wait=True)
+            lock(file.fileno(), wait=True)
             if os.fstat(file.fileno()).st_nlink:
                 # The lock lasts until both descriptors are closed, so beyond `file.close`.
                 return file, os.dup(file.fileno())
@@ -110,13 +110,13 @@ def _remove_if_stale(path: str) -> None:
     descriptor = os.open(path, os.O_RDWR)
     try:
         # Its process may have renamed or removed it since it was listed.
-        if _lock(descriptor) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+        if lock(descriptor) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
             os.unlink(path)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, *, wait: bool = False) -> bool:
+def lock(descriptor: int, *, wait: bool = False) -> bool:
     """Lock an open file; return whether that succeeded."""
     if sys.platform == "win32":
         return False

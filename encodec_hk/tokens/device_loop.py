@@ -23,10 +23,12 @@ from encodec_hk.tokens import row_cuts
 from encodec_hk.tokens import shard_work
 from encodec_hk.tokens import shard_writer
 from encodec_hk.tokens import signal_encoder
+from encodec_hk.tokens import work_log
 
 BLOCKS_OF_SLOT = 8
 _WAIT = 0.5  # seconds, at most, between two looks for an interruption
 _LEAST_WAIT = 0.005  # seconds that places which have audio wait for the others
+_SUSPECT = 2  # deaths of processes after which an item is tried alone, and then set aside
 _MUCH = 0.1  # share of the time that the device may wait
 
 
@@ -88,6 +90,7 @@ class DeviceLoop:
         num_codebooks: int,
         slots: Slots,
         is_split: bool,
+        log: work_log.NoWorkLog,
         report: Callable[[Progress], None],
     ):
         """Prepare.
@@ -100,6 +103,7 @@ class DeviceLoop:
           num_codebooks: K.
           slots: those of the readers.
           is_split: whether each channel of a source is a signal of its own.
+          log: of what is in work.
           report: called with the progress after each block.
         """
         self._codec, self._num_codebooks = codec, num_codebooks
@@ -108,6 +112,7 @@ class DeviceLoop:
         self._places = places_of(codec)
         self._slot_size = slots.size
         self._is_split = is_split
+        self._log = log
         self._report = report
         self._runner = self._codec.runner(
             self._codec.encoder_program(self._num_codebooks), self._places
@@ -162,17 +167,36 @@ class DeviceLoop:
                 if found is None:
                     return
                 work, index = found
+                if self._set_apart(work, index):
+                    continue
             if work.failure is not None:
                 continue
             slot = self._free.pop()
             self._active[slot] = _Active(work, index)
+            self._log.begin(work.shard, work.items[index].id, is_alone=self._is_alone())
             self._readers.request(slot, work.items[index])
             self._requested.add(slot)
 
+    def _set_apart(self, work: shard_work.ShardWork, index: int) -> bool:
+        """Return whether an item does not begin now, as processes were killed while it ran."""
+        deaths, alone = self._log.deaths(work.shard, work.items[index].id)
+        if deaths < _SUSPECT or work.failure is not None:
+            return False
+        self._deaths[work.shard, index] = _SUSPECT
+        if alone < _SUSPECT:
+            self._suspects.append((work, index))
+            return True
+        work.put_error(index, f"{alone} processes died while it was alone in work")
+        self._num_errors += 1
+        self._put_if_ended(work)
+        return True
+
     def _is_alone(self) -> bool:
         """Return whether the item in work is a suspect."""
+        if not self._deaths:
+            return False
         keys = [(active.work.shard, active.index) for active in self._active.values()]
-        return bool(self._deaths) and any(self._deaths.get(key, 0) > 1 for key in keys)
+        return any(self._deaths.get(key, 0) >= _SUSPECT for key in keys)
 
     def _must_wait(self) -> bool:
         """Return whether the next block should wait for audio that is being read."""
@@ -264,11 +288,10 @@ class DeviceLoop:
             signal.drop()
         if reply.failure == reader_slots.DIED:
             count = self._deaths[work.shard, index] = self._deaths.get((work.shard, index), 0) + 1
-            if count <= 2:
+            if count <= _SUSPECT:
                 # Once may be bad luck; what was there twice is tried alone.
-                (self._again if count == 1 else self._suspects).append((work, index))
-                del self._active[slot]
-                self._free.append(slot)
+                (self._again if count < _SUSPECT else self._suspects).append((work, index))
+                self._forget(slot)
                 return
         if reply.failure == reader_slots.SKIPPED:
             work.skip()
@@ -282,19 +305,25 @@ class DeviceLoop:
     def _end(self, slot: int, active: _Active) -> None:
         """Free the slot of an item that has ended; write its shard if it was the last."""
         self._expected += active.work.items[active.index].seconds
-        del self._active[slot]
-        self._free.append(slot)
-        work = active.work
+        self._forget(slot)
+        self._put_if_ended(active.work)
+
+    def _put_if_ended(self, work: shard_work.ShardWork) -> None:
         if work.failure is not None or work.is_complete:
             self._writer.put(work)
 
+    def _forget(self, slot: int) -> _Active:
+        """Free a slot, and return what was in it."""
+        active = self._active.pop(slot)
+        self._log.end(active.work.shard, active.work.items[active.index].id)
+        self._free.append(slot)
+        return active
+
     def _drop(self, slot: int) -> None:
         """End an item of a shard that has failed."""
-        active = self._active.pop(slot)
-        for signal in active.signals:
+        for signal in self._forget(slot).signals:
             signal.drop()
         self._readers.drop(slot)
-        self._free.append(slot)
 
     def _progress(self) -> Progress:
         elapsed = max(time.monotonic() - self._start, 1e-9)

@@ -11,6 +11,7 @@ import jax
 import pyarrow as pa
 
 import encodec_hk
+from encodec_hk.system import file_errors
 from encodec_hk.system import machine
 from encodec_hk.tokens import device_loop
 from encodec_hk.tokens import item_table
@@ -22,6 +23,7 @@ from encodec_hk.tokens import shard_plan
 from encodec_hk.tokens import shard_work
 from encodec_hk.tokens import shard_writer
 from encodec_hk.tokens import sound_sources
+from encodec_hk.tokens import work_log
 
 _MOST_READERS = 32
 
@@ -112,9 +114,10 @@ class Tokenizer:
             slots = slots._replace(size=size)
         with (
             reader_pool.opened(self._read_settings, *slots, self._num_readers) as readers,
+            self._work_log() as log,
             shard_writer.ShardWriter(self._files, self._arrow_schema, settle) as writer,
         ):
-            self._loop(readers, writer, slots, report).run(self._feed(shards, writer))
+            self._loop(readers, writer, slots, log, report).run(self._feed(shards, writer))
 
     def encode(
         self, planned: Sequence[item_table.AudioItem]
@@ -127,7 +130,8 @@ class Tokenizer:
         work = shard_work.ShardWork(0, "", planned, shard_work.ErrorLimit("100%"))
         slots = device_loop.Slots.wanted(self._codec)
         with reader_pool.opened(self._read_settings, *slots, 0) as readers:
-            loop = self._loop(readers, device_loop.NoWriter(), slots, lambda progress: None)
+            nothing = device_loop.NoWriter(), slots, work_log.NoWorkLog(), lambda progress: None
+            loop = self._loop(readers, *nothing)
             loop.run((work, index) for index in work.waiting)
         if work.failure is not None:
             raise ValueError(work.failure)
@@ -138,6 +142,7 @@ class Tokenizer:
         readers: reader_pool.Readers,
         writer: shard_writer.ShardWriter | device_loop.NoWriter,
         slots: device_loop.Slots,
+        log: work_log.NoWorkLog,
         report: Callable[[device_loop.Progress], None],
     ) -> device_loop.DeviceLoop:
         return device_loop.DeviceLoop(
@@ -148,8 +153,18 @@ class Tokenizer:
             num_codebooks=self._num_codebooks,
             slots=slots,
             is_split=self._read_settings.policy == "split",
+            log=log,
             report=report,
         )
+
+    def _work_log(self) -> work_log.WorkLog:
+        def is_needed(shard: int) -> bool:
+            if self._retry_errors or shard >= self._plan.num_shards:
+                return False  # what was set aside is tried again
+            return self._files.receipt(shard, self._plan.hash_of(shard)) is None
+
+        with file_errors.as_value_error(self._plan.folder):
+            return work_log.WorkLog(self._plan.folder / "work", is_needed)
 
     def _feed(
         self, shards: Iterable[int], writer: shard_writer.ShardWriter

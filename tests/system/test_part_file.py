@@ -98,7 +98,7 @@ class PartFileTest(absltest.TestCase):
         self.assertEqual(self.path.read_bytes(), b"content")
 
     def test_a_file_that_is_removed_before_it_is_locked_is_made_anew(self):
-        lock = part_file._lock
+        lock = part_file.lock
         calls = []
 
         def late(*arguments, **keywords):
@@ -107,7 +107,7 @@ class PartFileTest(absltest.TestCase):
                 part_file.remove_stale(self.folder)
             return lock(*arguments, **keywords)
 
-        with mock.patch.object(part_file, "_lock", late):
+        with mock.patch.object(part_file, "lock", late):
             part_file.write(self.path, b"content")
         self.assertEqual(os.listdir(self.folder), ["file.txt"])
 
