@@ -300,12 +300,13 @@ class _Decoding:
 
 def check_codec(rows: token_rows.TokenRows, codec: encodec_hk.Codec) -> None:
     """Raise ValueError if a codec is not the one that made the codes of a data set."""
-    info = rows.info
-    if info.fingerprint != codec.fingerprint:
+    info, own = rows.info, codec.codes_of
+    fingerprint = own.fingerprint or codec.fingerprint
+    if info.fingerprint != fingerprint:
         raise ValueError(
             f"{file_paths.shown(rows.paths[0])}: made with {info.checkpoint} (fingerprint "
-            f"{info.fingerprint[:16]}), the checkpoint here is {codec.name} "
-            f"({codec.fingerprint[:16]}); --checkpoint=FILE names another"
+            f"{info.fingerprint[:16]}), the checkpoint here is {own.name} "
+            f"({fingerprint[:16]}); --checkpoint=FILE names another"
         )
 
 

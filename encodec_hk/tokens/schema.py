@@ -89,8 +89,8 @@ class DatasetInfo:
     """What the rows of a data set share: the footer of every file, each field a key.
 
     Attributes:
-      fingerprint: `Codec.fingerprint`.
-      checkpoint: the variant's name.
+      fingerprint: of the model whose codes these are, see `Codec.codes_of`.
+      checkpoint: its name.
       source: where its weights come from.
       licence: of the weights; "" if unknown.
       sample_rate: Hz, of the model.

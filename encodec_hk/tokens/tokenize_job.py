@@ -114,6 +114,7 @@ class TokenizeJob:
         """
         if "://" in output:
             raise ValueError(f"OUT: got {output}, must be a local folder")
+        codec.check_encoder()
         if codec.model_config.codebook_size > _MOST_CODES:
             raise ValueError(
                 f"codebook_size: got {codec.model_config.codebook_size}, must be at most "
@@ -213,8 +214,8 @@ class TokenizeJob:
         """Return what the codes depend on, beside the items; all of it is in the plan's hash."""
         options = self._options
         return {
-            "checkpoint": self._codec.name,
-            "fingerprint": self._codec.fingerprint,
+            "checkpoint": self._codec.codes_of.name,
+            "fingerprint": self._fingerprint,
             "num_codebooks": self.num_codebooks,
             "channels": options.channels,
             "min_seconds": options.min_seconds,
@@ -223,6 +224,11 @@ class TokenizeJob:
             "keep": list(options.keep),
             "decoder": options.decoder,
         }
+
+    @property
+    def _fingerprint(self) -> str:
+        """Of the model whose codes these are; the codec may have another decoder."""
+        return self._codec.codes_of.fingerprint or self._codec.fingerprint
 
     def _info(self, plan_hash: str) -> schema.DatasetInfo:
         codec, framing = self._codec, self._codec.framing
@@ -233,9 +239,9 @@ class TokenizeJob:
             "libsndfile": soundfile.__libsndfile_version__,
         }
         return schema.DatasetInfo(
-            fingerprint=codec.fingerprint,
-            checkpoint=codec.name,
-            source=codec.source,
+            fingerprint=self._fingerprint,
+            checkpoint=codec.codes_of.name,
+            source=codec.codes_of.source,
             licence=self._licence,
             sample_rate=codec.sample_rate,
             channels=codec.channels,

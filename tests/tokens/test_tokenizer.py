@@ -11,7 +11,9 @@ import soundfile
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from encodec_hk import checkpoint
 from encodec_hk.sound import sound_files
+from encodec_hk.tokens import schema
 from tests import infer_cases
 from tests import tokenize_cases
 
@@ -254,12 +256,28 @@ class TokenizerTest(parameterized.TestCase):
     def test_files_carry_what_their_rows_share(self):
         tokenize_cases.write_clips(self.inputs, 2)
         tokenize_cases.run(tokenize_cases.job(self.inputs, self.output))
-        schema = pq.read_schema(tokenize_cases.files(self.output)[0])
-        self.assertEqual(schema.field("codes").type, pa.list_(pa.list_(pa.int16())))
-        metadata = schema.metadata
+        found = pq.read_schema(tokenize_cases.files(self.output)[0])
+        self.assertEqual(found.field("codes").type, pa.list_(pa.list_(pa.int16())))
+        metadata = found.metadata
         codec = tokenize_cases.codec()
         self.assertEqual(metadata[b"encodec_hk.fingerprint"].decode(), codec.fingerprint)
         self.assertEqual(metadata[b"encodec_hk.licence"], b"MIT")
+
+    def test_rows_name_the_model_whose_codes_they_are(self):
+        tokenize_cases.write_clips(self.inputs, 2)
+        codec = infer_cases.like(
+            tokenize_cases.codec(), _codes_of=checkpoint.CodesOf("a", "b", "c")
+        )
+        tokenize_cases.run(tokenize_cases.job(self.inputs, self.output, codec))
+        info = schema.read_info(tokenize_cases.files(self.output)[0])
+        self.assertEqual((info.checkpoint, info.source, info.fingerprint), ("a", "b", "c"))
+
+    def test_model_without_an_encoder(self):
+        tokenize_cases.write_clips(self.inputs, 1)
+        codec = infer_cases.like(tokenize_cases.codec(), has_encoder=False)
+        with self.assertRaisesRegex(ValueError, "decodes only: it has no encoder"):
+            tokenize_cases.job(self.inputs, self.output, codec)
+        self.assertFalse(self.output.exists())
 
     def test_another_folder_of_the_same_input_goes_on(self):
         tokenize_cases.write_clips(self.inputs, 8)
