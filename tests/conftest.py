@@ -19,9 +19,9 @@ hypothesis.settings.load_profile("tests")
 # The files that take longest, first: else one process ends with them while the others have nothing
 # left to do.
 LONGEST = (
-    *("readme", "parity", "model", "codec", "streams", "train_step", "layers"),
-    *("loop", "shipped", "evaluate", "infer", "convert", "infer_codes", "train"),
-    "placement",
+    *("documentation", "parity", "model", "codec", "streams", "tokenizer", "tokenize"),
+    *("train_step", "layers", "loop", "shipped", "evaluate", "tokenizer_errors", "infer"),
+    *("convert", "infer_codes", "train", "placement", "token_rows", "locations"),
 )
 
 

@@ -23,7 +23,10 @@ def run(*arguments, **settings):
 
 class RunTest(parameterized.TestCase):
     @parameterized.parameters(
-        (["infr", "a.wav"], "command: got 'infr', must be one of infer, info, convert, train, "),
+        (
+            ["infr", "a.wav"],
+            "command: got 'infr', must be one of infer, info, tokenize, detokenize, ",
+        ),
         (["infr", "a.wav"], "; nearest are infer, info"),
         (["describe", "x"], "got 1 arguments, takes none"),
         (["infer", "a", "b", "c"], "takes IN [OUT] (a pattern in quotes)"),
