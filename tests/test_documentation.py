@@ -32,9 +32,9 @@ NOT_RUN = (
     *("python3 -m venv ", ". .venv/bin/activate", "pip install ", "bash test.sh", "ffmpeg "),
     "tensorboard ",
 )
-# Commands whose data a clone does not have, or that need a GPU or a network: only parsed.
+# Commands whose data or weights a clone lacks, or that need a GPU or a network: only parsed.
 PARSED = re.compile(
-    r"--data=(music|free_audio)|--distributed|XLA_PYTHON|datasets.debian|train\.jsonl"
+    r"--data=(music|free_audio)|--distributed|XLA_PYTHON|datasets.debian|train\.jsonl|encodec_lm_"
 )
 # What takes minutes, together: the published network, training, an evaluation, several files at a
 # time, and some more ways through a codec.

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from encodec_hk.bitstream import headers
 from encodec_hk.bitstream import interface
 from encodec_hk.bitstream import version0
+from encodec_hk.bitstream import version0_language
 from encodec_hk.bitstream import version1_layout
 from encodec_hk.bitstream import version1_reader
 from encodec_hk.bitstream import version1_writer
@@ -28,34 +29,45 @@ from encodec_hk.bitstream.headers import meta_header
 from encodec_hk.bitstream.interface import Block
 from encodec_hk.bitstream.interface import EcdcReader
 from encodec_hk.bitstream.interface import EcdcWriter
+from encodec_hk.bitstream.version0_language import CodePredictor
+from encodec_hk.bitstream.version0_language import check_predictor
 
 __all__ = [
     "META_MODELS",
     "Block",
+    "CodePredictor",
     "EcdcError",
     "EcdcReader",
     "EcdcWriter",
     "Header",
+    "check_predictor",
     "meta_header",
     "open_reader",
     "open_writer",
 ]
 
 
-def open_writer(file: BinaryIO, header: Header) -> EcdcWriter:
+def open_writer(
+    file: BinaryIO, header: Header, predictor: CodePredictor | None = None
+) -> EcdcWriter:
     """Write the header to a file or pipe, which stays open, and return a writer for the codes.
 
+    `predictor` is the language model, which a header with `lm` needs.
+
     Raises:
-      ValueError: if the version does not allow the value of a field.
+      ValueError: if the version does not allow the value of a field, or the language model is of
+        another codec.
     """
     headers.check(header)
     if header.version == 0:
-        return version0.Version0Writer(file, header)
+        return version0.Version0Writer(file, header, predictor)
     return version1_writer.Version1Writer(file, header)
 
 
-def open_reader(file: BinaryIO) -> EcdcReader:
+def open_reader(file: BinaryIO, predictor: CodePredictor | None = None) -> EcdcReader:
     """Read the header of a file or pipe, which stays open, and return a reader of the codes.
+
+    Codes that a language model compresses (`Header.lm`) need that model as `predictor`.
 
     Raises:
       EcdcError: if it is not an .ecdc file, or not one that this program reads.
@@ -79,5 +91,8 @@ def open_reader(file: BinaryIO) -> EcdcReader:
     if len(data) < size:
         raise EcdcError(f"cut off in its header, after {len(data)} of {size} bytes")
     if version == 0:
-        return version0.Version0Reader(source, version0.read_header(data))
+        header = version0.read_header(data)
+        if header.lm:
+            return version0_language.Version0LanguageReader(source, header, predictor)
+        return version0.Version0Reader(source, header)
     return version1_reader.Version1Reader(source, version1_layout.read_header(prelude + data))

@@ -12,6 +12,7 @@ from encodec_hk.bitstream import packing
 
 VERSIONS = (0, 1)
 MAX_SAMPLES = 2**48 - 1  # of a signal
+MAX_LM_CODES = 2**26  # of a segment that a language model compresses: it is read as a whole
 MAX_BLOCK_CODES = 2**21  # of a block or segment: bounds the memory of readers
 
 
@@ -36,6 +37,7 @@ class Header:
       normalize: whether each segment has a scale.
       num_samples: samples of the signal; None if unknown (yet).
       fingerprint: SHA-256 of the checkpoint, 64 hexadecimal digits; None if unknown.
+      lm: whether Meta's language model compresses the codes; in version 0 only.
     """
 
     version: int
@@ -50,6 +52,7 @@ class Header:
     normalize: bool = False
     num_samples: int | None = None
     fingerprint: str | None = None
+    lm: bool = False
 
     @property
     def frame_rate(self) -> int:
@@ -107,8 +110,8 @@ META_MODELS = {
 }
 
 
-def meta_header(name: str, num_codebooks: int, num_samples: int) -> Header:
-    """Return the header of a file of version 0.
+def meta_header(name: str, num_codebooks: int, num_samples: int, lm: bool = False) -> Header:
+    """Return the header of a file of version 0; `lm` says whether a language model is used.
 
     Raises:
       ValueError: if version 0 has no such model, or the model has fewer codebooks.
@@ -116,7 +119,7 @@ def meta_header(name: str, num_codebooks: int, num_samples: int) -> Header:
     model = META_MODELS.get(name)
     if model is None:
         raise ValueError(f"name: got {shown(name)}, version 0 is for {' and '.join(META_MODELS)}")
-    header = dataclasses.replace(model, num_codebooks=num_codebooks, num_samples=num_samples)
+    header = dataclasses.replace(model, num_codebooks=num_codebooks, num_samples=num_samples, lm=lm)
     check(header)
     return header
 
@@ -132,6 +135,8 @@ def check(header: Header) -> None:
     if header.version == 0:
         _check_meta(header)
         return
+    if header.lm:
+        raise _error("lm", True, "False: version 0 alone is for Meta's language model")
     for field, least, most in (
         ("sample_rate", 1, 2**31 - 1),
         ("channels", 1, 2**16 - 1),
@@ -172,8 +177,11 @@ def _check_meta(header: Header) -> None:
     if model is None:
         raise _error("name", header.name, f"{' or '.join(META_MODELS)} in version 0")
     check_count("num_codebooks", header.num_codebooks, 1, model.num_codebooks)
+    codes = header.num_codebooks * header.framing.frames_of(0, header.num_samples)
+    if header.lm and codes > MAX_LM_CODES:
+        raise _error("codes of a segment", codes, f"at most {MAX_LM_CODES} with a language model")
     for field, value in dataclasses.asdict(model).items():
-        is_fixed = field not in ("num_codebooks", "num_samples")
+        is_fixed = field not in ("num_codebooks", "num_samples", "lm")
         if is_fixed and getattr(header, field) != value:
             raise _error(field, getattr(header, field), f"{value} of {header.name}")
 

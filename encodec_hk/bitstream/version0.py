@@ -2,7 +2,8 @@
 
 The codes of a signal, or of each segment, are consecutive bits: frame after frame, in a frame
 codebook after codebook. The scale of a segment comes before its codes. The format has no
-checksums: of damage, only a file that ends too early shows.
+checksums: of damage, only a file that ends too early shows. `version0_language` is about files
+whose codes a language model compresses.
 
 Shapes: K codebooks, F frames.
 """
@@ -21,6 +22,7 @@ import numpy as np
 from encodec_hk.bitstream import headers
 from encodec_hk.bitstream import interface
 from encodec_hk.bitstream import packing
+from encodec_hk.bitstream import version0_language
 
 MAX_JSON = 2**16  # bytes; Meta's writer needs less than 100
 
@@ -30,23 +32,37 @@ _FIELDS: dict[str, tuple[type, str]] = {
     "nc": (int, "a whole number of codebooks"),
     "lm": (bool, "true or false"),
 }
+# Fields of a fork's files with a language model, its coder's version and precision.
+_FORK = ("acv", "tau")
 
 
 class Version0Writer(interface.EcdcWriter):
     """Writes a file of version 0."""
 
-    def __init__(self, file: BinaryIO, header: headers.Header):
+    def __init__(
+        self,
+        file: BinaryIO,
+        header: headers.Header,
+        predictor: version0_language.CodePredictor | None = None,
+    ):
         super().__init__(file, header)
         assert header.num_samples is not None
+        self._predictor = (
+            version0_language.check_predictor(predictor, header) if header.lm else None
+        )
+        self._segment_coder = self._begin_segment()
         self._num_samples = int(header.num_samples)
         fields = {"m": header.name, "al": self._num_samples, "nc": int(header.num_codebooks)}
-        text = json.dumps({**fields, "lm": False}).encode()
+        text = json.dumps({**fields, "lm": bool(header.lm)}).encode()
         self._put(b"ECDC" + struct.pack("!BI", 0, len(text)) + text)
         self._segment = 0
-        self._rest = np.zeros(0, np.int32)  # codes that do not fill whole bytes yet
+
+    def _begin_segment(self) -> _Packer | version0_language.SegmentEncoder:
+        if self._predictor is None:
+            return _Packer(self.header.bits)
+        return version0_language.SegmentEncoder(self._predictor, self.header.num_codebooks)
 
     def _write(self, codes: np.ndarray, scale: float | None) -> None:
-        bits = self.header.bits
         if self._framing.has_segments:
             if self._segment >= self._framing.num_segments(self._num_samples):
                 raise ValueError(f"codes: got more segments than the {self._segment} of the header")
@@ -56,7 +72,8 @@ class Version0Writer(interface.EcdcWriter):
                 unit = f"segment {self._segment}"
                 raise ValueError(f"codes: got {got} frames, {unit} must have {expected}")
             start = b"" if scale is None else packing.SCALE.pack(scale)
-            self._put(start + packing.pack(codes.T.reshape(1, -1), bits).tobytes())
+            self._put(start + self._segment_coder.push(codes) + self._segment_coder.finish())
+            self._segment_coder = self._begin_segment()
             self._segment += 1
             return
         frames = self._frames + codes.shape[1]
@@ -64,10 +81,7 @@ class Version0Writer(interface.EcdcWriter):
         if frames > total:
             raise ValueError(f"codes: got {frames} frames, must be at most {total}")
         self._frames = frames
-        codes = np.concatenate([self._rest, codes.T.reshape(-1)])
-        whole = len(codes) - len(codes) % packing.whole_bytes(bits)
-        self._rest = codes[whole:]
-        self._put(packing.pack(codes[None, :whole], bits).tobytes())
+        self._put(self._segment_coder.push(codes))
 
     def flush(self) -> None:
         """Flush the file; codes that do not fill whole bytes wait."""
@@ -82,7 +96,26 @@ class Version0Writer(interface.EcdcWriter):
             got, total, unit = self._segment, self._framing.num_segments(stated), "segments"
         if got != total:
             raise ValueError(f"finish: got {got} {unit}, {num_samples} samples have {total}")
-        self._put(packing.pack(self._rest[None], self.header.bits).tobytes())
+        self._put(self._segment_coder.finish())
+
+
+class _Packer:
+    """Packs the codes of a segment."""
+
+    def __init__(self, bits: int):
+        self._bits = bits
+        self._rest = np.zeros(0, np.int32)  # codes that do not fill whole bytes yet
+
+    def push(self, codes: np.ndarray) -> bytes:
+        """Take codes [K, F]; return the bytes that are complete."""
+        codes = np.concatenate([self._rest, codes.T.reshape(-1)])
+        whole = len(codes) - len(codes) % packing.whole_bytes(self._bits)
+        self._rest = codes[whole:]
+        return packing.pack(codes[None, :whole], self._bits).tobytes()
+
+    def finish(self) -> bytes:
+        """Return the last bytes of the segment."""
+        return packing.pack(self._rest[None], self._bits).tobytes()
 
 
 class Version0Reader(interface.EcdcReader):
@@ -164,12 +197,13 @@ def read_header(data: bytes) -> headers.Header:
     """
     try:
         fields = _json_fields(data)
-        header = headers.meta_header(fields["m"], fields["nc"], fields["al"])
+        header = headers.meta_header(fields["m"], fields["nc"], fields["al"], fields["lm"])
     except ValueError as error:
         raise headers.EcdcError(f"header: {error}") from error
-    if fields["lm"]:
+    if header.lm and (foreign := [name for name in _FORK if name in fields]):
         raise headers.EcdcError(
-            "written with the language model (lm: true); this program reads only files without it"
+            f"header: got {', '.join(foreign)}: written by a fork of encodec whose arithmetic "
+            "coder is another one; this program reads files of Meta's own"
         )
     return header
 

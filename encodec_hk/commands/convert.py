@@ -13,6 +13,7 @@ import encodec_hk
 from encodec_hk import checkpoint
 from encodec_hk import config
 from encodec_hk.convert import conversion
+from encodec_hk.convert import meta_language
 from encodec_hk.convert import transformers_network
 from encodec_hk.convert import verify
 from encodec_hk.convert import vocos_files
@@ -40,8 +41,8 @@ def run(
 
     Args:
       variant: a configuration with which the source must agree; see `conversion.read`.
-      source: what `pytorch_files.read` accepts, or a checkpoint of ours (only with
-        `to="transformers"` or `int16`).
+      source: what `pytorch_files.read` accepts, a language model of Meta's, or a checkpoint of
+        ours (only with `to="transformers"` or `int16`).
       output: the .safetensors file, or the new or empty folder of `to="transformers"`.
       join: an EnCodec model, named as a source is, that gives its encoder to the Vocos decoder
         `source`, which may be a checkpoint of ours then.
@@ -70,6 +71,15 @@ def run(
         raise ValueError(f"output: got {output}, must be a file name that ends in .safetensors")
     elif path.exists() and not force:
         raise ValueError(f"output: {output} exists already; --force replaces it")
+    if meta_language.is_source(pathlib.Path(source)):
+        if to != "haiku" or join is not None or verify or int16 or variant is not None:
+            raise ValueError(
+                f"{source}: a language model; --config, --join, --to, --verify and --int16 are for "
+                "codecs"
+            )
+        meta_language.convert(pathlib.Path(source), path, licence=licence, say=print)
+        print(f"wrote {output}")
+        return 0
     if join is None:
         converted = conversion.read(source, variant, licence=licence, say=print)
         if (codes_of := converted.codes_of) and not model.has_encoder(converted.params):

@@ -10,6 +10,7 @@ import ml_collections
 import tqdm
 
 from encodec_hk.commands import checkpoints
+from encodec_hk.convert import meta_language
 from encodec_hk.system import file_paths
 from encodec_hk.system import interruption
 from encodec_hk.transcode import coder
@@ -24,6 +25,7 @@ def run(
     output: str | None = None,
     *,
     checkpoint: str | None = None,
+    language: str | None = None,
     **settings: Any,
 ) -> int:
     """Encode and decode files of sound and codes, and print what was done.
@@ -33,6 +35,7 @@ def run(
       inputs: IN, see `transcoder.Transcoder`.
       output: OUT, likewise.
       checkpoint: a file; None for the one that the configuration names.
+      language: a file with the language model of codes; None for none.
       settings: fields of `plan.Options`.
 
     Returns:
@@ -46,8 +49,9 @@ def run(
     work = transcoder.Transcoder(
         inputs,
         output,
-        plan.Options(**settings),
+        plan.Options(has_language=language is not None, **settings),
         lambda: checkpoints.load_codec(variant, checkpoint),
+        lambda: None if language is None else meta_language.load(language),
     )
     to_stdout = output is not None and stdio.resolve(output) == stdio.NAME
     report = _Report(work, sys.stderr if to_stdout else sys.stdout)

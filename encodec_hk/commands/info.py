@@ -23,7 +23,8 @@ def run(variant: Any, path: str, out: TextIO | None = None) -> int:
       out: where to print; None for stdout.
 
     Returns:
-      The exit status: 0 if the file is complete, else 1.
+      The exit status: 0 if the file is complete, or cannot be checked without a language model;
+      else 1.
 
     Raises:
       ValueError: if the file cannot be read, or is not an .ecdc file of a known version.
@@ -47,7 +48,8 @@ def _lines(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
     reader = bitstream.open_reader(file)
     num_blocks = frames = damaged = 0
     end = 0.0  # seconds, of the last block
-    for block in reader.blocks(recover=True):
+    needs_model = reader.header.lm
+    for block in () if needs_model else reader.blocks(recover=True):
         count = block.codes.shape[1]
         num_blocks += 1
         frames += count
@@ -55,6 +57,8 @@ def _lines(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
         seconds = count * reader.header.hop_length / reader.header.sample_rate
         end = max(end, reader.header.seconds(block.start_frame) + seconds)
     header = reader.header
+    if needs_model:
+        end = header.duration or 0.0
     channels = {1: "mono", 2: "stereo"}.get(header.channels, f"{header.channels} channels")
     length = "length unknown"
     if header.duration is not None:
@@ -69,7 +73,15 @@ def _lines(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
         size = file.seek(0, 2)
         version += f", {size:,} bytes"
         rate += f"; {size * 8 / 1000 / end:.4g} kbps as a file" if end else ""
-    state, *more = list(reader.warnings) or ["complete"]
+    codes = (
+        f"{header.num_codebooks} codebooks of {header.bits} bits, a frame every "
+        f"{header.hop_length} samples"
+    )
+    content = f"{frames:,} frames in {num_blocks:,} {units}{scales}"
+    if needs_model:
+        codes += ", compressed by Meta's language model"
+        content = "not read: needs the language model"
+    state, *more = list(reader.warnings) or ["not checked" if needs_model else "complete"]
     if damaged:
         more.append(f"{damaged:,} of {frames:,} frames are damaged")
     lines = [
@@ -77,12 +89,8 @@ def _lines(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
         ("model", header.name),
         ("checkpoint", header.fingerprint or "not stored: any of that model"),
         ("signal", f"{header.sample_rate} Hz, {channels}, {length}"),
-        (
-            "codes",
-            f"{header.num_codebooks} codebooks of {header.bits} bits, a frame every "
-            f"{header.hop_length} samples",
-        ),
-        ("content", f"{frames:,} frames in {num_blocks:,} {units}{scales}"),
+        ("codes", codes),
+        ("content", content),
         ("bandwidth", rate),
         ("state", state),
         *(("", text) for text in more),

@@ -61,6 +61,23 @@ INFER = flag_types.Command(
             otherwise="v0 for Meta's two models, else v1",
         ),
         flag_types.Flag(
+            "entropy",
+            ("none", "meta"),
+            "",
+            "Compress the codes in .ecdc files further. meta: by Meta's language model, as Meta's "
+            "program does; such files can be read only where the model computes the same to the "
+            "last bit. Needs --language, and {convert}.",
+            "none",
+        ),
+        flag_types.Flag(
+            "language",
+            "string",
+            "FILE",
+            "The language model, a file that `convert` has made, for --entropy=meta and for files "
+            "that were written with it.",
+            otherwise="none",
+        ),
+        flag_types.Flag(
             "recover",
             "switch",
             "",

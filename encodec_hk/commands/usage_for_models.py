@@ -18,8 +18,9 @@ DESCRIBE = flag_types.Command(
 
 CONVERT = flag_types.Command(
     "Convert PyTorch checkpoints to this project's format, and back to transformers.",
-    "Read a checkpoint of Meta's encodec, transformers, audiocraft or vocos, and write one "
-    "self-describing .safetensors file. With --to=transformers, write a folder that "
+    "Read a checkpoint of Meta's encodec, transformers, audiocraft or vocos, or a language "
+    "model of Meta's (encodec_lm_24khz-1608e3c0.th), and write one self-describing .safetensors "
+    "file. With --to=transformers, write a folder that "
     "transformers.EncodecModel.from_pretrained loads. "
     "Needs more packages: {convert}.",
     (

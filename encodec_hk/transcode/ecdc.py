@@ -17,17 +17,25 @@ _OTHER_WEIGHTS = ("trained by", locations.FOREIGN)
 
 
 def header(
-    codec: encodec_hk.Codec, num_codebooks: int, num_samples: int | None, version: int | None = None
+    codec: encodec_hk.Codec,
+    num_codebooks: int,
+    num_samples: int | None,
+    version: int | None = None,
+    lm: bool = False,
 ) -> bitstream.Header:
     """Return the header of a file with a codec's codes.
 
     A `num_samples` of None is unknown yet. A version of None stands for 0, Meta's, if the codec is
-    one of Meta's two models, else for 1.
+    one of Meta's two models, else for 1. `lm` is for Meta's language model, and version 0.
 
     Raises:
       ValueError: if version 0 does not support the codec.
     """
     difference = _meta_difference(codec)
+    if lm:
+        if version or difference:
+            raise ValueError(f"--entropy=meta: for version 0 alone; {difference or 'got v1'}")
+        version = 0
     if version is None:
         version = 1 if difference or codec.codes_of.source.startswith(_OTHER_WEIGHTS) else 0
     elif version == 0 and difference:
@@ -38,17 +46,24 @@ def header(
         num_codebooks=num_codebooks,
         num_samples=num_samples,
         fingerprint=codec.codes_of.fingerprint if version else None,
+        lm=lm,
         **_geometry(codec),
     )
 
 
-def copied(found: bitstream.Header, num_codebooks: int, version: int | None) -> bitstream.Header:
+def copied(
+    found: bitstream.Header, num_codebooks: int, version: int | None, lm: bool = False
+) -> bitstream.Header:
     """Return the header for a copy of a file's codes; a version of None keeps that of the file.
 
+    `lm` is for Meta's language model, which the copy does not use unless told to.
+
     Raises:
-      ValueError: if version 1 does not support the file.
+      ValueError: if the version does not support the file or the language model.
     """
     version = found.version if version is None else version
+    if lm and version:
+        raise ValueError("--entropy=meta: for version 0 alone, the copy is of version 1")
     if version and not found.fingerprint:
         raise ValueError("--format=v1: version 0 does not say which checkpoint its codes are of")
     return dataclasses.replace(
@@ -56,6 +71,7 @@ def copied(found: bitstream.Header, num_codebooks: int, version: int | None) -> 
         version=version,
         num_codebooks=num_codebooks,
         fingerprint=found.fingerprint if version else None,
+        lm=lm,
         # A file of version 1 may be shorter than its header says.
         num_samples=None if found.version > version else found.num_samples,
     )

@@ -156,7 +156,15 @@ class CodesIn:
 
     num_samples = None  # of the sound: as many as the codes give
 
-    def __init__(self, file: BinaryIO, name: str, *, recover: bool, is_live: bool):
+    def __init__(
+        self,
+        file: BinaryIO,
+        name: str,
+        *,
+        recover: bool,
+        is_live: bool,
+        predictor: bitstream.CodePredictor | None = None,
+    ):
         """Read the header.
 
         Args:
@@ -164,13 +172,16 @@ class CodesIn:
           name: the file's name in messages.
           recover: continue after damaged blocks.
           is_live: return a block at once, instead of reading the next one to see if it is the last.
+          predictor: the language model, for files that need one.
 
         Raises:
-          EcdcError: if it is not an .ecdc file.
+          EcdcError: if it is not an .ecdc file, or needs another language model.
         """
         self._file = file
         self._name = name
-        self._reader = bitstream.open_reader(file)
+        self._reader = bitstream.open_reader(file, predictor)
+        if self._reader.header.lm:
+            bitstream.check_predictor(predictor, self._reader.header)
         self._blocks = self._read(recover)
         self._is_live = is_live
         self._next: bitstream.Block | None = None

@@ -114,6 +114,7 @@ class CodesOut:
         file: BinaryIO | None = None,
         *,
         is_live: bool,
+        predictor: bitstream.CodePredictor | None = None,
     ):
         """Begin to write.
 
@@ -122,10 +123,12 @@ class CodesOut:
           header: the header; its `num_samples` is None if the length is not certain.
           file: a pipe to write instead of the file.
           is_live: flush every piece.
+          predictor: the language model, if the header needs one.
         """
         self._path = path
         self._header = header
         self._is_live = is_live
+        self._predictor = predictor
         self._spool = _Spool()
         self._part = None
         self._writer: bitstream.EcdcWriter | None = None
@@ -138,9 +141,10 @@ class CodesOut:
             self._file = file
             if header.version == 0 and header.num_samples is None:
                 # Check the header now, as if the length were known.
-                bitstream.open_writer(io.BytesIO(), dataclasses.replace(header, num_samples=1))
+                like = dataclasses.replace(header, num_samples=1)
+                bitstream.open_writer(io.BytesIO(), like, predictor)
             else:
-                self._writer = bitstream.open_writer(file, header)
+                self._writer = bitstream.open_writer(file, header, predictor)
             stack.pop_all()
 
     def write(self, parts: Iterable[items.Codes]) -> None:
@@ -163,7 +167,7 @@ class CodesOut:
         with self._errors():
             if self._writer is None:
                 header = dataclasses.replace(self._header, num_samples=num_samples)
-                self._writer = bitstream.open_writer(self._file, header)
+                self._writer = bitstream.open_writer(self._file, header, self._predictor)
                 arrays = self._spool.take()
                 for codes in arrays:
                     self._writer.write(codes, next(arrays) if header.normalize else None)

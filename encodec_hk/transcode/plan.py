@@ -21,6 +21,7 @@ from encodec_hk.transcode import stdio
 
 READABLE = sound_files.READABLE | {ecdc.SUFFIX}
 WRITABLE = (*sound_files.WRITABLE, ecdc.SUFFIX)
+ENTROPIES = ("none", "meta")
 # The stems of outputs beside their inputs; see `Transcoder`.
 _OUTPUT = re.compile(r"(.+)_([\d.]+kbps|\d+codebooks|decoded|copy)")
 
@@ -38,6 +39,8 @@ class Options:
       suffix: the suffix of outputs that OUT does not name, and the format on stdout and pipes.
       format: the version of .ecdc files, "v0" or "v1"; None for the default of `ecdc.header`, or
         for the source's version if codes are copied.
+      entropy: how codes are compressed further, a name of `ENTROPIES`.
+      has_language: whether a language model is given, which "meta" needs.
       recover: decode damaged blocks of .ecdc files as silence, and read sound that is cut off.
       raw_rate: Hz of headerless samples on pipes; None for WAV there.
       raw_channels: channels of headerless samples.
@@ -54,6 +57,8 @@ class Options:
     force: bool = False
     suffix: str = ".wav"
     format: str | None = None
+    entropy: str = "none"
+    has_language: bool = False
     recover: bool = False
     raw_rate: int | None = None
     raw_channels: int = 1
@@ -67,10 +72,16 @@ class Options:
             ("sample_format", tuple(sound_files.SAMPLE_FORMATS)),
             ("suffix", WRITABLE),
             ("raw_format", tuple(pcm.RAW_FORMATS)),
+            ("entropy", ENTROPIES),
         ):
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"--{name}: got {value!r}, must be one of {', '.join(allowed)}")
+        if self.entropy == "meta" and not self.has_language:
+            raise ValueError(
+                "--entropy=meta: needs --language=FILE, a language model of Meta's that `convert` "
+                "has made"
+            )
         for name in ("raw_rate", "raw_channels"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 import encodec_hk
+from encodec_hk import bitstream
 from encodec_hk import config
 from encodec_hk.sound import pcm
 from encodec_hk.sound import resampling
@@ -48,6 +49,7 @@ class Transcoder:
         output: str | None,
         options: plan.Options,
         codec: Callable[[], encodec_hk.Codec],
+        predictor: Callable[[], bitstream.CodePredictor | None] = lambda: None,
     ):
         """Find the inputs and name the outputs.
 
@@ -56,6 +58,7 @@ class Transcoder:
           output: OUT, a file, a pipe or a folder (see `plan.plan`), "-" for stdout, or None.
           options: how to read and write.
           codec: returns the codec; not called if codes are copied.
+          predictor: returns the language model of codes, if there is one.
 
         Raises:
           ValueError: if there are no inputs, or the outputs or the options do not fit them.
@@ -65,6 +68,7 @@ class Transcoder:
         options.check_names(inputs, output)
         self._options = options
         self._codec = functools.cache(codec)
+        self._predictor = functools.cache(predictor)
         self._pipes = contextlib.ExitStack()  # closes those that are written
         self.found = plan.find(inputs, output, options.suffix)
         self._num_codebooks = 0  # of the codes of sound
@@ -197,6 +201,7 @@ class Transcoder:
                 # Silence is not among the codes: a copy cannot replace a damaged block.
                 recover=self._options.recover and not self._writes_codes(job),
                 is_live=job.from_pipe,
+                predictor=self._predictor(),
             )
             if not self._writes_codes(job):
                 ecdc.check(source.header, self._codec())
@@ -232,16 +237,23 @@ class Transcoder:
     def _codes_out(
         self, job: plan.Job, source: coder.Source, num_codebooks: int
     ) -> outputs.CodesOut:
-        version = self._options.version
+        version, lm = self._options.version, self._options.entropy == "meta"
         if isinstance(source, inputs.CodesIn):
             with file_errors.as_value_error(job.source, ValueError):
-                header = ecdc.copied(source.header, num_codebooks, version)
+                header = ecdc.copied(source.header, num_codebooks, version, lm)
         else:
-            header = ecdc.header(self._codec(), num_codebooks, source.coded_samples, version)
+            samples = source.coded_samples
+            header = ecdc.header(self._codec(), num_codebooks, samples, version, lm)
         file = self._open_out(job.target) if job.to_pipe else None
         if file is None:
             _make_folder_of(job.target)
-        return outputs.CodesOut(job.target, header, file, is_live=job.from_pipe or job.to_pipe)
+        return outputs.CodesOut(
+            job.target,
+            header,
+            file,
+            is_live=job.from_pipe or job.to_pipe,
+            predictor=self._predictor() if lm else None,
+        )
 
 
 def _make_folder_of(path: pathlib.Path) -> None:

@@ -1,6 +1,5 @@
 """Files of version 0 equal those of Meta's `encodec`, and each reads the other's."""
 
-import importlib
 import io
 import json
 import struct
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from encodec_hk import bitstream
 from encodec_hk.bitstream import packing
 from tests import bitstream_files as files
+from tests import meta_files
 from tests import references
 
 # Codebooks of all bandwidths of both models; lengths with full, short and tiny last segments.
@@ -31,62 +31,23 @@ FILES = [
 ]
 
 
-class Network:
-    """A model for `encodec.compress` that encodes to given codes and keeps what it decodes."""
-
-    def __init__(self, like, codes=None, scales=None):
-        self.name = like.name
-        self.sample_rate = like.sample_rate
-        self.frame_rate = like.frame_rate
-        self.segment_length = like.segment_length
-        self.segment_stride = like.segment_stride
-        self.normalize = like.normalize
-        self.bits_per_codebook = like.bits
-        self._like, self._codes, self._scales = like, codes, scales
-
-    def to(self, device):
-        del device
-        return self
-
-    def encode(self, wav):
-        codes = torch.from_numpy(self._codes.astype(np.int64))[None]
-        if self.segment_length is None:
-            return [(codes, None)]
-        counts = files.segment_frames(self._like, wav.shape[-1])
-        scales = torch.from_numpy(self._scales).view(-1, 1)
-        return list(zip(codes.split(counts, dim=2), scales, strict=True))
-
-    def decode(self, frames):
-        self.frames = [codes[0].numpy() for codes, _ in frames]
-        self.scales = [None if scale is None else scale.item() for _, scale in frames]
-        return torch.zeros(1, 1, self._like.num_samples)
-
-
-def compress():
-    references.import_encodec()
-    return importlib.import_module("encodec.compress")
-
-
-def binary():
-    references.import_encodec()
-    return importlib.import_module("encodec.binary")
-
-
 class MetaTest(parameterized.TestCase):
     @parameterized.parameters(FILES)
     def test_same_bytes(self, name, codebooks, num_samples):
         data, like, codes, scales = files.meta_file(name, codebooks, num_samples)
         theirs = io.BytesIO()
-        network = Network(like, codes, scales)
-        compress().compress_to_file(network, torch.zeros(1, num_samples), theirs, use_lm=False)
+        network = meta_files.Network(like, codes, scales)
+        meta_files.compress().compress_to_file(
+            network, torch.zeros(1, num_samples), theirs, use_lm=False
+        )
         self.assertEqual(data, theirs.getvalue())
 
     @parameterized.parameters(FILES)
     def test_they_read_ours(self, name, codebooks, num_samples):
         data, like, codes, scales = files.meta_file(name, codebooks, num_samples)
-        network = Network(like)
-        with mock.patch.dict(compress().MODELS, {name: lambda: network}):
-            compress().decompress(data)
+        network = meta_files.Network(like)
+        with mock.patch.dict(meta_files.compress().MODELS, {name: lambda: network}):
+            meta_files.compress().decompress(data)
         np.testing.assert_array_equal(np.concatenate(network.frames, axis=1), codes)
         self.assertEqual(network.scales, [None] if scales is None else scales.tolist())
 
@@ -105,9 +66,11 @@ class MetaTest(parameterized.TestCase):
 
     def test_length_that_0_1_1_takes_for_one_frame_more(self):
         data, like, codes, _ = files.meta_file("encodec_24khz", 2, 53760)
-        models = mock.patch.dict(compress().MODELS, {like.name: lambda: Network(like)})
+        models = mock.patch.dict(
+            meta_files.compress().MODELS, {like.name: lambda: meta_files.Network(like)}
+        )
         with models, self.assertRaises(EOFError):
-            compress().decompress(data)
+            meta_files.compress().decompress(data)
         blocks, _ = files.read(data)
         np.testing.assert_array_equal(files.joined(blocks), codes)
 
@@ -116,22 +79,22 @@ class MetaTest(parameterized.TestCase):
     def test_packing(self, bits, count, seed):
         codes = np.random.default_rng(seed).integers(0, 2**bits, count)
         theirs = io.BytesIO()
-        packer = binary().BitPacker(bits, theirs)
+        packer = meta_files.binary().BitPacker(bits, theirs)
         for code in codes.tolist():
             packer.push(code)
         packer.flush()
         self.assertEqual(packing.pack(codes[None], bits).tobytes(), theirs.getvalue())
-        unpacker = binary().BitUnpacker(bits, io.BytesIO(theirs.getvalue()))
+        unpacker = meta_files.binary().BitUnpacker(bits, io.BytesIO(theirs.getvalue()))
         self.assertEqual([unpacker.pull() for _ in range(count)], codes.tolist())
 
     def test_header(self):
         theirs = io.BytesIO()
         fields = {"m": "encodec_24khz", "al": 240000, "nc": 8, "lm": False}
-        binary().write_ecdc_header(theirs, fields)
+        meta_files.binary().write_ecdc_header(theirs, fields)
         ours = io.BytesIO()
         bitstream.open_writer(ours, bitstream.meta_header("encodec_24khz", 8, 240000))
         self.assertEqual(ours.getvalue(), theirs.getvalue())
-        self.assertEqual(binary().read_ecdc_header(io.BytesIO(ours.getvalue())), fields)
+        self.assertEqual(meta_files.binary().read_ecdc_header(io.BytesIO(ours.getvalue())), fields)
 
     @parameterized.parameters("encodec_24khz", "encodec_48khz")
     def test_models(self, name):
@@ -245,8 +208,8 @@ class HeaderTest(parameterized.TestCase):
         ({"nc": {}}, r"header: nc: got \{\}, must be"),
         ({"lm": 0}, "header: lm: got 0, must be true or false"),
         (
-            {"lm": True},
-            r"written with the language model \(lm: true\); this program reads",
+            {"lm": True, "acv": 1, "tau": 1e-4},
+            "header: got acv, tau: written by a fork of encodec whose arithmetic coder is another",
         ),
     )
     def test_errors(self, change, message):
