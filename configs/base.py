@@ -130,6 +130,7 @@ def _training() -> ml_collections.ConfigDict:
     losses.time_l1 = 0.1
     losses.time_l2 = 0.0
     losses.mel = 1.0
+    losses.stft = 0.0  # log magnitudes of every bin (arXiv:1910.11480)
     losses.adversarial = 3.0
     losses.feature = 3.0
     losses.commitment = 0.25  # a factor, not balanced
@@ -137,12 +138,20 @@ def _training() -> ml_collections.ConfigDict:
     # quieter high frequencies more weight.
     training.pre_emphasis = 0.0
     training.mel_windows = (32, 64, 128, 256, 512, 1024, 2048)  # samples, multiples of 4
-    training.num_mels = 64
+    # Bands of every window, or a tuple with those of each. Formants of speech lie 500 Hz and more
+    # apart: 64 bands are 600 Hz wide at 10 kHz, 128 half of that. Windows too short for their
+    # bands have fewer.
+    training.num_mels = config_dict.FieldReference(64, field_type=object)
     # None: L1 of the bands' power and L2 of its logarithm [A]. A number: L1 and L2 of the power to
-    # this exponent, which gives quiet bands less weight than a logarithm and more than the power.
+    # this exponent, which gives quiet bands less weight than a logarithm and more than the power;
+    # 0: L1 and L2 of the logarithm.
     training.mel_exponent = config_dict.placeholder(object)
     # Added to the power under the logarithm or exponent: bands far below it do not count.
     training.mel_floor = 1e-5  # of a normalised STFT [A]
+    training.stft_windows = (512, 1024, 2048)  # samples, multiples of 4; of losses.stft
+    training.stft_floor = 1e-5  # as mel_floor, of every bin
+    # What draws a bandwidth of the variant's list: "batch", one for all, or "crop", each its own.
+    training.bandwidth_per = "batch"
 
     balancer = training.balancer = ml_collections.ConfigDict()
     balancer.enabled = True  # False: the weights are factors

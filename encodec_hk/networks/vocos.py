@@ -62,7 +62,10 @@ class AdaptiveNorm(hk.Module):
         scale = hk.get_parameter("scale", shape, x.dtype, jnp.ones)
         offset = hk.get_parameter("offset", shape, x.dtype, jnp.zeros)
         # Of numpy's arrays a traced number cannot choose.
-        return _normalized(x) * jnp.asarray(scale)[norm] + jnp.asarray(offset)[norm]
+        scale, offset = jnp.asarray(scale)[norm], jnp.asarray(offset)[norm]
+        if scale.ndim == 2:  # a norm for each row
+            scale, offset = scale[:, None], offset[:, None]
+        return _normalized(x) * scale + offset
 
 
 class DepthwiseConv(hk.Module):
@@ -339,7 +342,8 @@ class Vocos(hk.Module):
           x: the latents.
           rows: where the rows lie in it.
           state: what the layers keep from block to block; None if every row starts in this one.
-          num_codebooks: of the latents, which chooses the norms; it may be traced. None for all.
+          num_codebooks: of the latents, which chooses the norms, of all rows or of each [B]; it may
+            be traced. None for all.
         """
         chex.assert_rank(x, 3)
         next_state = {}

@@ -113,11 +113,12 @@ def quantize(
     Args:
       entries: [K, N, D].
       latents: [B, F, D].
-      num_codebooks: int32, the number of codebooks in use; may be traced.
+      num_codebooks: int32, the number of codebooks in use, of all items or of each [B]; may be
+        traced.
 
     Returns:
       The quantised latents [B, F, D], the codes of all stages [B, K, F], and the commitment loss
-      (mean over the stages in use).
+      (mean over the stages in use, then over the items).
     """
     chex.assert_rank([entries, latents], 3)
     fixed = jax.lax.stop_gradient(latents)
@@ -128,15 +129,17 @@ def quantize(
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         quantized, loss = carry
         codebook, codes, is_used = inputs
-        quantized = quantized + jnp.where(is_used, codebook[codes], 0)
-        return (quantized, loss + is_used * jnp.mean(jnp.square(latents - quantized))), None
+        quantized = quantized + jnp.where(is_used[:, None, None], codebook[codes], 0)
+        error = jnp.mean(jnp.square(latents - quantized), axis=(1, 2))
+        return (quantized, loss + is_used * error), None
 
-    is_used = jnp.arange(entries.shape[0]) < num_codebooks
-    start = jnp.zeros_like(fixed), jnp.zeros((), fixed.dtype)
+    counts = jnp.broadcast_to(num_codebooks, latents.shape[:1])
+    is_used = jnp.arange(entries.shape[0])[:, None] < counts
+    start = jnp.zeros_like(fixed), jnp.zeros_like(fixed[:, 0, 0])
     entries = jax.lax.stop_gradient(entries)
     inputs = (entries, jnp.moveaxis(codes, 1, 0), is_used)
     (quantized, loss), _ = jax.lax.scan(stage, start, inputs)
-    return latents + jax.lax.stop_gradient(quantized - latents), codes, loss / num_codebooks
+    return latents + jax.lax.stop_gradient(quantized - latents), codes, jnp.mean(loss / counts)
 
 
 def update(

@@ -16,7 +16,7 @@ from encodec_hk.training import codebook_learning
 from encodec_hk.training import stft_discriminator
 from encodec_hk.training import weight_norm
 
-BALANCED = ("time_l1", "time_l2", "mel", "adversarial", "feature")
+BALANCED = ("time_l1", "time_l2", "mel", "stft", "adversarial", "feature")
 """The losses of the generator's output, as `config.training.losses` names them."""
 ADVERSARIAL = ("adversarial", "feature")
 """Those of them that need the discriminator."""

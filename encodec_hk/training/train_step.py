@@ -126,7 +126,7 @@ class TrainStep:
     ) -> tuple[train_state.TrainState, Arrays]:
         training = self._training
         count_key, restart_key = jax.random.split(self._key(before.step))
-        num_codebooks = jax.random.choice(count_key, jnp.asarray(self._codebook_counts))
+        num_codebooks = self._draw_num_codebooks(count_key, audio.shape[0])
         trained, frozen = train_state.partition(before.generator, training)
 
         def generate(trained: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
@@ -144,7 +144,8 @@ class TrainStep:
             return (output * scale, commitment), (latents, codes)
 
         (output, commitment), pull, (latents, codes) = jax.vjp(generate, trained, has_aux=True)
-        state, metrics = before, {"num_codebooks": num_codebooks, "loss/commitment": commitment}
+        mean_count = jnp.mean(jnp.float32(num_codebooks))
+        state, metrics = before, {"num_codebooks": mean_count, "loss/commitment": commitment}
         if learns:
             state, metrics["discriminator"] = self._train_discriminator(state, audio, output)
 
@@ -179,6 +180,14 @@ class TrainStep:
         metrics["is_finite"] = is_finite
         state = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), state, before)
         return state._replace(step=before.step + 1), metrics
+
+    def _draw_num_codebooks(self, key: jax.Array, batch: int) -> jax.Array:
+        """Return a number of codebooks for all items, or one for each of this device's, [B]."""
+        counts = jnp.asarray(self._codebook_counts)
+        if self._training.bandwidth_per == "batch":
+            return jax.random.choice(key, counts)
+        drawn = jax.random.choice(key, counts, (jax.lax.axis_size(AXIS) * batch,))
+        return jax.lax.dynamic_slice_in_dim(drawn, jax.lax.axis_index(AXIS) * batch, batch)
 
     def _embed(self, generator: Any, audio: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return latents [B, F, D], and the scales [B, 1, 1] that the audio was divided by."""
@@ -219,6 +228,9 @@ class TrainStep:
                 num_mels=training.num_mels,
                 exponent=training.mel_exponent,
                 floor=training.mel_floor,
+            ),
+            "stft": lambda y: reconstruction.multi_scale_stft(
+                audio, y, windows=training.stft_windows, floor=training.stft_floor
             ),
         }
         values, gradients = {}, {}

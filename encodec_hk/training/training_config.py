@@ -20,6 +20,13 @@ _DIFFERENT_WINDOWS: rules.Rule = (
     "a tuple of one or more different multiples of 4 (samples)",
     lambda value: _WINDOWS[1](value) and len(set(value)) == len(value),
 )
+_NUM_MELS: rules.Rule = (
+    "a whole number of at least 1, or a tuple of one for each of mel_windows",
+    lambda value: (
+        rules.is_int(value, 1)
+        or (isinstance(value, tuple) and all(rules.is_int(each, 1) for each in value))
+    ),
+)
 _FROZEN: rules.Rule = (
     f"a tuple of different names of {', '.join(train_state.FREEZABLE)}",
     lambda value: (
@@ -58,9 +65,12 @@ _RULES: dict[str, rules.Rule] = {
     "average_decay": rules.DECAY,
     "pre_emphasis": rules.SHARE,
     "mel_windows": _WINDOWS,
-    "num_mels": rules.integer(1),
-    "mel_exponent": rules.optional(rules.POSITIVE),
+    "num_mels": _NUM_MELS,
+    "mel_exponent": rules.optional(rules.NOT_NEGATIVE),
     "mel_floor": rules.POSITIVE,
+    "stft_windows": _WINDOWS,
+    "stft_floor": rules.POSITIVE,
+    "bandwidth_per": rules.one_of("batch", "crop"),
     "log_every": rules.integer(1),
     "checkpoint_every": rules.integer(1),
     "num_checkpoints": rules.integer(1),
@@ -121,12 +131,17 @@ def validate(variant: ml_collections.ConfigDict) -> None:
     if {"encoder", "decoder"} <= set(training.frozen):
         allowed = "without encoder or without decoder: one of them must train"
         raise rules.error(f"{path}.frozen", training.frozen, allowed)
+    if isinstance(training.num_mels, tuple) and len(training.num_mels) != len(training.mel_windows):
+        raise rules.error(f"{path}.num_mels", training.num_mels, _NUM_MELS[0])
     low, high = training.data.gain_db
     if low > high:
         raise rules.error(f"{path}.data.gain_db", training.data.gain_db, "the lower gain first")
 
     length = train_state.crop_length(variant)
-    longest = max(*training.mel_windows, *training.discriminator.windows)
+    windows = [*training.mel_windows, *training.discriminator.windows]
+    if training.losses.stft:
+        windows += training.stft_windows
+    longest = max(windows)
     if length < longest:
         allowed = f"at least the longest window ({longest / variant.model.sample_rate:.6g} s)"
         raise rules.error(f"{path}.crop_seconds", training.crop_seconds, allowed)

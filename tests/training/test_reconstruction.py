@@ -64,6 +64,28 @@ class StftTest(chex.TestCase):
             spectrogram.stft(jnp.zeros((1, samples, 1)), window)
 
 
+class PowerTest(chex.TestCase):
+    @parameterized.parameters(
+        # Samples, window, channels: whole hops, and not; one window alone.
+        (1024, 64, 1),
+        (1023, 64, 2),
+        (64, 64, 1),
+        (501, 32, 1),
+        (300, 4, 1),
+    )
+    def test_value_and_gradient_are_those_of_the_stft(self, samples, window, channels):
+        def plain(audio):
+            z = spectrogram.stft(audio, window)
+            return jnp.square(z.real) + jnp.square(z.imag)
+
+        audio = draw(samples, 2, samples, channels)
+        expected, pull = jax.vjp(plain, audio)
+        found, pull_ours = jax.vjp(lambda audio: spectrogram.power(audio, window), audio)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
+        upstream = draw(1, *expected.shape)
+        np.testing.assert_allclose(pull_ours(upstream)[0], pull(upstream)[0], atol=2e-6)
+
+
 class TimeTest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_pre_emphasis_equals_scipy(self):
@@ -113,6 +135,9 @@ def numpy_mel(audio, output, rate, window, num_mels, exponent=None, floor=1e-5):
                 if exponent is None:
                     absolute += np.sum(np.abs(pair[0] - pair[1]))
                     first, second = (np.log10(floor + power) for power in pair)
+                elif exponent == 0:
+                    first, second = (np.log10(floor + power) for power in pair)
+                    absolute += np.sum(np.abs(first - second))
                 else:
                     first, second = ((floor + power) ** exponent for power in pair)
                     absolute += np.sum(np.abs(first - second))
@@ -137,7 +162,7 @@ class MelTest(chex.TestCase):
         expected = numpy_mel(audio, output, rate, window, num_mels)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
-    @parameterized.parameters((None, 1e-3), (0.15, 1e-6), (0.5, 1e-2))
+    @parameterized.parameters((None, 1e-3), (0.15, 1e-6), (0.5, 1e-2), (0, 1e-3))
     def test_exponent_and_floor(self, exponent, floor):
         audio, output = draw(0, 2, 203, 1), draw(1, 2, 203, 1)
         both = {"exponent": exponent, "floor": floor}
@@ -176,6 +201,14 @@ class MelTest(chex.TestCase):
         audio, output = draw(0, 2, 200, 1), draw(1, 2, 200, 1)
         expected = np.mean([numpy_mel(audio, output, RATE, window, 16) for window in (32, 64)])
         np.testing.assert_allclose(mel(audio, output), expected, rtol=1e-5)
+
+    def test_each_window_has_its_bands(self):
+        audio, output = draw(0, 2, 200, 1), draw(1, 2, 200, 1)
+        found = reconstruction.multi_scale_mel(
+            audio, output, sample_rate=RATE, windows=(32, 64), num_mels=(8, 16)
+        )
+        expected = [numpy_mel(audio, output, RATE, *each) for each in ((32, 8), (64, 16))]
+        np.testing.assert_allclose(found, np.mean(expected), rtol=1e-5)
 
     def test_equal_signals(self):
         audio = draw(0, 2, 200, 1)
@@ -227,3 +260,38 @@ class MelTest(chex.TestCase):
                 ends.append(np.mean([numpy_mel(audio, moved, RATE, w, 16) for w in (32, 64)]))
             difference = (ends[0] - ends[1]) / 2e-5
             self.assertAlmostEqual(gradient[sample], difference, delta=2e-4 * abs(gradient).max())
+
+
+class LogMagnitudeTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_equals_its_definition(self):
+        audio, output = draw(0, 2, 500, 2), draw(1, 2, 500, 2)
+        floor = 1e-3
+        expected = []
+        for window in (32, 128):
+            levels = [
+                np.log10(
+                    np.sqrt(np.abs(spectrogram.stft(x, window).astype(np.complex128)) ** 2 + floor)
+                )
+                for x in (audio, output)
+            ]
+            expected.append(np.abs(levels[0] - levels[1]).mean())
+        found = self.variant(
+            lambda x, y: reconstruction.multi_scale_stft(x, y, windows=(32, 128), floor=floor)
+        )(audio, output)
+        np.testing.assert_allclose(found, np.mean(expected), rtol=1e-5)
+
+    def test_feels_the_volume_and_not_the_polarity(self):
+        audio = draw(0, 2, 500, 1)
+        for factor, expected in ((0.1, 1.0), (-10.0, 1.0), (-1.0, 0.0)):
+            found = reconstruction.multi_scale_stft(
+                audio, factor * audio, windows=(64,), floor=1e-12
+            )
+            self.assertAlmostEqual(float(found), expected, places=4)
+
+    def test_silence_has_a_finite_gradient(self):
+        for scale in (0.0, 1e-30, 1.0):
+            gradient = jax.grad(reconstruction.multi_scale_stft, 1)(
+                draw(0, 2, 200, 1), scale * draw(1, 2, 200, 1), windows=(64,)
+            )
+            chex.assert_tree_all_finite(gradient)

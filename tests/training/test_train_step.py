@@ -160,9 +160,9 @@ class StepTest(parameterized.TestCase):
             )
             if np.array_equal(old, new)
         ]
-        # The loss without a weight in the balancer; and the last biases of the discriminator, which
+        # The losses without a weight in the balancer; and the last biases of the discriminator, which
         # audio and output pull to opposite sides within the hinge.
-        allowed = ("['time_l2']", "['stft_64/conv_4']['b']", "['stft_64/conv_5']['b']")
+        allowed = ("['time_l2']", "['stft']", "['stft_64/conv_4']['b']", "['stft_64/conv_5']['b']")
         self.assertEqual([path for path in unchanged if not path.endswith(allowed)], [])
 
         after, _ = train(before)

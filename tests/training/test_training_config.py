@@ -25,6 +25,9 @@ def assign(config: ml_collections.ConfigDict, field: str, value: object) -> None
         config[name] = value
 
 
+_OR_EACH = "or a tuple of one for each of mel_windows"
+
+
 class ValidateTest(parameterized.TestCase):
     def refuses(self, config, message):
         with self.assertRaises(ValueError) as caught:
@@ -75,8 +78,13 @@ class ValidateTest(parameterized.TestCase):
         ("mel_windows", (), "a tuple of one or more multiples of 4 (samples)"),
         ("mel_windows", (64, 30), "a tuple of one or more multiples of 4 (samples)"),
         ("mel_windows", (0,), "a tuple of one or more multiples of 4 (samples)"),
-        ("num_mels", 0, "a whole number of at least 1"),
-        ("mel_exponent", 0.0, "None or a number above 0"),
+        ("num_mels", 0, f"a whole number of at least 1, {_OR_EACH}"),
+        ("num_mels", (8, 0), f"a whole number of at least 1, {_OR_EACH}"),
+        ("num_mels", (8,), f"a whole number of at least 1, {_OR_EACH}"),
+        ("mel_exponent", -0.1, "None or a number of at least 0"),
+        ("stft_windows", (64, 30), "a tuple of one or more multiples of 4 (samples)"),
+        ("stft_floor", 0.0, "a number above 0"),
+        ("bandwidth_per", "item", "one of batch, crop"),
         ("mel_floor", 0.0, "a number above 0"),
         ("balancer.enabled", 1, "True or False"),
         ("balancer.decay", 1.0, "a number in [0, 1)"),
@@ -132,6 +140,9 @@ class ValidateTest(parameterized.TestCase):
         ("discriminator.update_probability", 1),
         ("losses.mel", 0),
         ("mel_windows", (64, 64)),
+        ("num_mels", (8, 16)),
+        ("mel_exponent", 0),
+        ("bandwidth_per", "crop"),
     )
     def test_accepts(self, field, value):
         config = get_config()

@@ -6,6 +6,8 @@ from absl.testing import absltest
 
 import encodec_hk
 from encodec_hk import config
+from encodec_hk.networks import model
+from encodec_hk.training import codebook_learning
 from encodec_hk.training import train_state
 from tests import random_networks
 from tests.training import test_train_step
@@ -43,6 +45,45 @@ class VocosTrainingTest(absltest.TestCase):
         ]
         self.assertEqual(codecs[0].codes_of, codecs[1].codes_of)
         self.assertNotEqual(codecs[0].fingerprint, codecs[1].fingerprint)
+
+    def test_a_bandwidth_for_each_crop(self):
+        """A row is decoded as a batch of its bandwidth alone, and the loss is the mean of rows."""
+        variant = test_train_step.configure(
+            {"decoder": "vocos", "vocos": VOCOS | {"bandwidths": (8.0, 24.0)}},
+            {"bandwidth_per": "crop", "losses.stft": 1.0, "stft_windows": (64,)},
+        )
+        train = test_train_step.Trainer(variant)
+        state, metrics = train(train.fresh, judged=False)
+        self.assertGreater(metrics["loss/stft"], 0)
+        self.assertGreater(metrics["share/stft/after"], 0)
+        mean = float(metrics["num_codebooks"])  # of 1 and 3
+        self.assertTrue(1 < mean < 3, mean)
+        norms = np.abs(
+            state.generator["decoder/embed/norm"]["scale"]
+            - train.fresh.generator["decoder/embed/norm"]["scale"]
+        )
+        self.assertTrue((norms.max(axis=1) > 1e-6).all())  # both bandwidths learn in one step
+
+        networks = model.build(variant.model)
+        params = train_state.export(train.fresh, variant)
+        _, latents = networks.embed_block(params, None, train.audio, None, None)
+        entries = train.fresh.codebooks.entries
+        counts = np.array([1, 3, 3, 1, 1, 3, 1, 3], np.int32)
+        embedded, codes, commitment = codebook_learning.quantize(entries, latents, counts)
+        _, output = networks.synthesize_block(
+            params, None, embedded, None, None, num_codebooks=counts
+        )
+        errors = []
+        for row, count in enumerate(counts):
+            alone = codebook_learning.quantize(entries, latents[row : row + 1], int(count))
+            np.testing.assert_allclose(embedded[row], alone[0][0], rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(codes[row], alone[1][0])
+            errors.append(alone[2])
+            _, expected = networks.synthesize_block(
+                params, None, alone[0], None, None, num_codebooks=int(count)
+            )
+            np.testing.assert_allclose(output[row], expected[0], rtol=1e-4, atol=1e-5)
+        self.assertAlmostEqual(float(commitment), float(np.mean(errors)), places=5)
 
 
 if __name__ == "__main__":
