@@ -6,7 +6,7 @@ for a platform and a precision when a model is built; a case then depends on sha
 | case | lowering | why | measured |
 |---|---|---|---|
 | one or two channels in or out (the audio's side) | sum of products over the taps | XLA's CPU
-convolution is slow there | 2 to 4 times faster |
+convolution is slow there; the gradient of w is a product by row | 2 to 4 times faster |
 | one row, one output (a frame of a stream) | product of a vector with the weights | a convolution
 copies the weights first | most of a frame's time |
 | GPU, float32 exact | taps side by side, one product | cuDNN transposes before and after | 118 ms
@@ -72,7 +72,37 @@ def _plain(x: jax.Array, w: jax.Array, stride: int = 1, dilation: int = 1) -> ja
     )
 
 
-def _few_channels(x: jax.Array, w: jax.Array, *_: int) -> jax.Array:
+@jax.custom_vjp
+def _few_channels(x: jax.Array, w: jax.Array) -> jax.Array:
+    return _sum_of_taps(x, w)
+
+
+def _few_channels_forward(
+    x: jax.Array, w: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _sum_of_taps(x, w), (x, w)
+
+
+def _few_channels_backward(
+    saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, w = saved
+    _, pull = jax.vjp(functools.partial(_sum_of_taps, w=w), x)
+    if x.shape[2] > _FEW:
+        return *pull(dy), jax.vjp(functools.partial(_sum_of_taps, x), w)[1](dy)[0]
+    # One product for each row, as the few channels of audio at all taps are narrow.
+    kernel_size, channels, features = w.shape
+    steps = x.shape[1] - kernel_size + 1
+    taps = jnp.concatenate([x[:, tap : tap + steps] for tap in range(kernel_size)], axis=-1)
+    wide = jnp.promote_types(w.dtype, jnp.float32)
+    dw = jnp.einsum("btc,btd->bcd", taps, dy, preferred_element_type=wide).sum(0)
+    return *pull(dy), dw.reshape(kernel_size, channels, features).astype(w.dtype)
+
+
+_few_channels.defvjp(_few_channels_forward, _few_channels_backward)
+
+
+def _sum_of_taps(x: jax.Array, w: jax.Array) -> jax.Array:
     kernel_size, channels, features = w.shape
     steps = x.shape[1] - kernel_size + 1
     taps = range(kernel_size)
@@ -126,7 +156,7 @@ _TABLE = (
         lambda x, w, stride, dilation: (
             stride == dilation == 1 and len(w) > 1 and min(w.shape[1:]) <= _FEW
         ),
-        _few_channels,
+        lambda x, w, *_: _few_channels(x, w),
     ),
     _Case(
         lambda x, w, stride, dilation: x.shape[:2] == (1, len(w)) and dilation == 1,

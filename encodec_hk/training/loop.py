@@ -19,6 +19,7 @@ from encodec_hk import checkpoint
 from encodec_hk import config
 from encodec_hk.networks import model
 from encodec_hk.pretrained import locations
+from encodec_hk.system import rules
 from encodec_hk.training import crops
 from encodec_hk.training import run_logs
 from encodec_hk.training import sound_index
@@ -314,18 +315,28 @@ def _is_true_anywhere(value: bool) -> bool:
 def initial_params(variant: ml_collections.ConfigDict, path: str | os.PathLike[str]) -> Any:
     """Return the parameters of a checkpoint, to start a run from.
 
+    If the variant has another decoder than the checkpoint, there are none of the decoder: it is
+    drawn.
+
     Raises:
-      ValueError: if the checkpoint is of another network; the fields that differ are named.
+      ValueError: if encoder or codebooks are of another network; the fields that differ are named.
     """
     loaded = locations.load(path)
     # Bandwidths do not change the networks.
     different = [
-        each.line("the checkpoint")
+        (each.field == "decoder" or each.field.startswith("vocos."), each.line("the checkpoint"))
         for each in config.differences(variant.model, loaded.config, folded=True)
         if each.field != "bandwidths"
     ]
-    if different:
-        raise ValueError(f"{path}: a checkpoint of another network: {'; '.join(different)}")
+    if any(not is_of_decoder for is_of_decoder, _ in different):
+        lines = "; ".join(line for _, line in different)
+        raise ValueError(f"{path}: a checkpoint of another network: {lines}")
     if not model.has_encoder(loaded.params):
         raise ValueError(f"{path}: decodes only, a run needs a checkpoint with an encoder")
-    return jax.tree.map(jnp.asarray, loaded.params)
+    params = loaded.params
+    if different:
+        if "decoder" in variant.training.frozen:
+            allowed = f"without decoder: that of {path} is another one"
+            raise rules.error("config.training.frozen", variant.training.frozen, allowed)
+        params = {name: leaf for name, leaf in params.items() if name.split("/")[0] != "decoder"}
+    return jax.tree.map(jnp.asarray, params)

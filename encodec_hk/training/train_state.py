@@ -57,12 +57,12 @@ def create(
     Args:
       variant: a whole configuration.
       key: draws the parameters.
-      params: parameters to start from, as in a checkpoint. If None, they are drawn, and codebooks
-        are zeros until `TrainStep.initialize`.
+      params: parameters to start from, as in a checkpoint; those that it lacks are drawn. If None,
+        all are drawn, and codebooks are zeros until `TrainStep.initialize`.
     """
     training = variant.training
     generator_key, discriminator_key = jax.random.split(key)
-    initial = jax.jit(model.build(variant.model).init)(generator_key) if params is None else params
+    initial = jax.jit(model.build(variant.model).init)(generator_key) | (params or {})
     generator = {
         module: jax.tree.map(jnp.asarray, dict(leaves))
         for module, leaves in initial.items()

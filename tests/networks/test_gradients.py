@@ -180,6 +180,24 @@ class ConvolutionTest(chex.TestCase):
         by_hand = np.einsum("bfkc,kcd->bfd", x[:, taps].astype(np.float64), w)
         np.testing.assert_allclose(found[0], by_hand, rtol=1e-5, atol=2e-5)
 
+    @parameterized.product(channels=[1, 2], features=[1, 2, 5], kernel=[2, 7])
+    def test_gradients_at_the_audio(self, channels, features, kernel):
+        rng = np.random.default_rng(kernel)
+        for shape in ((kernel, channels, features), (kernel, features, channels)):
+            x, w = rng.standard_normal((3, 20, shape[1])), rng.standard_normal(shape)
+            upstream = rng.standard_normal((3, 21 - kernel, shape[2]))
+
+            @jax.jit
+            def gradients(x, w, upstream):
+                convolve = kernels.convolution("cpu", "float32")
+                return [
+                    jax.vjp(function, x, w)[1](upstream) for function in (convolve, kernels._plain)
+                ]
+
+            with jax.enable_x64(True):
+                found, expected = gradients(x, w, upstream)
+                chex.assert_trees_all_close(found, expected, rtol=1e-9, atol=1e-9)
+
 
 class NetworkTest(parameterized.TestCase):
     """Gradients of whole networks against differences in float64."""

@@ -18,6 +18,7 @@ import encodec_hk
 from configs import encodec_tiny
 from encodec_hk import checkpoint
 from encodec_hk.evaluation import metrics
+from encodec_hk.networks import model
 from encodec_hk.training import crops
 from encodec_hk.training import loop
 from encodec_hk.training import sound_index
@@ -349,6 +350,28 @@ class InitialTest(RunTestCase):
         self.assertBetween(float(np.abs(moved).max()), 1e-6, 2.0)
         self.assertLess(float(np.median(np.abs(moved))), 0.02)
         self.assertTrue(self.rows()[0]["perplexity/0"])
+
+    def test_a_decoder_that_the_checkpoint_lacks_is_drawn(self):
+        path, params = self.save()
+        config = tiny_training.get_config()
+        config.model.decoder = "vocos"
+        config.model.vocos.update(dim=4, intermediate=4, num_layers=1, n_fft=16)
+        config.model.vocos.bandwidths = config.model.bandwidths
+        loaded = loop.initial_params(config, path)
+        state = train_state.create(config, jax.random.key(0), loaded)
+        exported = train_state.export(state, config)
+        checkpoint.check_params(exported, model.build(config.model).param_shapes())
+        for module, leaves in exported.items():
+            if module.split("/")[0] == "decoder":
+                self.assertNotIn(module, loaded)
+            else:
+                chex.assert_trees_all_close(leaves, params[module], rtol=1e-5, atol=1e-7)
+        config.training.frozen = ("decoder",)
+        with self.assertRaisesRegex(
+            ValueError,
+            r"frozen: got \('decoder',\), must be without decoder: that of .* is another",
+        ):
+            loop.initial_params(config, path)
 
     def test_resumed_run_ignores_the_checkpoint(self):
         path, params = self.save()

@@ -160,7 +160,7 @@ class StepTest(parameterized.TestCase):
             )
             if np.array_equal(old, new)
         ]
-        # The losses without a weight in the balancer; and the last biases of the discriminator, which
+        # Losses without a weight in the balancer; and the last biases of the discriminator, which
         # audio and output pull to opposite sides within the hinge.
         allowed = ("['time_l2']", "['stft']", "['stft_64/conv_4']['b']", "['stft_64/conv_5']['b']")
         self.assertEqual([path for path in unchanged if not path.endswith(allowed)], [])
