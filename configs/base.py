@@ -180,6 +180,10 @@ def _training() -> ml_collections.ConfigDict:
     # Probabilities of one source, of a mixture of two and of three ([E] 4.1).
     data.mix_probabilities = (0.64, 0.24, 0.12)
     data.gain_db = (-10.0, 6.0)  # range of a source's random gain ([E] 4.1)
+    # For frozen encoder and quantiser: this many batches repeat in their order, and their codes are
+    # kept in memory (2.4 kB for a second at 16 codebooks) instead of computed again. None: every
+    # batch is new.
+    data.repeated_batches = config_dict.placeholder(object)
     data.num_workers = 4  # processes that read and resample; 0: threads instead
 
     training.log_every = 50  # steps

@@ -134,12 +134,37 @@ def quantize(
         return (quantized, loss + is_used * error), None
 
     counts = jnp.broadcast_to(num_codebooks, latents.shape[:1])
-    is_used = jnp.arange(entries.shape[0])[:, None] < counts
+    is_used = _is_used(entries, counts)
     start = jnp.zeros_like(fixed), jnp.zeros_like(fixed[:, 0, 0])
     entries = jax.lax.stop_gradient(entries)
     inputs = (entries, jnp.moveaxis(codes, 1, 0), is_used)
     (quantized, loss), _ = jax.lax.scan(stage, start, inputs)
     return latents + jax.lax.stop_gradient(quantized - latents), codes, jnp.mean(loss / counts)
+
+
+def decode(entries: jax.Array, codes: jax.Array, num_codebooks: jax.Array) -> jax.Array:
+    """Return the quantised latents [B, F, D] of codes [B, K, F], as `quantize` does.
+
+    Args:
+      entries: [K, N, D].
+      codes: of all stages.
+      num_codebooks: as in `quantize`.
+    """
+
+    def stage(quantized: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        codebook, codes, is_used = inputs
+        return quantized + jnp.where(is_used[:, None, None], codebook[codes], 0), None
+
+    batch, _, frames = codes.shape
+    is_used = _is_used(entries, jnp.broadcast_to(num_codebooks, (batch,)))
+    start = jnp.zeros((batch, frames, entries.shape[2]), entries.dtype)
+    quantized, _ = jax.lax.scan(stage, start, (entries, jnp.moveaxis(codes, 1, 0), is_used))
+    return quantized
+
+
+def _is_used(entries: jax.Array, num_codebooks: jax.Array) -> jax.Array:
+    """Return bool [K, B]: whether an item with `num_codebooks` [B] uses a stage."""
+    return jnp.arange(entries.shape[0])[:, None] < num_codebooks
 
 
 def update(

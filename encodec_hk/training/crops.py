@@ -57,10 +57,11 @@ class _Item(grain.transforms.Map):
     seed: int
     mix_probabilities: tuple[float, ...]
     gain_db: tuple[float, float]
+    num_items: int  # the stream repeats after so many
     failed: set[str]  # paths that this process has warned about
 
     def map(self, element: int) -> np.ndarray:
-        rng = np.random.default_rng((self.seed, element))
+        rng = np.random.default_rng((self.seed, element % self.num_items))
         chosen = rng.random() * sum(self.mix_probabilities)
         count = 1 + int(np.searchsorted(np.cumsum(self.mix_probabilities), chosen, side="right"))
         count = min(count, len(self.mix_probabilities))  # rounding may reach the sum
@@ -166,6 +167,7 @@ def batches(
     mix_probabilities: tuple[float, ...],
     gain_db: tuple[float, float],
     num_workers: int,
+    num_batches: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
 ) -> Crops:
@@ -186,6 +188,7 @@ def batches(
       gain_db: lowest and highest gain of each crop; drawn again if the sum exceeds full scale.
       num_workers: processes that make batches; 0 for threads of this process. A script that asks
         for processes needs the usual `if __name__ == "__main__":`.
+      num_batches: after so many the same ones come again; None for never.
       shard_index: which part of every batch to make.
       shard_count: number of parts. Concatenated, the parts are the whole batch.
 
@@ -201,6 +204,7 @@ def batches(
         ("shard_count", shard_count, 1),
         ("seed", seed, 0),
         ("num_workers", num_workers, 0),
+        ("num_batches", 1 if num_batches is None else num_batches, 1),
     ):
         if value < minimum:
             raise rules.error(name, value, f"at least {minimum}")
@@ -224,6 +228,7 @@ def batches(
         seed=seed,
         mix_probabilities=mix_probabilities,
         gain_db=gain_db,
+        num_items=_ITEMS if num_batches is None else num_batches * batch_size,
         failed=set(),
     )
     parts = grain.MapDataset.range(_ITEMS).map(item).batch(batch_size // shard_count)

@@ -80,6 +80,7 @@ class TrainingRun:
         self._replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         self._split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(train_step.AXIS))
         self._step = train_step.TrainStep(variant, mesh)
+        self._codes: dict[int, jax.Array] = {}  # kept ones, by number of batch
         self._sources, held_out = sound_index.scan_both(data, validation)
         self._excerpts = crops.validation_excerpts(
             held_out,
@@ -232,8 +233,19 @@ class TrainingRun:
             quantized=self.has_codebooks,
             judged=is_weighted and self.step >= training.discriminator.first_step,
             learns=train_step.draw_learns(training, self.step),
+            codes=self._kept_codes(audio),
         )
         return metrics
+
+    def _kept_codes(self, audio: jax.Array) -> jax.Array | None:
+        """Return the codes of this step's batch if they are kept; its first time computes them."""
+        repeated = self._training.data.repeated_batches
+        if repeated is None:
+            return None
+        number = self.step % repeated
+        if number not in self._codes:
+            self._codes[number] = self._step.encode(self.state, audio)
+        return self._codes[number]
 
     def _batches(self) -> crops.Crops:
         training = self._training
@@ -247,6 +259,7 @@ class TrainingRun:
             mix_probabilities=training.data.mix_probabilities,
             gain_db=training.data.gain_db,
             num_workers=training.data.num_workers,
+            num_batches=training.data.repeated_batches,
             shard_index=jax.process_index(),
             shard_count=jax.process_count(),
         )

@@ -21,6 +21,7 @@ import optax
 from encodec_hk import config
 from encodec_hk.blocks import segments
 from encodec_hk.networks import model
+from encodec_hk.networks import quantizer
 from encodec_hk.training import adversarial
 from encodec_hk.training import balancer
 from encodec_hk.training import codebook_learning
@@ -38,6 +39,8 @@ class TrainStep:
     Attributes:
       initialize: (state, audio [B, T, C]) -> state with codebooks by k-means of this batch. The
         given state is donated; do not reuse it.
+      encode: (state, audio [B, T, C]) -> codes of all codebooks [B, K, F], for steps with frozen
+        encoder and quantiser.
     """
 
     def __init__(self, variant: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
@@ -51,8 +54,10 @@ class TrainStep:
             for bandwidth in variant.model.bandwidths
         )
         self._mesh = mesh
-        self._steps: dict[tuple[bool, bool, bool], Any] = {}
+        self._steps: dict[tuple[bool, ...], Any] = {}
+        split = jax.sharding.PartitionSpec(AXIS)
         self.initialize = self._compile(self._initialize)
+        self.encode = self._compile(self._encode, donate=False, out_specs=split)
 
     def __call__(
         self,
@@ -62,6 +67,7 @@ class TrainStep:
         quantized: bool,
         judged: bool,
         learns: bool = True,
+        codes: jax.Array | None = None,
     ) -> tuple[train_state.TrainState, Arrays]:
         """Take a step.
 
@@ -73,30 +79,39 @@ class TrainStep:
           learns: if judged, whether to train the discriminator too; see `draw_learns`. Each value
             compiles a program of its own: as a branch of one program, the gradient of the
             discriminator was 16 times slower on a CPU.
+          codes: what `encode` returned for this audio, if encoder and quantiser are frozen; then
+            neither runs, and the use of the codebooks is not counted.
 
         Returns:
           The state and the metrics. If the metric `is_finite` is False, a loss or a parameter was
           not finite, and the state is unchanged except for its step.
         """
         kind = (quantized, judged, judged and learns)
-        if kind not in self._steps:
-            self._steps[kind] = self._compile(functools.partial(self._step, *kind))
-        return self._steps[kind](state, audio)
+        key = (*kind, codes is not None)
+        if key not in self._steps:
+            self._steps[key] = self._compile(functools.partial(self._step, *kind))
+        return self._steps[key](state, (audio, codes))
 
-    def _compile(self, function: Callable[..., Any]) -> Any:
-        def in_precision(state: train_state.TrainState, audio: jax.Array) -> Any:
+    def _compile(
+        self,
+        function: Callable[..., Any],
+        *,
+        donate: bool = True,
+        out_specs: jax.sharding.PartitionSpec | None = None,
+    ) -> Any:
+        def in_precision(state: train_state.TrainState, batch: Any) -> Any:
             with jax.default_matmul_precision(self._training.precision):  # of gradients too
-                return function(state, audio)
+                return function(state, batch)
 
         everywhere, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(AXIS)
         mapped = jax.shard_map(
             in_precision,
             mesh=self._mesh,
             in_specs=(everywhere, split),
-            out_specs=everywhere,
+            out_specs=everywhere if out_specs is None else out_specs,
             check_vma=False,
         )
-        return jax.jit(mapped, donate_argnums=0)
+        return jax.jit(mapped, donate_argnums=0 if donate else ())
 
     def _key(self, step: jax.Array) -> jax.Array:
         """Return the random key of a step, which a resumed run draws again."""
@@ -116,29 +131,40 @@ class TrainStep:
         )
         return state._replace(codebooks=codebooks)
 
+    def _encode(self, state: train_state.TrainState, audio: jax.Array) -> jax.Array:
+        latents, _ = self._embed(state.generator, audio)
+        codes = quantizer.encode(state.codebooks.entries, latents)
+        return codes.astype(np.min_scalar_type(self._model_config.codebook_size - 1))
+
     def _step(
         self,
         quantized: bool,
         judged: bool,
         learns: bool,
         before: train_state.TrainState,
-        audio: jax.Array,
+        batch: tuple[jax.Array, jax.Array | None],
     ) -> tuple[train_state.TrainState, Arrays]:
         training = self._training
+        audio, kept = batch
         count_key, restart_key = jax.random.split(self._key(before.step))
         num_codebooks = self._draw_num_codebooks(count_key, audio.shape[0])
         trained, frozen = train_state.partition(before.generator, training)
+        entries = before.codebooks.entries
 
         def generate(trained: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
             generator = trained | frozen
-            latents, scale = self._embed(generator, audio)
-            embedded, codes, commitment = latents, None, jnp.zeros(())
-            count = None
-            if quantized:
-                embedded, codes, commitment = codebook_learning.quantize(
-                    before.codebooks.entries, latents, num_codebooks
-                )
-                count = num_codebooks
+            latents, codes, commitment = None, kept, jnp.zeros(())
+            if codes is not None:
+                scale = self._scale(audio)
+                embedded = codebook_learning.decode(entries, codes, num_codebooks)
+            else:
+                embedded, scale = self._embed(generator, audio)
+                if quantized:
+                    latents = embedded
+                    embedded, codes, commitment = codebook_learning.quantize(
+                        entries, latents, num_codebooks
+                    )
+            count = num_codebooks if quantized else None
             synthesize = functools.partial(self._model.synthesize_block, num_codebooks=count)
             output = self._run(synthesize, generator, embedded)
             return (output * scale, commitment), (latents, codes)
@@ -170,7 +196,7 @@ class TrainStep:
         gradient = jax.lax.pmean(gradient, AXIS)
         metrics["gradient_norm"] = optax.global_norm(gradient)
         state, trained = self._train_generator(state, trained, frozen, gradient)
-        if quantized:
+        if latents is not None:
             state, usage = self._train_codebooks(state, latents, codes, restart_key)
             metrics |= usage._asdict()
 
@@ -191,11 +217,15 @@ class TrainStep:
 
     def _embed(self, generator: Any, audio: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return latents [B, F, D], and the scales [B, 1, 1] that the audio was divided by."""
-        scale = jnp.ones((audio.shape[0], 1, 1), audio.dtype)
-        if self._model_config.normalize:
-            scale = segments.rms_scale(audio, jnp)[:, None, None]
+        scale = self._scale(audio)
         latents = self._run(self._model.embed_block, generator, audio / scale)
         return latents, scale
+
+    def _scale(self, audio: jax.Array) -> jax.Array:
+        """Return what the audio of each item is divided by, [B, 1, 1]."""
+        if self._model_config.normalize:
+            return segments.rms_scale(audio, jnp)[:, None, None]
+        return jnp.ones((audio.shape[0], 1, 1), audio.dtype)
 
     def _run(self, block: Callable[..., Any], generator: Any, x: jax.Array) -> jax.Array:
         """Run a block function on rows that fill the block, in `training.dtype`."""

@@ -98,6 +98,7 @@ _SECTIONS: dict[str, dict[str, rules.Rule]] = {
     "data": {
         "mix_probabilities": _PROBABILITIES,
         "gain_db": _two("numbers (dB)", rules.is_number),
+        "repeated_batches": rules.optional(rules.integer(1)),
         "num_workers": rules.integer(0),
     },
 }
@@ -133,6 +134,10 @@ def validate(variant: ml_collections.ConfigDict) -> None:
         raise rules.error(f"{path}.frozen", training.frozen, allowed)
     if isinstance(training.num_mels, tuple) and len(training.num_mels) != len(training.mel_windows):
         raise rules.error(f"{path}.num_mels", training.num_mels, _NUM_MELS[0])
+    repeated = training.data.repeated_batches
+    if repeated is not None and not {"encoder", "quantizer"} <= set(training.frozen):
+        allowed = "None unless encoder and quantizer are frozen"
+        raise rules.error(f"{path}.data.repeated_batches", repeated, allowed)
     low, high = training.data.gain_db
     if low > high:
         raise rules.error(f"{path}.data.gain_db", training.data.gain_db, "the lower gain first")

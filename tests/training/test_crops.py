@@ -211,6 +211,19 @@ class StreamTest(FolderTest):
             np.testing.assert_array_equal(np.concatenate([next(s) for s in shards]), next(whole))
 
     @pytest.mark.slow
+    def test_batches_that_repeat(self) -> None:
+        self.noises()
+        once = self.crops()
+        expected = [next(once) for _ in range(4)]
+        for count, index in ((1, 0), (2, 1)):
+            repeated = self.crops(num_batches=3, shard_count=count, shard_index=index)
+            found = [next(repeated) for _ in range(7)]
+            size = 4 // count
+            for number, batch in enumerate(found):
+                part = expected[number % 3][index * size : (index + 1) * size]
+                np.testing.assert_array_equal(batch, part)
+        self.assertFalse(np.array_equal(expected[3], expected[0]))
+
     def test_processes_of_a_script_with_flags(self) -> None:
         self.noises()
         script = self.folder / "script.py"

@@ -373,6 +373,22 @@ class InitialTest(RunTestCase):
         ):
             loop.initial_params(config, path)
 
+    def test_kept_codes_are_computed_once(self):
+        """Also in a run that was stopped, whose steps are those of an undisturbed one."""
+        params = random_networks.random_params(tiny_training.get_config().model, seed=5)
+        step = compiled_step()
+        with mock.patch.object(step, "encode", side_effect=step.encode) as encode:
+            whole = self.open("whole", params=params, **{"data.repeated_batches": 3})
+            whole.train()
+            self.assertEqual(encode.call_count, 3)
+            run = self.open(params=params, **{"data.repeated_batches": 3})
+            self.until(run, 5)
+            run.close()
+            run = self.open(**{"data.repeated_batches": 3})
+            run.train()
+        self.assert_same(run, whole)
+        self.assertEqual(self.rows(), self.rows("whole"))
+
     def test_resumed_run_ignores_the_checkpoint(self):
         path, params = self.save()
         run = self.open(params=loop.initial_params(tiny_training.get_config(), path))

@@ -113,6 +113,8 @@ class ValidateTest(parameterized.TestCase):
         ("data.mix_probabilities", (1.5, -0.5, 0.0), "a tuple of three numbers that add up to 1"),
         ("data.gain_db", (0.0, "6"), "a tuple of two numbers (dB)"),
         ("data.gain_db", (6.0, -10.0), "the lower gain first"),
+        ("data.repeated_batches", 0, "None or a whole number of at least 1"),
+        ("data.repeated_batches", 8, "None unless encoder and quantizer are frozen"),
         ("data.num_workers", -1, "a whole number of at least 0"),
         ("log_every", 0, "a whole number of at least 1"),
         ("checkpoint_every", 0, "a whole number of at least 1"),
@@ -140,7 +142,7 @@ class ValidateTest(parameterized.TestCase):
         ("discriminator.update_probability", 1),
         ("losses.mel", 0),
         ("mel_windows", (64, 64)),
-        ("num_mels", (8, 16)),
+        ("num_mels", (8,) * 7),
         ("mel_exponent", 0),
         ("bandwidth_per", "crop"),
     )

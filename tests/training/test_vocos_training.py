@@ -1,5 +1,6 @@
 """Training steps of a model with a Vocos decoder."""
 
+import chex
 import jax
 import numpy as np
 from absl.testing import absltest
@@ -45,6 +46,29 @@ class VocosTrainingTest(absltest.TestCase):
         ]
         self.assertEqual(codecs[0].codes_of, codecs[1].codes_of)
         self.assertNotEqual(codecs[0].fingerprint, codecs[1].fingerprint)
+
+    def test_kept_codes_give_the_step_of_a_frozen_encoder(self):
+        variant = test_train_step.configure(
+            {"decoder": "vocos", "vocos": VOCOS | {"bandwidths": (8.0, 24.0)}},
+            {
+                "frozen": ("encoder", "quantizer"),
+                "bandwidth_per": "crop",
+                "data.repeated_batches": 2,
+            },
+        )
+        train = test_train_step.Trainer(variant)
+        codes = train.step.encode(train.fresh, train.audio)
+        codec = encodec_hk.Codec(variant.model, random_networks.random_params(variant.model))
+        expected = codec.encode(train.audio, bandwidth=24)
+        np.testing.assert_array_equal(codes, expected.codes)
+        plain, metrics = train(train.fresh, judged=False)
+        kept, metrics_of_kept = jax.device_get(
+            train.step(train.fresh, train.audio, quantized=True, judged=False, codes=codes)
+        )
+        for name in ("loss/mel", "loss/time_l1", "gradient_norm", "num_codebooks"):
+            np.testing.assert_allclose(metrics_of_kept[name], metrics[name], rtol=1e-4)
+        chex.assert_trees_all_close(kept.optimizer, plain.optimizer, rtol=1e-3, atol=1e-6)
+        self.assertNotIn("perplexity", metrics_of_kept)
 
     def test_a_bandwidth_for_each_crop(self):
         """A row is decoded as a batch of its bandwidth alone, and the loss is the mean of rows."""
