@@ -85,6 +85,28 @@ def get_config() -> ml_collections.ConfigDict:
     # "bfloat16". The encoder is always float32, so codes do not depend on it.
     inference.decode_precision = "float32"
 
+    # The language model over the codes (docs/ecdc.md), which `run.py train_language` trains.
+    language = config.language = ml_collections.ConfigDict()
+    language.width = 128  # channels, at most 512
+    language.head_width = 64  # channels of the head of a codebook
+    # Frames from a layer's earlier input to its later one, layer by layer.
+    language.dilations = (1, 2, 4, 8, 16, 32)
+    # Codebooks that it knows, the first ones; codes of more of them are stored without it.
+    language.num_codebooks = 8
+
+    # Recipe of `run.py train_language`.
+    training = language.training = ml_collections.ConfigDict()
+    training.seed = 0
+    training.num_steps = 3000
+    training.rounded_steps = 600  # the last steps, in which every value is rounded as the integers
+    training.batch_size = 16  # crops
+    training.crop_frames = 150  # of a crop, at most
+    training.learning_rate = 2e-3  # AdamW, with a cosine to 2 % of it
+    training.warmup_steps = 50
+    training.log_every = 50  # steps
+    training.checkpoint_every = 200
+    training.validate_every = 500
+
     bench = config.bench = ml_collections.ConfigDict()
     bench.seconds = (1, 10, 60)  # lengths of the signals to time
     bench.batches = (1, 8)  # batch sizes to time

@@ -39,4 +39,6 @@ def get_config() -> ml_collections.ConfigDict:
     training.losses.feature = 4.0
     training.mel_windows = (64, 128, 256, 512, 1024)
     training.discriminator.update_probability = 1.0
+
+    config.language.num_codebooks = 4
     return config

@@ -25,6 +25,11 @@ def get_config() -> ml_collections.ConfigDict:
     model.num_codebooks = 8
     model.bandwidths = (1.5, 3.0, 6.0)
 
+    language = config.language
+    language.width = 32
+    language.head_width = 16
+    language.dilations = (1, 2, 4)
+
     # Trains within minutes on a CPU.
     training = config.training
     training.num_steps = 2000

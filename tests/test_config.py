@@ -91,6 +91,7 @@ class VariantsTest(parameterized.TestCase):
                 "model.codebook_size": 2048,
                 "model.bandwidths": (2.2,),
                 "inference.bandwidth": 2.2,
+                "language.num_codebooks": 4,
             },
         ),
         (
@@ -105,6 +106,7 @@ class VariantsTest(parameterized.TestCase):
                 "model.codebook_size": 2048,
                 "model.bandwidths": (2.2,),
                 "inference.bandwidth": 2.2,
+                "language.num_codebooks": 4,
             },
         ),
         (
@@ -122,6 +124,9 @@ class VariantsTest(parameterized.TestCase):
                 "model.latent_dim": 32,
                 "model.num_codebooks": 8,
                 "model.bandwidths": (1.5, 3.0, 6.0),
+                "language.width": 32,
+                "language.head_width": 16,
+                "language.dilations": (1, 2, 4),
             },
         ),
         (

@@ -1,7 +1,8 @@
 """The layout of the package: which room may import which, and names that are used once.
 
 system < config < {sound, bitstream, networks} < blocks < checkpoint < pretrained < codec
-       < {transcode, convert} < {evaluation, tokens} < {training, benchmark, datasets} < commands
+       < {transcode, convert, language} < {evaluation, tokens} < {training, benchmark, datasets}
+       < commands
 """
 
 import ast
@@ -22,7 +23,7 @@ LEVELS = (
     {"checkpoint"},
     {"pretrained"},
     {"codec"},
-    {"transcode", "convert"},
+    {"transcode", "convert", "language"},
     {"evaluation", "tokens"},
     {"training", "benchmark", "datasets"},
     {"commands"},

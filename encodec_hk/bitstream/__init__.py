@@ -13,6 +13,7 @@ Version 0 is Meta's format, version 1 that of this project.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import BinaryIO
 
 from encodec_hk.bitstream import headers
@@ -29,6 +30,7 @@ from encodec_hk.bitstream.headers import meta_header
 from encodec_hk.bitstream.interface import Block
 from encodec_hk.bitstream.interface import EcdcReader
 from encodec_hk.bitstream.interface import EcdcWriter
+from encodec_hk.bitstream.interface import EntropyCoder
 from encodec_hk.bitstream.version0_language import CodePredictor
 from encodec_hk.bitstream.version0_language import check_predictor
 
@@ -39,6 +41,7 @@ __all__ = [
     "EcdcError",
     "EcdcReader",
     "EcdcWriter",
+    "EntropyCoder",
     "Header",
     "check_predictor",
     "meta_header",
@@ -48,26 +51,49 @@ __all__ = [
 
 
 def open_writer(
-    file: BinaryIO, header: Header, predictor: CodePredictor | None = None
+    file: BinaryIO,
+    header: Header,
+    *,
+    predictor: CodePredictor | None = None,
+    coder: EntropyCoder | None = None,
 ) -> EcdcWriter:
     """Write the header to a file or pipe, which stays open, and return a writer for the codes.
 
-    `predictor` is the language model, which a header with `lm` needs.
+    Args:
+      file: where to write.
+      header: what to write.
+      predictor: Meta's language model, which a header with `lm` needs (version 0).
+      coder: the one of the language model that the header names, if any (version 1).
 
     Raises:
-      ValueError: if the version does not allow the value of a field, or the language model is of
-        another codec.
+      ValueError: if the version does not allow the value of a field, or the language model is not
+        that of the header.
     """
     headers.check(header)
+    if header.language != (None if coder is None else coder.fingerprint):
+        raise ValueError(f"coder: got another than that of the header, {header.language}")
+    if coder is not None and header.num_codebooks > coder.max_codebooks:
+        allowed = f"at most {coder.max_codebooks} with this language model"
+        raise ValueError(f"num_codebooks: got {header.num_codebooks}, must be {allowed}")
     if header.version == 0:
         return version0.Version0Writer(file, header, predictor)
-    return version1_writer.Version1Writer(file, header)
+    return version1_writer.Version1Writer(file, header, coder)
 
 
-def open_reader(file: BinaryIO, predictor: CodePredictor | None = None) -> EcdcReader:
+def open_reader(
+    file: BinaryIO,
+    *,
+    predictor: CodePredictor | None = None,
+    coder: Callable[[Header], EntropyCoder] | None = None,
+) -> EcdcReader:
     """Read the header of a file or pipe, which stays open, and return a reader of the codes.
 
-    Codes that a language model compresses (`Header.lm`) need that model as `predictor`.
+    Args:
+      file: what to read.
+      predictor: Meta's language model, for codes that it compresses (`Header.lm`, version 0).
+      coder: returns the coder of the language model that a header names (version 1), or raises
+        ValueError. It is called before the first block that needs it. Without it, such blocks
+        cannot be read.
 
     Raises:
       EcdcError: if it is not an .ecdc file, or not one that this program reads.
@@ -95,4 +121,5 @@ def open_reader(file: BinaryIO, predictor: CodePredictor | None = None) -> EcdcR
         if header.lm:
             return version0_language.Version0LanguageReader(source, header, predictor)
         return version0.Version0Reader(source, header)
-    return version1_reader.Version1Reader(source, version1_layout.read_header(prelude + data))
+    layout = version1_layout.read_header(prelude + data)
+    return version1_reader.Version1Reader(source, layout, coder)

@@ -14,6 +14,7 @@ VERSIONS = (0, 1)
 MAX_SAMPLES = 2**48 - 1  # of a signal
 MAX_LM_CODES = 2**26  # of a segment that a language model compresses: it is read as a whole
 MAX_BLOCK_CODES = 2**21  # of a block or segment: bounds the memory of readers
+MAX_CODED_FRAMES = 4096  # of a block that a language model codes: bounds the time of readers
 
 
 class EcdcError(ValueError):
@@ -38,6 +39,8 @@ class Header:
       num_samples: samples of the signal; None if unknown (yet).
       fingerprint: SHA-256 of the checkpoint, 64 hexadecimal digits; None if unknown.
       lm: whether Meta's language model compresses the codes; in version 0 only.
+      language: SHA-256 of the language model that the codes are stored with, likewise; None if they
+        are stored without. Version 1 only.
     """
 
     version: int
@@ -53,6 +56,7 @@ class Header:
     num_samples: int | None = None
     fingerprint: str | None = None
     lm: bool = False
+    language: str | None = None
 
     @property
     def frame_rate(self) -> int:
@@ -161,10 +165,13 @@ def check(header: Header) -> None:
     codes = header.num_codebooks * frames
     if codes > MAX_BLOCK_CODES:
         raise _error(f"codes of a {part}", codes, f"at most {MAX_BLOCK_CODES}")
-    digits = header.fingerprint
-    is_hash = isinstance(digits, str) and re.fullmatch("[0-9a-fA-F]{64}", digits)
-    if digits is not None and not is_hash:
-        raise _error("fingerprint", digits, "None or 64 hexadecimal digits")
+    for field in ("fingerprint", "language"):
+        digits = getattr(header, field)
+        is_hash = isinstance(digits, str) and re.fullmatch("[0-9a-fA-F]{64}", digits)
+        if digits is not None and not is_hash:
+            raise _error(field, digits, "None or 64 hexadecimal digits")
+    if header.language is not None and frames > MAX_CODED_FRAMES:
+        raise _error("frames of a segment", frames, f"at most {MAX_CODED_FRAMES} with a language")
 
 
 def _check_meta(header: Header) -> None:
@@ -173,6 +180,8 @@ def _check_meta(header: Header) -> None:
     check_count("num_samples", header.num_samples, 1, MAX_SAMPLES)
     if header.fingerprint is not None:
         raise _error("fingerprint", header.fingerprint, "None: version 0 does not store it")
+    if header.language is not None:
+        raise _error("language", header.language, "None: version 0 does not store it")
     model = META_MODELS.get(header.name)
     if model is None:
         raise _error("name", header.name, f"{' or '.join(META_MODELS)} in version 0")
@@ -181,7 +190,7 @@ def _check_meta(header: Header) -> None:
     if header.lm and codes > MAX_LM_CODES:
         raise _error("codes of a segment", codes, f"at most {MAX_LM_CODES} with a language model")
     for field, value in dataclasses.asdict(model).items():
-        is_fixed = field not in ("num_codebooks", "num_samples", "lm")
+        is_fixed = field not in ("num_codebooks", "num_samples", "lm", "language")
         if is_fixed and getattr(header, field) != value:
             raise _error(field, getattr(header, field), f"{value} of {header.name}")
 

@@ -6,8 +6,8 @@ Shapes: K codebooks, F frames. Codes are integers, 0 to 2**bits - 1.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,6 +32,32 @@ class Block(NamedTuple):
     scale: float | None
     start_frame: int
     is_damaged: bool
+
+
+class EntropyCoder(Protocol):
+    """Codes the blocks of a file with a language model; the same bytes on every machine.
+
+    Attributes:
+      rows: blocks that are decoded at once, at most.
+      max_codebooks: K at most.
+      codec: fingerprint of the codec whose codes the model knows.
+    """
+
+    rows: int
+    max_codebooks: int
+    codec: str
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the language model, 64 hexadecimal digits."""
+
+    def encode(self, blocks: Sequence[np.ndarray]) -> list[bytes]:
+        """Return the bytes of blocks, int32 [K, F] each."""
+
+    def decode(
+        self, payloads: Sequence[bytes], frames: Sequence[int], num_codebooks: int
+    ) -> list[np.ndarray | None]:
+        """Return the codes of blocks, int32 [K, F]; None for one that is damaged."""
 
 
 class EcdcWriter(abc.ABC):
@@ -193,10 +219,13 @@ class EcdcReader(abc.ABC):
     Attributes:
       header: the header of the file. Its `num_samples` comes from the end of the file where that
         states it: in a pipe once it is read. It may be more than a file that was cut off holds.
+      coded_bytes: of the codes read so far, in a file of version 1.
+      plain_bytes: of the same codes without a language model.
     """
 
     def __init__(self, source: ByteSource, header: headers.Header):
         self.header = header
+        self.coded_bytes = self.plain_bytes = 0
         self._framing = header.framing
         self._notes: list[str] = []
         self._num_kept = 0  # warnings from opening the file
@@ -209,13 +238,17 @@ class EcdcReader(abc.ABC):
         """Return the problems found so far that did not stop reading, a line each."""
         return list(self._notes)
 
-    def blocks(self, start_frame: int = 0, recover: bool = False) -> Iterator[Block]:
+    def blocks(
+        self, start_frame: int = 0, recover: bool = False, decode: bool = True
+    ) -> Iterator[Block]:
         """Read blocks of about a second, or of one segment.
 
         Args:
           start_frame: where to start, as `Block.start_frame` counts; segments are read whole. In
             seekable files, earlier blocks are skipped without reading them.
           recover: whether to replace damaged blocks by zeros and go on.
+          decode: False returns zeros for codes that need a language model, without it; in version 0
+            nothing, since only the model finds where a segment ends.
 
         Raises:
           EcdcError: if a block is damaged; with `recover`, a warning instead.
@@ -228,10 +261,10 @@ class EcdcReader(abc.ABC):
             self._source.seek(self._start)
             del self._notes[self._num_kept :]
         self._has_read, self._num_kept = True, len(self._notes)
-        return self._blocks(start_frame, recover)
+        return self._blocks(start_frame, recover, decode)
 
     @abc.abstractmethod
-    def _blocks(self, start_frame: int, recover: bool) -> Iterator[Block]:
+    def _blocks(self, start_frame: int, recover: bool, decode: bool) -> Iterator[Block]:
         """Read blocks, from the one that holds `start_frame` on."""
 
     def _split(self, payload: bytes) -> tuple[float | None, bytes]:

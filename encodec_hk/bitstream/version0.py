@@ -139,7 +139,7 @@ class Version0Reader(interface.EcdcReader):
             map(size_of, shorter)
         )
 
-    def _blocks(self, start_frame: int, recover: bool) -> Iterator[interface.Block]:
+    def _blocks(self, start_frame: int, recover: bool, decode: bool) -> Iterator[interface.Block]:
         header, whole, size = self.header, self._framing.segment_frames, self._source.size
         if size is not None and size < self._start + self._size and not recover:
             self._cut(self._frame_at(size - self._start))

@@ -123,7 +123,9 @@ class Version0LanguageReader(interface.EcdcReader):
         self._predictor = predictor
         self._ways = [] if predictor is None else list(predictor.ways)
 
-    def _blocks(self, start_frame: int, recover: bool) -> Iterator[interface.Block]:
+    def _blocks(self, start_frame: int, recover: bool, decode: bool) -> Iterator[interface.Block]:
+        if not decode:
+            return
         predictor = check_predictor(self._predictor, self.header)
         header, framing = self.header, self._framing
         whole = framing.segment_frames

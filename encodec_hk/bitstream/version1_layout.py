@@ -25,6 +25,9 @@ MAX_POINTS = 1024  # of the index
 _HEADER = struct.Struct("!BBBHHIIIIIQ32sB")
 _CRC = struct.Struct("!I")
 _PLAIN = 0  # coding: a fixed number of bits per code
+_LANGUAGE = 1  # coding: with the language model whose SHA-256 follows the name
+_LANGUAGE_SIZE = 32  # bytes of that
+LEAST_CODED = 4  # bytes of the codes of a block, with a language model
 _SCALES = 1  # flag: every block has a scale
 _UNKNOWN = 2**64 - 1  # number of samples
 _HEAD = struct.Struct("!2sHIIII")
@@ -33,7 +36,10 @@ _POINT = struct.Struct("!IQ")
 _SIZE = struct.Struct("!I")
 
 HEAD_SIZE = _HEAD.size
-HEADER_SIZES = (_HEADER.size + 1 + _CRC.size, _HEADER.size + 255 + _CRC.size)  # after the prelude
+HEADER_SIZES = (  # after the prelude
+    _HEADER.size + 1 + _CRC.size,
+    _HEADER.size + 255 + _LANGUAGE_SIZE + _CRC.size,
+)
 MAX_END_SIZE = HEAD_SIZE + _END.size + MAX_POINTS * _POINT.size + _SIZE.size
 
 
@@ -76,8 +82,26 @@ class Layout(NamedTuple):
         if head.is_end:
             points, rest = divmod(head.length - _END.size - _SIZE.size, _POINT.size)
             return rest == 0 and 0 <= points <= MAX_POINTS
-        fits = head.frames <= self.block_frames
-        return fits and head.length == self.header.payload_size(head.frames)
+        if head.frames > self.block_frames:
+            return False
+        plain = self.header.payload_size(head.frames)
+        return head.length == plain or self._can_be_coded(head.length, plain)
+
+    def is_coded(self, head: Head) -> bool:
+        """Return whether a block is stored with the language model: then it is shorter."""
+        return head.length != self.header.payload_size(head.frames)
+
+    def most_frames(self, size: int) -> int:
+        """Return the most frames that blocks of this many bytes can hold."""
+        if self.header.language is None:
+            return size * 8 // self.header.frame_bits
+        return (size // (HEAD_SIZE + LEAST_CODED) + 1) * self.block_frames
+
+    def _can_be_coded(self, length: int, plain: int) -> bool:
+        if self.header.language is None:
+            return False
+        least = self.header.payload_size(0) + LEAST_CODED
+        return least <= length < plain and (length - least) % 2 == 0
 
 
 def layout_for(header: headers.Header) -> Layout:
@@ -85,6 +109,8 @@ def layout_for(header: headers.Header) -> Layout:
     if header.framing.has_segments:
         return Layout(header, header.framing.segment_frames)
     most = headers.MAX_BLOCK_CODES // header.num_codebooks
+    if header.language is not None:
+        most = min(most, headers.MAX_CODED_FRAMES)
     return Layout(header, min(header.frame_rate, most))
 
 
@@ -93,7 +119,7 @@ def header_bytes(layout: Layout) -> bytes:
     header = layout.header
     name = header.name.encode()
     fields = _HEADER.pack(
-        _PLAIN,
+        _PLAIN if header.language is None else _LANGUAGE,
         _SCALES if header.normalize else 0,
         header.bits,
         header.channels,
@@ -107,6 +133,7 @@ def header_bytes(layout: Layout) -> bytes:
         bytes.fromhex(header.fingerprint or ""),
         len(name),
     )
+    name += bytes.fromhex(header.language or "")
     size = len(fields) + len(name) + _CRC.size
     data = PRELUDE.pack(MAGIC, 1, size) + fields + name
     return data + _CRC.pack(zlib.crc32(data))
@@ -125,13 +152,18 @@ def read_header(data: bytes) -> Layout:
     fields = _HEADER.unpack_from(body, PRELUDE.size)
     coding, flags, bits, channels, codebooks, rate, hop, block_frames, length, stride = fields[:10]
     samples, fingerprint, name_size = fields[10:]
-    if coding != _PLAIN:
+    if coding not in (_PLAIN, _LANGUAGE):
         raise error(
-            f"header: coding: got {coding}, this program reads {_PLAIN} (fixed bits per code)"
+            f"header: coding: got {coding}, this program reads {_PLAIN} (fixed bits per code) and "
+            f"{_LANGUAGE} (language model)"
         )
     if flags & ~_SCALES:
         raise error(f"header: flags: got {flags:#x}, this program knows {_SCALES:#x} (scales)")
-    name = body[PRELUDE.size + _HEADER.size :]
+    name, language = body[PRELUDE.size + _HEADER.size :], b""
+    if coding == _LANGUAGE:
+        name, language = name[:-_LANGUAGE_SIZE], name[-_LANGUAGE_SIZE:]
+        if not any(language):
+            raise error("header: language: got 0, must be the fingerprint of a language model")
     if len(name) != name_size:
         raise error(f"header: name: got {len(name)} bytes, must be {name_size}")
     try:
@@ -152,11 +184,14 @@ def read_header(data: bytes) -> Layout:
             normalize=bool(flags & _SCALES),
             num_samples=None if samples == _UNKNOWN else samples,
             fingerprint=fingerprint.hex() if any(fingerprint) else None,
+            language=language.hex() or None,
         )
         headers.check(header)
         least, most = 1, headers.MAX_BLOCK_CODES // codebooks
         if header.framing.has_segments:
             least = most = header.framing.segment_frames
+        elif header.language is not None:
+            most = min(most, headers.MAX_CODED_FRAMES)
         headers.check_count("frames of a block", block_frames, least, most)
     except ValueError as problem:
         raise error(f"header: {problem}") from problem

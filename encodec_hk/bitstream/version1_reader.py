@@ -9,7 +9,8 @@ Shapes: K codebooks, F frames.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -39,16 +40,25 @@ class _Piece(NamedTuple):
     start: int  # position of the first frame
     stop: int  # position after the last; `start` if all that follows is lost, of unknown length
     frames: int | None = None  # None if unknown: the last segments are shorter than their positions
-    codes: np.ndarray | None = None  # int32 [K, F]; None if they are lost
+    codes: np.ndarray | None = None  # int32 [K, F]; None if they are lost, or `coded`
     scale: float | None = None  # of the segment
+    coded: bytes | None = None  # the codes, until the language model decodes them
+    skipped: int = 0  # the first frames of `coded`, which are not of the piece
 
 
 class Version1Reader(interface.EcdcReader):
     """Reads a file of version 1."""
 
-    def __init__(self, source: interface.ByteSource, layout: version1_layout.Layout):
+    def __init__(
+        self,
+        source: interface.ByteSource,
+        layout: version1_layout.Layout,
+        coder: Callable[[headers.Header], interface.EntropyCoder] | None = None,
+    ):
         super().__init__(source, layout.header)
         self._layout = layout
+        self._open_coder = coder
+        self._coder: interface.EntropyCoder | None = None
         self._size = layout.block_frames  # frames of a full block
         self._points: list[version1_layout.Point] = []
         self._damage: list[_Piece] = []
@@ -72,7 +82,7 @@ class Version1Reader(interface.EcdcReader):
             size = version1_layout.end_size(source.read(most))
             if version1_layout.HEAD_SIZE < size <= most:
                 source.seek(file_size - size)
-                found = self._next(0, self._frames_in(file_size) + MAX_GAP * self._size)
+                found = self._next(0, self._layout.most_frames(file_size) + MAX_GAP * self._size)
                 if found.head is not None and found.head.is_end and not found.skipped:
                     self._take_end(found)
         source.seek(self._start)
@@ -101,7 +111,7 @@ class Version1Reader(interface.EcdcReader):
             if len(data) < version1_layout.HEAD_SIZE:
                 return _Found(None, None, skipped and skipped + len(data))
             head = version1_layout.read_head(data)
-            reach = expected + most + self._frames_in(skipped)
+            reach = expected + most + (self._layout.most_frames(skipped) if skipped else 0)
             if head and self._layout.allows(head) and expected <= head.first <= reach:
                 payload = self._source.read(head.length)
                 if len(payload) < head.length:
@@ -123,9 +133,10 @@ class Version1Reader(interface.EcdcReader):
             frames = self._size
         return blocks * self._size + frames
 
-    def _blocks(self, start_frame: int, recover: bool) -> Iterator[interface.Block]:
+    def _blocks(self, start_frame: int, recover: bool, decode: bool) -> Iterator[interface.Block]:
         self._damage, self._num_more = [], 0
-        for piece in self._pieces(start_frame):
+        self.coded_bytes = self.plain_bytes = 0
+        for piece in self._decoded(self._pieces(start_frame), decode):
             if piece.codes is not None:
                 yield interface.Block(piece.codes, piece.scale, piece.start, False)
             elif not recover:
@@ -156,8 +167,8 @@ class Version1Reader(interface.EcdcReader):
             expected = head.first + (size if self._framing.has_segments else head.frames)
             if expected > start:
                 first = max(head.first, start)
-                codes, scale = self._content(found.payload, head.frames, first - head.first)
-                yield _Piece(first, expected, head.frames, codes, scale)
+                piece = _Piece(first, expected, head.frames)
+                yield self._with_content(piece, found.payload, head, first - head.first)
         surplus = (self._source.size or 0) - self._source.position
         if surplus > 0:
             self._notes.append(f"{surplus} bytes after the end")
@@ -166,9 +177,11 @@ class Version1Reader(interface.EcdcReader):
         """Move to a block at or before a frame; return the position of its first frame."""
         if not start or self._source.size is None:
             return 0
-        number = start // self._size  # if all blocks are full
-        offset = self._start + number * self._layout.block_size
-        points = [version1_layout.Point(number * self._size, offset)]
+        points = []
+        if self.header.language is None:
+            number = start // self._size  # if all blocks are full
+            offset = self._start + number * self._layout.block_size
+            points = [version1_layout.Point(number * self._size, offset)]
         points += [point for point in reversed(self._points) if point.frame <= start][:1]
         for point in points:
             if self._start <= point.offset <= self._source.size - version1_layout.HEAD_SIZE:
@@ -180,16 +193,77 @@ class Version1Reader(interface.EcdcReader):
         self._source.seek(self._start)
         return 0
 
-    def _content(
-        self, payload: bytes | None, frames: int, dropped: int
-    ) -> tuple[np.ndarray | None, float | None]:
-        """Return the codes of a block, None if damaged, without the first ones, and its scale."""
+    def _with_content(
+        self, piece: _Piece, payload: bytes | None, head: version1_layout.Head, dropped: int
+    ) -> _Piece:
+        """Add the codes of a block, none if damaged, without the first ones, and its scale."""
         if payload is None:
-            return None, None
+            return piece
         scale, data = self._split(payload)
         if scale is not None and not packing.is_scale(scale):
-            return None, None
-        return self._unpack(data, frames)[:, dropped:], scale
+            return piece
+        self.coded_bytes += len(data)
+        count = head.frames * self.header.num_codebooks
+        self.plain_bytes += packing.num_bytes(count, self.header.bits)
+        if self._layout.is_coded(head):
+            return piece._replace(scale=scale, coded=data, skipped=dropped)
+        return piece._replace(codes=self._unpack(data, head.frames)[:, dropped:], scale=scale)
+
+    def _decoded(self, pieces: Iterator[_Piece], decode: bool) -> Iterator[_Piece]:
+        """Decode pieces with the language model; of a file, several at once."""
+        if self.header.language is None:
+            yield from pieces
+            return
+        for first in pieces:
+            if first.coded is None:
+                yield first
+                continue
+            if not decode:
+                zeros = np.zeros((self.header.num_codebooks, first.stop - first.start), np.int32)
+                yield first._replace(codes=zeros)
+                continue
+            coder = self._coder = self._coder or self._coder_of()
+            rows = 1 if self._source.size is None else coder.rows
+            group = [first, *itertools.islice(pieces, rows - 1)]
+            coded = [piece for piece in group if piece.coded is not None]
+            found = iter(
+                coder.decode(
+                    [piece.coded or b"" for piece in coded],
+                    [piece.frames or 0 for piece in coded],
+                    self.header.num_codebooks,
+                )
+            )
+            for piece in group:
+                if piece.coded is not None:
+                    codes = next(found)
+                    codes = None if codes is None else codes[:, piece.skipped :]
+                    piece = piece._replace(codes=codes, coded=None)
+                yield piece
+
+    def _coder_of(self) -> interface.EntropyCoder:
+        """Return the coder of the language model.
+
+        Raises:
+          EcdcError: if there is none, or it is another.
+        """
+        language = self.header.language or ""
+        if self._open_coder is None:
+            raise headers.EcdcError(f"needs the language model {language[:16]} of the codec")
+        try:
+            coder = self._open_coder(self.header)
+        except ValueError as error:
+            raise headers.EcdcError(str(error)) from error
+        if coder.fingerprint != language:
+            raise headers.EcdcError(
+                f"made with language model {language[:16]}, the one here is "
+                f"{coder.fingerprint[:16]}"
+            )
+        if self.header.num_codebooks > coder.max_codebooks:
+            raise headers.EcdcError(
+                f"header: num_codebooks: got {self.header.num_codebooks}, its language model has "
+                f"{coder.max_codebooks}"
+            )
+        return coder
 
     def _cut(self, position: int, start: int, skipped: int) -> Iterator[_Piece]:
         """Describe the rest of a file without an end, after its last intact block."""

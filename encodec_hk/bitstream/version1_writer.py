@@ -20,8 +20,14 @@ _INDEX_EVERY = 8  # blocks per point of the index, at first; doubles when the in
 class Version1Writer(interface.EcdcWriter):
     """Writes a file of version 1: a block when it is full, or when `flush` is called."""
 
-    def __init__(self, file: BinaryIO, header: headers.Header):
+    def __init__(
+        self,
+        file: BinaryIO,
+        header: headers.Header,
+        coder: interface.EntropyCoder | None = None,
+    ):
         super().__init__(file, header)
+        self._coder = coder
         self._layout = version1_layout.layout_for(header)
         self._open = np.zeros((header.num_codebooks, 0), np.int32)  # frames of the next block
         self._scale: float | None = None  # of the next block
@@ -57,15 +63,23 @@ class Version1Writer(interface.EcdcWriter):
         """Write codes [K, n * frames] as n blocks."""
         start = b"" if scale is None else packing.SCALE.pack(scale)
         rows = codes.T.reshape(-1, frames * len(codes))
-        for row in packing.pack(rows, self.header.bits):
+        plain = [row.tobytes() for row in packing.pack(rows, self.header.bits)]
+        for data in self._shortest(codes, frames, plain):
             if self._num_blocks % self._every == 0:
                 self._points.append(version1_layout.Point(self._frames, self._offset))
             if len(self._points) > version1_layout.MAX_POINTS:
                 del self._points[1::2]
                 self._every *= 2
             self._num_blocks += 1
-            self._put(version1_layout.block_bytes(self._frames, frames, start + row.tobytes()))
+            self._put(version1_layout.block_bytes(self._frames, frames, start + data))
             self._frames += frames
+
+    def _shortest(self, codes: np.ndarray, frames: int, plain: list[bytes]) -> list[bytes]:
+        """Return the bytes of blocks: with the language model where that is shorter."""
+        if self._coder is None:
+            return plain
+        coded = self._coder.encode(np.split(codes, len(plain), axis=1))
+        return [min(pair, key=len) for pair in zip(plain, coded, strict=True)]
 
     def _close(self) -> None:
         if self._open.shape[1]:

@@ -7,8 +7,13 @@ import pathlib
 import ml_collections
 
 import encodec_hk
+from encodec_hk import bitstream
+from encodec_hk import checkpoint
 from encodec_hk import config
 from encodec_hk.blocks import compilation_cache
+from encodec_hk.convert import meta_language
+from encodec_hk.language import language_coder
+from encodec_hk.language import language_file
 from encodec_hk.pretrained import locations
 from encodec_hk.system import file_paths
 from encodec_hk.system import invocation
@@ -50,6 +55,74 @@ def load_codec(
     if variant is not None and not locations.may_exist(path):
         raise ValueError(f"checkpoint: {path} does not exist; {_hint(variant.name, path)}")
     return encodec_hk.load(path, variant, traces_folder=compilation_cache.traces_folder())
+
+
+def language_kind(path: str | None) -> str | None:
+    """Return which --entropy a file of --language is for, "language" or "meta"; None for no file.
+
+    Raises:
+      ValueError: if the file is missing, damaged or not a language model.
+    """
+    if not path:
+        return None
+    kinds = {language_file.FORMAT: "language", meta_language.FORMAT: "meta"}
+    kind = kinds.get(checkpoint.read_metadata(path).get("format", ""))
+    if kind is None:
+        formats = " or ".join(kinds)
+        raise ValueError(f"{path}: not a language model (its metadata has no format={formats})")
+    return kind
+
+
+def load_predictor(path: str | None) -> bitstream.CodePredictor | None:
+    """Load Meta's language model, if a file of --language is one.
+
+    Raises:
+      ValueError: if the file is missing or damaged, or PyTorch is not installed.
+    """
+    if not path or language_kind(path) != "meta":
+        return None
+    return meta_language.load(path)
+
+
+def load_language(
+    variant: ml_collections.ConfigDict | None,
+    checkpoint_path: str | None,
+    language_path: str | None = None,
+) -> language_coder.LanguageCoder | None:
+    """Load the language model of a command, for files of version 1.
+
+    Args:
+      variant: a whole configuration, or None.
+      checkpoint_path: as in `load_codec`.
+      language_path: its file; None, or one of Meta's, for the one beside the checkpoint, as
+        `encodec_24khz_small_language.safetensors` is beside `encodec_24khz_small.safetensors`.
+
+    Returns:
+      The coder; None if no file is named and none lies beside the checkpoint.
+
+    Raises:
+      ValueError: if the file is missing or damaged.
+    """
+    if not language_path or language_kind(language_path) == "meta":
+        found = _language_beside(variant, checkpoint_path)
+        if found is None:
+            return None
+        language_path = str(found)
+    return language_coder.LanguageCoder(language_file.load(language_path))
+
+
+def _language_beside(
+    variant: ml_collections.ConfigDict | None, checkpoint_path: str | None
+) -> pathlib.Path | None:
+    named = checkpoint_path or (variant.checkpoint if variant is not None else None)
+    if not named:
+        return None
+    path = pathlib.Path(named) if checkpoint_path else own_file(named)
+    stem = (path or pathlib.Path(named)).with_suffix("")
+    shipped = file_paths.shipped("checkpoints") / stem.name
+    places = (stem, shipped) if path and path.exists() or "/" not in named else (stem,)
+    files = (place.with_name(place.name + language_file.SUFFIX) for place in places)
+    return next((file for file in files if file.is_file()), None)
 
 
 def own_file(path: str) -> pathlib.Path | None:

@@ -78,7 +78,7 @@ def overview() -> str:
         *(
             line
             for name, entry in usage.COMMANDS.items()
-            for line in _row(name, entry.summary, column=14)
+            for line in _row(name, entry.summary, column=18)
         ),
         "",
         f"{command} COMMAND --help shows the arguments, flags and examples of a command.",

@@ -10,7 +10,6 @@ import ml_collections
 import tqdm
 
 from encodec_hk.commands import checkpoints
-from encodec_hk.convert import meta_language
 from encodec_hk.system import file_paths
 from encodec_hk.system import interruption
 from encodec_hk.transcode import coder
@@ -35,7 +34,8 @@ def run(
       inputs: IN, see `transcoder.Transcoder`.
       output: OUT, likewise.
       checkpoint: a file; None for the one that the configuration names.
-      language: a file with the language model of codes; None for none.
+      language: the file of a language model of either kind; None for the one beside the checkpoint,
+        if any.
       settings: fields of `plan.Options`.
 
     Returns:
@@ -49,9 +49,10 @@ def run(
     work = transcoder.Transcoder(
         inputs,
         output,
-        plan.Options(has_language=language is not None, **settings),
+        plan.Options(language_kind=checkpoints.language_kind(language), **settings),
         lambda: checkpoints.load_codec(variant, checkpoint),
-        lambda: None if language is None else meta_language.load(language),
+        lambda: checkpoints.load_predictor(language),
+        lambda: checkpoints.load_language(variant, checkpoint, language),
     )
     to_stdout = output is not None and stdio.resolve(output) == stdio.NAME
     report = _Report(work, sys.stderr if to_stdout else sys.stdout)

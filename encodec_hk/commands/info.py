@@ -48,8 +48,7 @@ def _lines(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
     reader = bitstream.open_reader(file)
     num_blocks = frames = damaged = 0
     end = 0.0  # seconds, of the last block
-    needs_model = reader.header.lm
-    for block in () if needs_model else reader.blocks(recover=True):
+    for block in reader.blocks(recover=True, decode=False):
         count = block.codes.shape[1]
         num_blocks += 1
         frames += count
@@ -57,6 +56,7 @@ def _lines(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
         seconds = count * reader.header.hop_length / reader.header.sample_rate
         end = max(end, reader.header.seconds(block.start_frame) + seconds)
     header = reader.header
+    needs_model = header.lm
     if needs_model:
         end = header.duration or 0.0
     channels = {1: "mono", 2: "stereo"}.get(header.channels, f"{header.channels} channels")
@@ -79,7 +79,6 @@ def _lines(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
     )
     content = f"{frames:,} frames in {num_blocks:,} {units}{scales}"
     if needs_model:
-        codes += ", compressed by Meta's language model"
         content = "not read: needs the language model"
     state, *more = list(reader.warnings) or ["not checked" if needs_model else "complete"]
     if damaged:
@@ -92,7 +91,21 @@ def _lines(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
         ("codes", codes),
         ("content", content),
         ("bandwidth", rate),
+        *_language(reader),
         ("state", state),
         *(("", text) for text in more),
     ]
     return lines, not reader.warnings
+
+
+def _language(reader: bitstream.EcdcReader) -> list[tuple[str, str]]:
+    """Return the line about the language model of a file, if it has one."""
+    if reader.header.lm:
+        return [("language", "model of Meta's")]
+    if reader.header.language is None:
+        return []
+    coded, plain = reader.coded_bytes, reader.plain_bytes
+    saved = f"; {coded:,} instead of {plain:,} bytes of codes" if plain else ""
+    if plain:
+        saved += f", {100 * (1 - coded / plain):.1f} % saved"
+    return [("language", f"model {reader.header.language}{saved}")]

@@ -14,6 +14,7 @@ COMMANDS: dict[str, flag_types.Command] = {
     "detokenize": usage_for_tokens.DETOKENIZE,
     "convert": usage_for_models.CONVERT,
     "train": usage_for_models.TRAIN,
+    "train_language": usage_for_models.TRAIN_LANGUAGE,
     "evaluate": usage_for_models.EVALUATE,
     "bench": usage_for_models.BENCH,
     "describe": usage_for_models.DESCRIBE,

@@ -62,20 +62,21 @@ INFER = flag_types.Command(
         ),
         flag_types.Flag(
             "entropy",
-            ("none", "meta"),
+            ("auto", "none", "language", "meta"),
             "",
-            "Compress the codes in .ecdc files further. meta: by Meta's language model, as Meta's "
-            "program does; such files can be read only where the model computes the same to the "
-            "last bit. Needs --language, and {convert}.",
-            "none",
+            "Store the codes in .ecdc files with a language model. language: in v1; auto does so "
+            "where the checkpoint has one. meta: in v0, as Meta's program does; such files can be "
+            "read only where the model computes the same to the last bit. Needs --language, and "
+            "{convert}.",
+            "auto",
         ),
         flag_types.Flag(
             "language",
             "string",
             "FILE",
-            "The language model, a file that `convert` has made, for --entropy=meta and for files "
-            "that were written with it.",
-            otherwise="none",
+            "The language model, to write files with it and to read them: one that train_language "
+            "wrote, or one of Meta's that `convert` made.",
+            otherwise="NAME_language.safetensors beside the checkpoint",
         ),
         flag_types.Flag(
             "recover",

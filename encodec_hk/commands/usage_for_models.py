@@ -123,6 +123,41 @@ TRAIN = flag_types.Command(
     ),
 )
 
+TRAIN_LANGUAGE = flag_types.Command(
+    "Train a language model, with which .ecdc files take fewer bits.",
+    "Encode sound once, train a model of its codes, and write WORKDIR/NAME_language.safetensors, "
+    "which `infer` takes by --language or finds beside the checkpoint. The same command resumes an "
+    "interrupted run. Needs more packages: {train}.",
+    (
+        flag_types.Flag(
+            "checkpoint", "string", "MODEL", flag_types.CHECKPOINT, otherwise="the config's"
+        ),
+        flag_types.Flag(
+            "data",
+            "string",
+            "SOUND",
+            "Sound to train on: a folder (searched recursively) or a pattern in quotes.",
+            otherwise="required",
+        ),
+        flag_types.Flag(
+            "workdir",
+            "string",
+            "FOLDER",
+            "Folder of the run, created if missing. A run that is there is resumed.",
+            otherwise="required",
+        ),
+        flag_types.Flag(
+            "validation",
+            "string",
+            "SOUND",
+            "Sound to measure on, given like --data.",
+            otherwise="a twentieth of the codes of --data, held out",
+        ),
+        flag_types.LICENCE._replace(otherwise="none"),
+    ),
+    examples=("train_language --data=music --workdir=run",),
+)
+
 EVALUATE = flag_types.Command(
     "Measure quality, bitrate and speed of models, beside Opus and MP3.",
     "Send sound through models and baseline codecs at every bandwidth, print tables, and write "

@@ -33,8 +33,12 @@ def shipped_configs() -> dict[str, pathlib.Path]:
 
 
 def shipped_checkpoints() -> dict[str, pathlib.Path]:
-    """Return the checkpoints by name: the shipped ones, and in a clone those made there."""
-    return _by_stem(shipped("checkpoints").glob("*.safetensors"))
+    """Return the checkpoints by name: the shipped ones, and in a clone those made there.
+
+    Language models, which lie beside them, are none.
+    """
+    paths = shipped("checkpoints").glob("*.safetensors")
+    return _by_stem(path for path in paths if not path.stem.endswith("_language"))
 
 
 def _by_stem(paths: Iterable[pathlib.Path]) -> dict[str, pathlib.Path]:

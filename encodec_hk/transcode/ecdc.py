@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import encodec_hk
@@ -75,6 +76,40 @@ def copied(
         # A file of version 1 may be shorter than its header says.
         num_samples=None if found.version > version else found.num_samples,
     )
+
+
+def coder_for(
+    header: bitstream.Header, entropy: str, language: Callable[[], bitstream.EntropyCoder | None]
+) -> bitstream.EntropyCoder | None:
+    """Return the coder for a new file, None for plain codes.
+
+    Args:
+      header: of the file.
+      entropy: as in `plan.Options`.
+      language: returns the coder of the codec's language model, None without one.
+
+    Raises:
+      ValueError: if `entropy` is "language" and the file cannot have it.
+    """
+    if entropy == "none" or (entropy == "auto" and header.version == 0):
+        return None
+    problem, coder = None, None
+    if header.version == 0:
+        problem = "got a file of version 0, must be version 1 (--format=v1)"
+    elif (coder := language()) is None:
+        problem = "the checkpoint has no language model; --language=FILE names one"
+    elif coder.codec != header.fingerprint:
+        own = "unknown" if header.fingerprint is None else header.fingerprint[:16]
+        problem = f"the language model is for the codec {coder.codec[:16]}, the codes are of {own}"
+    elif header.num_codebooks > coder.max_codebooks:
+        problem = (
+            f"got {header.num_codebooks} codebooks, the language model has {coder.max_codebooks}"
+        )
+    if problem is None:
+        return coder
+    if entropy == "language":
+        raise ValueError(f"--entropy=language: {problem}")
+    return None
 
 
 def check(found: bitstream.Header, codec: encodec_hk.Codec) -> None:

@@ -8,7 +8,7 @@ Shapes: T samples, C channels, K codebooks, F frames.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -164,6 +164,7 @@ class CodesIn:
         recover: bool,
         is_live: bool,
         predictor: bitstream.CodePredictor | None = None,
+        coder: Callable[[bitstream.Header], bitstream.EntropyCoder] | None = None,
     ):
         """Read the header.
 
@@ -172,14 +173,15 @@ class CodesIn:
           name: the file's name in messages.
           recover: continue after damaged blocks.
           is_live: return a block at once, instead of reading the next one to see if it is the last.
-          predictor: the language model, for files that need one.
+          predictor: Meta's language model, for files of version 0 that need it.
+          coder: returns the coder of a header's language model, see `bitstream.open_reader`.
 
         Raises:
           EcdcError: if it is not an .ecdc file, or needs another language model.
         """
         self._file = file
         self._name = name
-        self._reader = bitstream.open_reader(file, predictor)
+        self._reader = bitstream.open_reader(file, predictor=predictor, coder=coder)
         if self._reader.header.lm:
             bitstream.check_predictor(predictor, self._reader.header)
         self._blocks = self._read(recover)

@@ -115,6 +115,7 @@ class CodesOut:
         *,
         is_live: bool,
         predictor: bitstream.CodePredictor | None = None,
+        coder: bitstream.EntropyCoder | None = None,
     ):
         """Begin to write.
 
@@ -123,7 +124,8 @@ class CodesOut:
           header: the header; its `num_samples` is None if the length is not certain.
           file: a pipe to write instead of the file.
           is_live: flush every piece.
-          predictor: the language model, if the header needs one.
+          predictor: Meta's language model, if the header needs it.
+          coder: the coder of the header's language model, if it names one.
         """
         self._path = path
         self._header = header
@@ -142,9 +144,9 @@ class CodesOut:
             if header.version == 0 and header.num_samples is None:
                 # Check the header now, as if the length were known.
                 like = dataclasses.replace(header, num_samples=1)
-                bitstream.open_writer(io.BytesIO(), like, predictor)
+                bitstream.open_writer(io.BytesIO(), like, predictor=predictor)
             else:
-                self._writer = bitstream.open_writer(file, header, predictor)
+                self._writer = bitstream.open_writer(file, header, predictor=predictor, coder=coder)
             stack.pop_all()
 
     def write(self, parts: Iterable[items.Codes]) -> None:
@@ -167,7 +169,7 @@ class CodesOut:
         with self._errors():
             if self._writer is None:
                 header = dataclasses.replace(self._header, num_samples=num_samples)
-                self._writer = bitstream.open_writer(self._file, header, self._predictor)
+                self._writer = bitstream.open_writer(self._file, header, predictor=self._predictor)
                 arrays = self._spool.take()
                 for codes in arrays:
                     self._writer.write(codes, next(arrays) if header.normalize else None)

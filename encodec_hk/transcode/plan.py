@@ -21,7 +21,7 @@ from encodec_hk.transcode import stdio
 
 READABLE = sound_files.READABLE | {ecdc.SUFFIX}
 WRITABLE = (*sound_files.WRITABLE, ecdc.SUFFIX)
-ENTROPIES = ("none", "meta")
+ENTROPIES = ("auto", "none", "language", "meta")
 # The stems of outputs beside their inputs; see `Transcoder`.
 _OUTPUT = re.compile(r"(.+)_([\d.]+kbps|\d+codebooks|decoded|copy)")
 
@@ -39,8 +39,10 @@ class Options:
       suffix: the suffix of outputs that OUT does not name, and the format on stdout and pipes.
       format: the version of .ecdc files, "v0" or "v1"; None for the default of `ecdc.header`, or
         for the source's version if codes are copied.
-      entropy: how codes are compressed further, a name of `ENTROPIES`.
-      has_language: whether a language model is given, which "meta" needs.
+      entropy: how codes are stored, a name of `ENTROPIES`: "language" with the language model of
+        the codec, "none" without, "auto" with it if there is one and the file can have it, "meta"
+        with Meta's.
+      language_kind: the name in `ENTROPIES` that the given language model is for; None for none.
       recover: decode damaged blocks of .ecdc files as silence, and read sound that is cut off.
       raw_rate: Hz of headerless samples on pipes; None for WAV there.
       raw_channels: channels of headerless samples.
@@ -57,8 +59,8 @@ class Options:
     force: bool = False
     suffix: str = ".wav"
     format: str | None = None
-    entropy: str = "none"
-    has_language: bool = False
+    entropy: str = "auto"
+    language_kind: str | None = None
     recover: bool = False
     raw_rate: int | None = None
     raw_channels: int = 1
@@ -77,10 +79,15 @@ class Options:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"--{name}: got {value!r}, must be one of {', '.join(allowed)}")
-        if self.entropy == "meta" and not self.has_language:
+        if self.entropy == "meta" and self.language_kind != "meta":
             raise ValueError(
                 "--entropy=meta: needs --language=FILE, a language model of Meta's that `convert` "
-                "has made"
+                "has made" + ("; got one for --entropy=language" if self.language_kind else "")
+            )
+        if self.entropy == "language" and self.language_kind == "meta":
+            raise ValueError(
+                "--entropy=language: needs a language model that `train_language` has written; "
+                "--language names one for --entropy=meta"
             )
         for name in ("raw_rate", "raw_channels"):
             value = getattr(self, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class Transcoder:
         options: plan.Options,
         codec: Callable[[], encodec_hk.Codec],
         predictor: Callable[[], bitstream.CodePredictor | None] = lambda: None,
+        language: Callable[[], bitstream.EntropyCoder | None] = lambda: None,
     ):
         """Find the inputs and name the outputs.
 
@@ -58,7 +60,10 @@ class Transcoder:
           output: OUT, a file, a pipe or a folder (see `plan.plan`), "-" for stdout, or None.
           options: how to read and write.
           codec: returns the codec; not called if codes are copied.
-          predictor: returns the language model of codes, if there is one.
+          predictor: returns Meta's language model, None without one; called if codes are read, or
+            written with it.
+          language: returns the coder of the codec's language model, None without one; called if
+            codes of version 1 are written, or read that need it.
 
         Raises:
           ValueError: if there are no inputs, or the outputs or the options do not fit them.
@@ -69,6 +74,7 @@ class Transcoder:
         self._options = options
         self._codec = functools.cache(codec)
         self._predictor = functools.cache(predictor)
+        self._language = functools.cache(language)
         self._pipes = contextlib.ExitStack()  # closes those that are written
         self.found = plan.find(inputs, output, options.suffix)
         self._num_codebooks = 0  # of the codes of sound
@@ -202,6 +208,7 @@ class Transcoder:
                 recover=self._options.recover and not self._writes_codes(job),
                 is_live=job.from_pipe,
                 predictor=self._predictor(),
+                coder=self._coder_of,
             )
             if not self._writes_codes(job):
                 ecdc.check(source.header, self._codec())
@@ -244,6 +251,11 @@ class Transcoder:
         else:
             samples = source.coded_samples
             header = ecdc.header(self._codec(), num_codebooks, samples, version, lm)
+        entropy = None
+        if not lm:
+            entropy = ecdc.coder_for(header, self._options.entropy, self._language)
+        language = None if entropy is None else entropy.fingerprint
+        header = dataclasses.replace(header, language=language)
         file = self._open_out(job.target) if job.to_pipe else None
         if file is None:
             _make_folder_of(job.target)
@@ -253,7 +265,18 @@ class Transcoder:
             file,
             is_live=job.from_pipe or job.to_pipe,
             predictor=self._predictor() if lm else None,
+            coder=entropy,
         )
+
+    def _coder_of(self, header: bitstream.Header) -> bitstream.EntropyCoder:
+        """Return the coder for a file's codes; the reader checks that it is the right one."""
+        found = self._language()
+        if found is None:
+            raise ValueError(
+                f"needs the language model {(header.language or '')[:16]} of {header.name}; "
+                "--language=FILE names it"
+            )
+        return found
 
 
 def _make_folder_of(path: pathlib.Path) -> None:

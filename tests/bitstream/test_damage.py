@@ -235,7 +235,8 @@ class ForgedTest(parameterized.TestCase):
     """Wrong content with valid checksums."""
 
     @parameterized.parameters(
-        ({"_9": b"\1"}, "header: coding: got 1, this program reads 0"),
+        ({"_9": b"\1"}, "header: name: got 0 bytes, must be 19"),
+        ({"_9": b"\2"}, "header: coding: got 2, this program reads 0"),
         ({"_10": b"\2"}, "header: flags: got 0x2, this program knows 0x1"),
         ({"_11": b"\0"}, "header: bits: got 0, must be a whole number, 1 to 24"),
         ({"_12": b"\0\0"}, "header: channels: got 0, must be"),

@@ -231,7 +231,7 @@ class HeaderTest(parameterized.TestCase):
         (b"ECDC\0\0\0", "cut off in its header, after 7 bytes"),
         (b"ECDC\2\0\0\0\1", "version 2, this program reads 0 and 1"),
         (b"ECDC\0\xff\xff\xff\xff", "header of 4294967295 bytes, must be 1 to 65536"),
-        (b"ECDC\1\xff\xff\xff\xff", "header of 4294967295 bytes, must be 73 to 327"),
+        (b"ECDC\1\xff\xff\xff\xff", "header of 4294967295 bytes, must be 73 to 359"),
         (b"ECDC\0\0\0\0\x09{", "cut off in its header, after 1 of 9 bytes"),
     )
     def test_starts(self, data, message):

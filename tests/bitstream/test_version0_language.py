@@ -79,7 +79,7 @@ def causal_file(num_frames=200, num_codebooks=2):
 
 def written(like, codes, scales=None, **how):
     file = io.BytesIO()
-    writer = bitstream.open_writer(file, like, Predictor(like.name))
+    writer = bitstream.open_writer(file, like, predictor=Predictor(like.name))
     for index, piece in enumerate(np.split(codes, how.get("cuts", ()), axis=1)):
         writer.write(piece, None if scales is None else scales[index : index + 1])
     writer.finish()
@@ -95,7 +95,9 @@ def segmented_file(num_samples=48000 * 2):
 
 
 def read(data, predictor, **how):
-    reader = bitstream.open_reader(data if hasattr(data, "read") else io.BytesIO(data), predictor)
+    reader = bitstream.open_reader(
+        data if hasattr(data, "read") else io.BytesIO(data), predictor=predictor
+    )
     return list(reader.blocks(**how)), reader
 
 
@@ -230,6 +232,7 @@ class ReaderTest(parameterized.TestCase):
             read(data, None)
         with self.assertRaisesRegex(ValueError, message):
             bitstream.open_writer(io.BytesIO(), like)
+        self.assertEqual(list(bitstream.open_reader(io.BytesIO(data)).blocks(decode=False)), [])
         message = "made with encodec_24khz, the language model here is of encodec_48khz; --language"
         with self.assertRaisesRegex(bitstream.EcdcError, message):
             read(data, Predictor("encodec_48khz"))

@@ -11,9 +11,12 @@ from absl.testing import absltest
 
 from encodec_hk.commands import convert
 from encodec_hk.commands import info
+from encodec_hk.language import language_file
+from encodec_hk.system import file_paths
 from encodec_hk.transcode import plan
 from tests import infer_cases
 from tests import meta_files
+from tests.language import random_language
 
 
 @functools.cache
@@ -26,7 +29,7 @@ def language(name: str = "encodec_24khz") -> str:
     return output
 
 
-class LanguageTest(infer_cases.CodesTestCase):
+class MetaLanguageTest(infer_cases.CodesTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
@@ -95,7 +98,12 @@ class LanguageTest(infer_cases.CodesTestCase):
         source = self.write("a.wav", infer_cases.noise(900))
         target = self.path("b.ecdc")
         self.fails("--entropy=meta: needs --language=FILE", source, target, entropy="meta")
-        self.fails("--entropy: got 'x', must be one of none, meta", source, target, entropy="x")
+        self.fails(
+            "--entropy: got 'x', must be one of auto, none, language, meta",
+            source,
+            target,
+            entropy="x",
+        )
         self.fails("no such file", source, target, entropy="meta", language=self.path("x"))
         other = language("encodec_48khz")
         self.fails("the language model here is of", source, target, entropy="meta", language=other)
@@ -131,18 +139,48 @@ class LanguageTest(infer_cases.CodesTestCase):
                 "model        encodec_24khz",
                 "checkpoint   not stored: any of that model",
                 "signal       24000 Hz, mono, 48,000 samples (2.00 s)",
-                "codes        2 codebooks of 10 bits, a frame every 320 samples, compressed by "
-                "Meta's language model",
+                "codes        2 codebooks of 10 bits, a frame every 320 samples",
                 "content      not read: needs the language model",
                 f"bandwidth    1.5 kbps; {size * 4 / 1000:.4g} kbps as a file",
+                "language     model of Meta's",
                 "state        not checked",
             ],
         )
 
     def test_the_default_writes_none(self) -> None:
-        self.assertEqual(plan.Options().entropy, "none")
+        self.assertEqual(plan.Options().entropy, "auto")
         source = self.write("a.wav", infer_cases.noise(900))
         self.assertFalse(self.header(self.run_with(source, "a.ecdc")).lm)
+        path = self.run_with(source, "b.ecdc", format="v1")
+        self.assertIsNone(self.header(path).language)
+
+    def test_the_model_of_the_other_kind(self) -> None:
+        source = self.write("a.wav", infer_cases.noise(900))
+        target = self.path("b.ecdc")
+        own = self.path("own_language.safetensors")
+        sizes = random_language.SIZES
+        params = random_language.params(sizes)
+        model = language_file.LanguageModel(params, sizes, "x", "ab" * 32, "random", "CC0-1.0")
+        language_file.save(own, model)
+        message = (
+            "^--entropy=meta: needs --language=FILE, a language model of Meta's that `convert` has "
+            "made; got one for --entropy=language$"
+        )
+        self.fails(message, source, target, entropy="meta", language=own)
+        message = (
+            "^--entropy=language: needs a language model that `train_language` has written; "
+            "--language names one for --entropy=meta$"
+        )
+        self.fails(message, source, target, entropy="language", language=language())
+        codes = self.run_with(source, "a.ecdc", entropy="meta")
+        message = r"a.ecdc: its codes are compressed with Meta's language model \(lm: true\)"
+        self.fails(message, codes, self.path("c.wav"), language=own)
+        codec = str(file_paths.shipped("checkpoints") / "encodec_tiny.safetensors")
+        message = (
+            "not a language model \\(its metadata has no format=encodec_hk_language or "
+            "encodec_hk_meta_language\\)$"
+        )
+        self.fails(message, source, target, language=codec)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def contents(name, num_codebooks, num_samples):
 def write(like, codes, scales, model, cuts=()):
     """Return the bytes of a file."""
     file = io.BytesIO()
-    writer = bitstream.open_writer(file, like, model)
+    writer = bitstream.open_writer(file, like, predictor=model)
     if scales is not None:
         cuts = np.cumsum(files.segment_frames(like, like.num_samples))[:-1]
     for index, piece in enumerate(np.split(codes, cuts, axis=1)):
@@ -64,7 +64,7 @@ def write(like, codes, scales, model, cuts=()):
 
 
 def read(data, model, **how):
-    reader = bitstream.open_reader(io.BytesIO(data), model)
+    reader = bitstream.open_reader(io.BytesIO(data), predictor=model)
     return list(reader.blocks(**how)), reader
 
 

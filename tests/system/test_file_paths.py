@@ -115,7 +115,10 @@ class ShippedTest(parameterized.TestCase):
     def test_of_an_installed_package(self):
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.enterContext(mock.patch.object(file_paths, "PACKAGE", folder))
-        for name in ("configs/base.py", "configs/encodec_one.py", "checkpoints/two.safetensors"):
+        for name in (
+            *("configs/base.py", "configs/encodec_one.py", "checkpoints/two.safetensors"),
+            "checkpoints/two_language.safetensors",
+        ):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).touch()
         self.assertTrue(file_paths.is_installed())

@@ -1,0 +1,1 @@
+"""Language models over codes: integers that are the same on every machine."""

@@ -1,0 +1,307 @@
+"""The language model: frequencies of the next codes, in integers.
+
+It is causal over frames, and within a frame each codebook sees those before it.
+
+    x = sum of the tables of frame t-1 (t = 0: none)                      residual sum, +-2047
+    layer:  y = norm(x)
+            a = clip((W1 [y(t - d), y(t)] + b1) >> s1, 0, 127)            d: the layer's dilation
+            x = clip(x + ((W2 a + b2) >> s2), -2047, 2047)
+    y = norm(x)
+    head k: c = clip(sum of the inner tables of codes i < k, -127, 127)
+            z = clip((H_k y + G_k c + b) >> s, 0, 127)
+            logits = (O_k z + b) >> s
+            frequencies(logits)
+
+A row of codes is one block of a file: it begins without a past.
+
+Shapes: B rows, K codebooks in use, F frames, D width, Z width of a head, V entries of a codebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from encodec_hk.language import integer_arithmetic
+
+Params = Mapping[str, Mapping[str, Any]]
+Past = tuple[jax.Array, ...]
+"""For each layer its last inputs, int32 [B, dilation, D], a ring by frame."""
+_CLIP = integer_arithmetic.PEAK
+
+
+class Sizes(NamedTuple):
+    """The fields of `config.language` that decide what a model computes, and the codebooks' size.
+
+    Attributes:
+      width: D.
+      head_width: Z.
+      dilations: of the layers, in frames.
+      num_codebooks: K at most.
+      codebook_size: V.
+    """
+
+    width: int
+    head_width: int
+    dilations: tuple[int, ...]
+    num_codebooks: int
+    codebook_size: int
+
+
+class CodeModel(NamedTuple):
+    """Pure functions of a language model; params are integers, see `param_shapes`.
+
+    Attributes:
+      param_shapes: () -> the shapes and types of the params.
+      all_frequencies: (params, codes int32 [B, K, F]) -> int32 [B, K, F, V], in parallel.
+      intervals: (params, codes [B, K, F]) -> start and frequency of each code, int32 [B, K, F].
+      first_past: (B) -> the past of rows that have not begun.
+      next_frame: (params, past, frame, codes [B, K], choose) -> (past, codes [B, K], carry): the
+        codes after those of frame - 1. For each codebook in turn, `choose(carry, frequencies
+        [B, V])` returns the carry and the codes [B].
+    """
+
+    param_shapes: Callable[[], Params]
+    all_frequencies: Callable[..., jax.Array]
+    intervals: Callable[..., tuple[jax.Array, jax.Array]]
+    first_past: Callable[[int], Past]
+    next_frame: Callable[..., Any]
+
+
+class Shifted(hk.Module):
+    """An integer product whose outputs have a bias and a shift each."""
+
+    def __init__(self, num_outputs: int, name: str):
+        super().__init__(name=name)
+        self.num_outputs = num_outputs
+
+    def __call__(self, *inputs: jax.Array) -> jax.Array:
+        """Map int32 [..., I] arrays, of joined inputs, to int32 [..., O]."""
+        size = sum(x.shape[-1] for x in inputs)
+        w = hk.get_parameter("w", (size, self.num_outputs), jnp.int8, jnp.zeros)
+        b = hk.get_parameter("b", (self.num_outputs,), jnp.int32, jnp.zeros)
+        shift = hk.get_parameter("shift", (self.num_outputs,), jnp.int32, jnp.zeros)
+        first, out = 0, b
+        for x in inputs:
+            out = out + integer_arithmetic.product(x, w[first : first + x.shape[-1]])
+            first += x.shape[-1]
+        return out >> shift
+
+
+class LanguageNetwork(hk.Module):
+    """The network of a language model."""
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        layers: Sequence[tuple[Shifted, Shifted]],
+        heads: Sequence[tuple[Shifted, Shifted]],
+        name: str = "language",
+    ):
+        """Take the products: of each layer its first and second, of each head hidden and logits."""
+        super().__init__(name=name)
+        self._sizes, self._layers, self._heads = sizes, layers, heads
+        table = integer_arithmetic.norm_table(sizes.width)
+        self._thresholds, self._factors = (
+            hk.get_parameter(f"norm_{key}", value.shape, jnp.int32, jnp.zeros)
+            for key, value in zip(("thresholds", "factors"), table, strict=True)
+        )
+        self._tables = hk.get_parameter(
+            "tables", (sizes.num_codebooks, sizes.codebook_size, sizes.width), jnp.int8, jnp.zeros
+        )
+        self._inner = hk.get_parameter(
+            "inner_tables",
+            (max(sizes.num_codebooks - 1, 1), sizes.codebook_size, sizes.head_width),
+            jnp.int8,
+            jnp.zeros,
+        )
+
+    def embed(self, codes: jax.Array) -> jax.Array:
+        """Map codes [..., K] of a frame to the residual sum [..., D] of the next."""
+        x = sum(self._tables[k][codes[..., k]].astype(jnp.int32) for k in range(codes.shape[-1]))
+        return jnp.clip(x, -integer_arithmetic.SUM_PEAK, integer_arithmetic.SUM_PEAK)
+
+    def norm(self, x: jax.Array) -> jax.Array:
+        """Normalise a residual sum [..., D]."""
+        return integer_arithmetic.norm(x, self._thresholds, self._factors)
+
+    def layer(self, index: int, x: jax.Array, earlier: jax.Array, now: jax.Array) -> jax.Array:
+        """Add a layer's output to the residual sum; `earlier` and `now` are its normed inputs."""
+        first, second = self._layers[index]
+        peak = integer_arithmetic.SUM_PEAK
+        return jnp.clip(x + second(jnp.clip(first(earlier, now), 0, _CLIP)), -peak, peak)
+
+    def head(self, index: int, y: jax.Array, inner: jax.Array) -> jax.Array:
+        """Return the frequencies [..., V] of a codebook; `inner` is the sum of inner tables."""
+        hidden, logits = self._heads[index]
+        z = jnp.clip(hidden(y, jnp.clip(inner, -_CLIP, _CLIP)), 0, _CLIP)
+        return integer_arithmetic.frequencies(logits(z))
+
+    def inner(self, index: int, codes: jax.Array) -> jax.Array:
+        """Return the inner table's rows [..., Z] of a codebook's codes."""
+        return self._inner[index][codes].astype(jnp.int32)
+
+    def hidden(self, codes: jax.Array) -> jax.Array:
+        """Map codes [B, K, F] to the inputs of the heads, int32 [B, F, D]."""
+        x = _delayed(self.embed(codes.transpose(0, 2, 1)), 1)
+        for index, dilation in enumerate(self._sizes.dilations):
+            y = self.norm(x)
+            x = self.layer(index, x, _delayed(y, dilation), y)
+        return self.norm(x)
+
+    def each_head(self, codes: jax.Array) -> list[jax.Array]:
+        """Return for each codebook in use the frequencies [B, F, V]."""
+        chex.assert_rank(codes, 3)
+        y = self.hidden(codes)
+        inner = jnp.zeros((*y.shape[:2], self._sizes.head_width), jnp.int32)
+        found = []
+        for k in range(codes.shape[1]):
+            found.append(self.head(k, y, inner))
+            if k + 1 < codes.shape[1]:
+                inner = inner + self.inner(k, codes[:, k])
+        return found
+
+    def next_frame(
+        self,
+        past: Past,
+        frame: jax.Array,
+        codes: jax.Array,
+        carry: Any,
+        choose: Callable[[Any, jax.Array], tuple[Any, jax.Array]],
+    ) -> tuple[Past, jax.Array, Any]:
+        """See `CodeModel.next_frame`."""
+        x = jnp.where(frame > 0, self.embed(codes), 0)
+        new = []
+        for index, dilation in enumerate(self._sizes.dilations):
+            y = self.norm(x)
+            place = frame % dilation
+            earlier = jax.lax.dynamic_index_in_dim(past[index], place, 1, keepdims=False)
+            new.append(jax.lax.dynamic_update_index_in_dim(past[index], y, place, 1))
+            x = self.layer(index, x, earlier, y)
+        y = self.norm(x)
+        inner = jnp.zeros((len(y), self._sizes.head_width), jnp.int32)
+        chosen: list[jax.Array] = []
+        for k in range(codes.shape[1]):
+            if k:
+                inner = inner + self.inner(k - 1, chosen[-1])
+            carry, code = choose(carry, self.head(k, y, inner))
+            chosen.append(code)
+        return tuple(new), jnp.stack(chosen, axis=1), carry
+
+
+def build(sizes: Sizes) -> CodeModel:
+    """Return the functions of a language model of these sizes."""
+
+    def forward(apply: Callable[[LanguageNetwork], Any]) -> Any:
+        layers = [
+            (
+                Shifted(sizes.width, f"layer_{index}_first"),
+                Shifted(sizes.width, f"layer_{index}_second"),
+            )
+            for index in range(len(sizes.dilations))
+        ]
+        heads = [
+            (
+                Shifted(sizes.head_width, f"head_{index}_hidden"),
+                Shifted(sizes.codebook_size, f"head_{index}_logits"),
+            )
+            for index in range(sizes.num_codebooks)
+        ]
+        return apply(LanguageNetwork(sizes, layers, heads))
+
+    def transform(method: Callable[..., Any]) -> hk.Transformed:
+        return hk.without_apply_rng(
+            hk.transform(lambda *args: forward(lambda network: method(network, *args)))
+        )
+
+    every = transform(lambda network, codes: jnp.stack(network.each_head(codes), axis=1))
+    intervals = transform(_intervals)
+    step = transform(LanguageNetwork.next_frame)
+
+    def param_shapes() -> Params:
+        codes = jax.ShapeDtypeStruct((1, sizes.num_codebooks, 2), jnp.int32)
+        return jax.eval_shape(every.init, jax.random.PRNGKey(0), codes)
+
+    def first_past(rows: int) -> Past:
+        return tuple(
+            jnp.zeros((rows, dilation, sizes.width), jnp.int32) for dilation in sizes.dilations
+        )
+
+    return CodeModel(param_shapes, every.apply, intervals.apply, first_past, step.apply)
+
+
+def check_params(params: Params, sizes: Sizes) -> None:
+    """Check that integers fit the sizes, and that every product of theirs is exact.
+
+    Raises:
+      ValueError: one line that names what is wrong.
+    """
+    expected = build(sizes).param_shapes()
+    shapes = [
+        {
+            f"{module}.{key}": (tuple(value.shape), np.dtype(value.dtype).name)
+            for module, values in tree.items()
+            for key, value in values.items()
+        }
+        for tree in (expected, params)
+    ]
+    for name in sorted(shapes[0].keys() | shapes[1].keys()):
+        want, got = (each.get(name) for each in shapes)
+        if want != got:
+            raise ValueError(f"{name}: got {_tensor(got)}, must be {_tensor(want)}")
+    for module, values in params.items():
+        named = {key: np.asarray(value, np.int64) for key, value in values.items()}
+        for key, value in named.items():
+            if key in ("w", "tables", "inner_tables") and value.min() < -_CLIP:
+                raise ValueError(f"{module}.{key}: got {value.min()}, must be at least {-_CLIP}")
+        if "shift" in named:
+            _check_product(module, named)
+    _check_norm(params["language"], sizes.width)
+
+
+def _check_product(module: str, values: Mapping[str, np.ndarray]) -> None:
+    shift, limit = values["shift"], integer_arithmetic.MAX_SHIFT
+    if shift.min() < 0 or shift.max() > limit:
+        wrong = shift.min() if shift.min() < 0 else shift.max()
+        raise ValueError(f"{module}.shift: got {wrong}, must be 0 to {limit}")
+    most = int((_CLIP * np.abs(values["w"]).sum(axis=0) + np.abs(values["b"])).max())
+    if most > integer_arithmetic.EXACT:
+        raise ValueError(f"{module}: got sums of {most}, must be at most 2**24")
+
+
+def _check_norm(values: Mapping[str, Any], width: int) -> None:
+    thresholds, factors = (
+        np.asarray(values[key], np.int64) for key in ("norm_thresholds", "norm_factors")
+    )
+    if (np.diff(thresholds) <= 0).any() or thresholds[0] <= 0:
+        raise ValueError("language.norm_thresholds: got some out of order, must rise from 1 on")
+    peak = integer_arithmetic.SUM_PEAK
+    if factors.min() < 0 or peak * factors.max() + 2**15 >= 2**31:
+        wrong = factors.min() if factors.min() < 0 else factors.max()
+        raise ValueError(f"language.norm_factors: got {wrong}, must be 0 to {2**31 // peak - 17}")
+    if width * peak**2 >= 2**31:
+        raise ValueError(f"width: got {width}, must be at most {2**31 // peak**2}")
+
+
+def _tensor(found: tuple[Sequence[int], str] | None) -> str:
+    return "none" if found is None else f"{found[1]}{list(found[0])}"
+
+
+def _intervals(network: LanguageNetwork, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    pairs = [
+        integer_arithmetic.start_of(found, codes[:, k])
+        for k, found in enumerate(network.each_head(codes))
+    ]
+    starts, own = zip(*pairs, strict=True)
+    return jnp.stack(starts, axis=1), jnp.stack(own, axis=1)
+
+
+def _delayed(x: jax.Array, frames: int) -> jax.Array:
+    """Delay [B, F, D] by frames; zeros come first."""
+    return jnp.pad(x, ((0, 0), (frames, 0), (0, 0)))[:, : x.shape[1]]

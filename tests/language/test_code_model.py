@@ -1,0 +1,114 @@
+"""The language model: one result everywhere, and the same as a second implementation."""
+
+import hashlib
+
+import jax
+import numpy as np
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from encodec_hk.language import code_model
+from encodec_hk.language import integer_arithmetic
+from tests.language import numpy_language
+from tests.language import random_language
+
+SIZES = random_language.SIZES
+PARAMS = random_language.params()
+MODEL = code_model.build(SIZES)
+# SHA-256 of the frequencies of `random_language`, big-endian int32. They never change: files that
+# exist could not be read any more.
+GOLDEN = "fb5da5dd6df72d77d1c1812e41f730e25565f7eef9545531099d936a24c208c6"
+
+
+def stepwise(params, codes):
+    """Return the frequencies [B, K, F, V] frame by frame, as a decoder finds them."""
+    past, last, found = MODEL.first_past(len(codes)), np.zeros(codes.shape[:2], np.int32), []
+    for frame in range(codes.shape[2]):
+
+        def choose(seen, frequencies, frame=frame):
+            return [*seen, np.asarray(frequencies)], codes[:, len(seen), frame]
+
+        past, last, seen = MODEL.next_frame(params, past, np.int32(frame), last, [], choose)
+        found.append(np.stack(seen, axis=1))
+    return np.stack(found, axis=2)
+
+
+class CodeModelTest(parameterized.TestCase):
+    def test_golden_hash(self):
+        codes = random_language.codes(2, 12)
+        found = np.asarray(MODEL.all_frequencies(PARAMS, codes))
+        self.assertEqual(hashlib.sha256(found.astype(">i4").tobytes()).hexdigest(), GOLDEN)
+
+    @parameterized.parameters(1, 3, 4)
+    def test_equals_numpy(self, num_codebooks):
+        codes = random_language.codes(1, 11, num_codebooks=num_codebooks)
+        oracle = numpy_language.Oracle(PARAMS, SIZES.dilations)
+        found = np.asarray(MODEL.all_frequencies(PARAMS, codes))[0]
+        np.testing.assert_array_equal(found, oracle.all_frequencies(codes[0]))
+        self.assertEqual(set(found.sum(axis=-1).ravel()), {integer_arithmetic.TOTAL})
+        self.assertGreater(found.min(), 0)
+
+    def test_frames_one_by_one(self):
+        codes = random_language.codes(2, 7)
+        found = np.asarray(MODEL.all_frequencies(PARAMS, codes))
+        np.testing.assert_array_equal(found, stepwise(PARAMS, codes))
+
+    def test_batch_and_jit(self):
+        codes = random_language.codes(8, 9)
+        together = np.asarray(jax.jit(MODEL.all_frequencies)(PARAMS, codes))
+        for row in (0, 7):
+            alone = np.asarray(MODEL.all_frequencies(PARAMS, codes[row : row + 1]))
+            np.testing.assert_array_equal(alone[0], together[row])
+        with jax.disable_jit():
+            plain = np.asarray(MODEL.all_frequencies(PARAMS, codes[:1, :, :3]))
+        np.testing.assert_array_equal(plain[0], together[0, :, :3])
+
+    def test_depends_on_earlier_codes_alone(self):
+        codes = random_language.codes(1, 8)
+        changed = codes.copy()
+        changed[0, 2, 5] ^= 1
+        first, second = (
+            np.asarray(MODEL.all_frequencies(PARAMS, each))[0] for each in (codes, changed)
+        )
+        is_equal = (first == second).all(axis=-1)
+        self.assertTrue(is_equal[:, :5].all() and is_equal[:3, 5].all())
+        self.assertFalse(is_equal[:, 6].all() or is_equal[3:, 5:].all())
+
+    @parameterized.parameters(
+        ("w", -128, "head_1_hidden.w: got -128, must be at least -127"),
+        ("shift", -1, "head_1_hidden.shift: got -1, must be 0 to 24"),
+        ("b", 2**24, r"head_1_hidden: got sums of \d+, must be at most 2\*\*24"),
+    )
+    def test_checks(self, name, value, message):
+        params = {module: dict(values) for module, values in PARAMS.items()}
+        wrong = params["head_1_hidden"][name].copy()
+        wrong.flat[0] = value
+        params["head_1_hidden"][name] = wrong
+        with self.assertRaisesRegex(ValueError, message):
+            code_model.check_params(params, SIZES)
+
+    def test_checks_names_and_shapes(self):
+        params = {module: dict(values) for module, values in PARAMS.items()}
+        del params["layer_1_first"]["b"]
+        with self.assertRaisesRegex(ValueError, r"layer_1_first.b: got none, must be int32\[24\]"):
+            code_model.check_params(params, SIZES)
+
+    def test_products_at_the_limit_are_exact(self):
+        x = np.full((3, 1040), 127, np.int32)
+        w = np.full((1040, 5), 127, np.int8)
+        w[1] = -127
+        found = np.asarray(integer_arithmetic.product(x, w))
+        np.testing.assert_array_equal(found, x.astype(np.int64) @ w.astype(np.int64))
+
+    @parameterized.parameters(2, 32, 64, 1024)
+    def test_codes_of_slots(self, num_codes):
+        logits = random_language.integers("logits", (3, num_codes), -600, 600).astype(np.int32)
+        found = integer_arithmetic.frequencies(logits)
+        ends = np.cumsum(np.asarray(found), axis=-1)
+        for slot in (0, 1, 700, 32768, 65535):
+            code = integer_arithmetic.code_at(found, np.full(3, slot, np.int32))
+            np.testing.assert_array_equal(code, (ends <= slot).sum(axis=-1))
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,92 @@
+"""Files of version 1 with a real language model: golden bytes, and damage of all kinds."""
+
+import dataclasses
+import hashlib
+import io
+
+import numpy as np
+from absl.testing import absltest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from encodec_hk import bitstream
+from encodec_hk.language import language_coder
+from encodec_hk.language import language_file
+from tests import bitstream_files as files
+from tests.language import random_language
+
+
+def peaked_model():
+    """Return a model whose first codes are likely, so that blocks shrink."""
+    params = random_language.params()
+    for k in range(random_language.SIZES.num_codebooks):
+        values = params[f"head_{k}_logits"]
+        values["w"] = np.zeros_like(values["w"])
+        values["b"] = np.where(np.arange(64) < 4, 200, 0).astype(np.int32) << values["shift"]
+    return language_file.LanguageModel(
+        params, random_language.SIZES, "peaked", random_language.CODEC, "", ""
+    )
+
+
+CODER = language_coder.LanguageCoder(peaked_model(), rows=4)
+LIKE = dataclasses.replace(
+    files.header(num_codebooks=4, bits=6), hop_length=2400, language=CODER.fingerprint
+)  # ten frames in a block
+CODES = np.where(
+    np.arange(64) // 10 == 3, random_language.codes(1, 64)[0], random_language.codes(1, 64)[0] % 4
+)
+GOLDEN = "b0f2024725b76af69792bd5c3e0c0fce1a7321efb0dd83a286ba07830c42d53c"
+
+
+def whole():
+    file = io.BytesIO()
+    writer = bitstream.open_writer(file, LIKE, coder=CODER)
+    writer.write(CODES)
+    writer.finish(64 * 2400)
+    return file.getvalue()
+
+
+DATA = whole()
+
+
+def read(data, **settings):
+    reader = bitstream.open_reader(io.BytesIO(data), coder=lambda header: CODER)
+    return list(reader.blocks(**settings)), reader
+
+
+class LanguageEcdcTest(absltest.TestCase):
+    def test_golden_file(self):
+        self.assertEqual(hashlib.sha256(DATA).hexdigest(), GOLDEN)
+
+    def test_round_trip(self):
+        blocks, reader = read(DATA)
+        np.testing.assert_array_equal(files.joined(blocks), CODES)
+        self.assertLess(reader.coded_bytes, 0.8 * reader.plain_bytes)
+        np.testing.assert_array_equal(files.joined(read(DATA, start_frame=37)[0]), CODES[:, 37:])
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.data())
+    def test_fuzz(self, draw):
+        data = bytearray(DATA)
+        for _ in range(draw.draw(st.integers(1, 3))):
+            at = draw.draw(st.integers(0, len(data) - 1))
+            if draw.draw(st.booleans()):
+                data[at] = draw.draw(st.integers(0, 255))
+            else:
+                del data[at : at + draw.draw(st.integers(1, 20))]
+        for recover in (False, True):
+            try:
+                blocks, reader = read(bytes(data), recover=recover)
+            except bitstream.EcdcError as error:
+                self.assertNotIn("\n", str(error))
+                continue
+            for block in blocks:
+                first, count = block.start_frame, block.codes.shape[1]
+                expected = 0 if block.is_damaged else CODES[:, first : first + count]
+                np.testing.assert_array_equal(block.codes, expected)
+            self.assertTrue(all("\n" not in line for line in reader.warnings))
+
+
+if __name__ == "__main__":
+    absltest.main()
