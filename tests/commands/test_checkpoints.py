@@ -7,6 +7,8 @@ import tempfile
 from typing import Any
 from unittest import mock
 
+import numpy as np
+import safetensors.numpy
 from absl.testing import absltest
 from absl.testing import parameterized
 
@@ -16,12 +18,15 @@ from configs import encodec_tiny
 from encodec_hk import bitstream
 from encodec_hk.commands import checkpoints
 from encodec_hk.commands import infer
+from encodec_hk.convert import meta_language
+from encodec_hk.language import language_file
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
 from tests import hub_cache
 from tests import infer_cases
 from tests import reference_files
 from tests import references
+from tests.language import random_language
 
 
 class LoadCodecTest(parameterized.TestCase):
@@ -133,6 +138,33 @@ class LoadCodecTest(parameterized.TestCase):
         variant.inference.batch_size = 0
         with self.assertRaisesRegex(ValueError, "config.inference.batch_size"):
             checkpoints.load_codec(variant, self.path)
+
+
+class LoadLanguageTest(parameterized.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        self.checkpoint = str(self.folder / "weights.safetensors")
+        self.own = str(self.folder / "weights_language.safetensors")
+        self.meta = str(self.folder / "meta.safetensors")
+        metadata = {"format": meta_language.FORMAT}
+        safetensors.numpy.save_file({"x": np.zeros(1)}, self.meta, metadata)
+
+    def test_kinds(self) -> None:
+        language_file.save(self.own, random_language.model())
+        kinds = [checkpoints.language_kind(path) for path in (None, self.own, self.meta)]
+        self.assertEqual(kinds, [None, "language", "meta"])
+        self.assertIsNone(checkpoints.load_predictor(None))
+        self.assertIsNone(checkpoints.load_predictor(self.own))
+
+    @parameterized.parameters(False, True)
+    def test_beside_the_checkpoint(self, with_meta: bool) -> None:
+        path = self.meta if with_meta else None
+        self.assertIsNone(checkpoints.load_language(None, self.checkpoint, path))
+        language_file.save(self.own, random_language.model())
+        found = checkpoints.load_language(None, self.checkpoint, path)
+        assert found is not None
+        self.assertEqual(found.fingerprint, random_language.model().fingerprint)
 
 
 if __name__ == "__main__":
