@@ -45,10 +45,14 @@ class Command(NamedTuple):
     examples: tuple[str, ...] = ()
 
 
-CHECKPOINT = (
+CHECKPOINT = Flag(
+    "checkpoint",
+    "string",
+    "MODEL",
     "The model to load: a .safetensors file, a transformers folder, a hub name such as "
     "facebook/encodec_24khz ({hub}), or the name of a shipped model. Without --config, its own "
-    "config is used."
+    "config is used.",
+    otherwise="the config's",
 )
 LICENCE = Flag(
     "licence",
@@ -56,4 +60,39 @@ LICENCE = Flag(
     "TEXT",
     "Licence of the weights, stored in the checkpoint.",
     otherwise="what is known of the source",
+)
+SAMPLE_FORMAT = Flag(
+    "sample_format",
+    ("int16", "int24", "float32"),
+    "",
+    "Format of the samples in sound files. Containers without samples, such as .mp3, ignore it.",
+    "int16",
+)
+RESCALE = Flag(
+    "rescale",
+    "switch",
+    "",
+    "Scale an output that exceeds full scale, instead of clipping it.",
+)
+FORCE = Flag("force", "switch", "", "Replace outputs that exist, instead of keeping them.")
+NUM_CODEBOOKS = Flag(
+    "num_codebooks",
+    "integer",
+    "N",
+    "The bandwidth as a number of codebooks, in place of --bandwidth.",
+    otherwise="that of the bandwidth",
+)
+TRAINING_DATA = Flag(
+    "data",
+    "string",
+    "SOUND",
+    "Sound to train on: a folder (searched recursively) or a pattern in quotes.",
+    otherwise="required",
+)
+WORKDIR = Flag(
+    "workdir",
+    "string",
+    "FOLDER",
+    "Folder of the run, created if missing. A run that is there is resumed.",
+    otherwise="required",
 )

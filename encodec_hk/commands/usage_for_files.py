@@ -10,9 +10,7 @@ INFER = flag_types.Command(
     ".ecdc, store the codes instead; if IN is an .ecdc file, decode it. Outputs keep the sample "
     "rate, the channels and the exact length of their inputs.",
     (
-        flag_types.Flag(
-            "checkpoint", "string", "MODEL", flag_types.CHECKPOINT, otherwise="the config's"
-        ),
+        flag_types.CHECKPOINT,
         flag_types.Flag(
             "bandwidth",
             "number",
@@ -21,30 +19,10 @@ INFER = flag_types.Command(
             "bandwidth takes the first codebooks.",
             otherwise="the model's, 6 for the shipped one; all codes of an .ecdc file",
         ),
-        flag_types.Flag(
-            "num_codebooks",
-            "integer",
-            "N",
-            "The bandwidth as a number of codebooks, in place of --bandwidth.",
-            otherwise="that of the bandwidth",
-        ),
-        flag_types.Flag(
-            "sample_format",
-            ("int16", "int24", "float32"),
-            "",
-            "Format of the samples in sound files. Containers without samples, such as .mp3, "
-            "ignore it.",
-            "int16",
-        ),
-        flag_types.Flag(
-            "rescale",
-            "switch",
-            "",
-            "Scale an output that exceeds full scale, instead of clipping it.",
-        ),
-        flag_types.Flag(
-            "force", "switch", "", "Replace outputs that exist, instead of keeping them."
-        ),
+        flag_types.NUM_CODEBOOKS,
+        flag_types.SAMPLE_FORMAT,
+        flag_types.RESCALE,
+        flag_types.FORCE,
         flag_types.Flag(
             "suffix",
             "string",

@@ -77,20 +77,8 @@ TRAIN = flag_types.Command(
     "Train by the paper's recipe, and write WORKDIR/NAME.safetensors, which every other command "
     "takes. The same command resumes an interrupted run. Needs more packages: {train}.",
     (
-        flag_types.Flag(
-            "data",
-            "string",
-            "SOUND",
-            "Sound to train on: a folder (searched recursively) or a pattern in quotes.",
-            otherwise="required",
-        ),
-        flag_types.Flag(
-            "workdir",
-            "string",
-            "FOLDER",
-            "Folder of the run, created if missing. A run that is there is resumed.",
-            otherwise="required",
-        ),
+        flag_types.TRAINING_DATA,
+        flag_types.WORKDIR,
         flag_types.Flag(
             "validation",
             "string",
@@ -129,23 +117,9 @@ TRAIN_LANGUAGE = flag_types.Command(
     "which `infer` takes by --language or finds beside the checkpoint. The same command resumes an "
     "interrupted run. Needs more packages: {train}.",
     (
-        flag_types.Flag(
-            "checkpoint", "string", "MODEL", flag_types.CHECKPOINT, otherwise="the config's"
-        ),
-        flag_types.Flag(
-            "data",
-            "string",
-            "SOUND",
-            "Sound to train on: a folder (searched recursively) or a pattern in quotes.",
-            otherwise="required",
-        ),
-        flag_types.Flag(
-            "workdir",
-            "string",
-            "FOLDER",
-            "Folder of the run, created if missing. A run that is there is resumed.",
-            otherwise="required",
-        ),
+        flag_types.CHECKPOINT,
+        flag_types.TRAINING_DATA,
+        flag_types.WORKDIR,
         flag_types.Flag(
             "validation",
             "string",
@@ -168,7 +142,7 @@ EVALUATE = flag_types.Command(
             "checkpoint",
             "string",
             "MODEL",
-            f"{flag_types.CHECKPOINT} Several, with commas between, are compared.",
+            f"{flag_types.CHECKPOINT.text} Several, with commas between, are compared.",
             otherwise="the config's",
         ),
         flag_types.Flag(
@@ -236,9 +210,7 @@ BENCH = flag_types.Command(
     "tables. Without a checkpoint the weights are random, which are as fast. The exit status is 1 "
     "if a ratio is below its minimum in --config.bench.min_ratios.",
     (
-        flag_types.Flag(
-            "checkpoint", "string", "MODEL", flag_types.CHECKPOINT, otherwise="the config's"
-        ),
+        flag_types.CHECKPOINT,
         flag_types.Flag(
             "bandwidth", "number", "KBPS", "Bandwidth in kbps.", otherwise="the model's"
         ),

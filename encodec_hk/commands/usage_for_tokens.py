@@ -12,9 +12,7 @@ TOKENIZE = flag_types.Command(
     "settings, another model or another input in the same OUT are refused. The exit status is 1 "
     "if items or shards failed: see OUT/.tokenize/errors.",
     (
-        flag_types.Flag(
-            "checkpoint", "string", "MODEL", flag_types.CHECKPOINT, otherwise="the config's"
-        ),
+        flag_types.CHECKPOINT,
         flag_types.Flag(
             "bandwidth",
             "number",
@@ -22,13 +20,7 @@ TOKENIZE = flag_types.Command(
             "Bandwidth in kbps, one of those that `describe` lists.",
             otherwise="the model's, 6 for the shipped one",
         ),
-        flag_types.Flag(
-            "num_codebooks",
-            "integer",
-            "N",
-            "The bandwidth as a number of codebooks, in place of --bandwidth.",
-            otherwise="that of the bandwidth",
-        ),
+        flag_types.NUM_CODEBOOKS,
         flag_types.Flag(
             "channels",
             ("mean", "split", "first"),
@@ -150,9 +142,7 @@ DETOKENIZE = flag_types.Command(
     "Decode rows of Parquet files that `tokenize` made, each to a sound file in FOLDER, named "
     "after the row.",
     (
-        flag_types.Flag(
-            "checkpoint", "string", "MODEL", flag_types.CHECKPOINT, otherwise="the config's"
-        ),
+        flag_types.CHECKPOINT,
         flag_types.Flag("ids", "list", "ID,...", "IDs of rows, or of items.", otherwise="all rows"),
         flag_types.Flag("limit", "integer", "N", "Decode the first N rows.", otherwise="all rows"),
         flag_types.Flag(
@@ -162,23 +152,9 @@ DETOKENIZE = flag_types.Command(
             "Suffix, and so the container, of the files: .wav, .flac, .mp3, .ogg, .opus, ...",
             ".wav",
         ),
-        flag_types.Flag(
-            "sample_format",
-            ("int16", "int24", "float32"),
-            "",
-            "Format of the samples in sound files. Containers without samples, such as .mp3, "
-            "ignore it.",
-            "int16",
-        ),
-        flag_types.Flag(
-            "rescale",
-            "switch",
-            "",
-            "Scale an output that exceeds full scale, instead of clipping it.",
-        ),
-        flag_types.Flag(
-            "force", "switch", "", "Replace outputs that exist, instead of keeping them."
-        ),
+        flag_types.SAMPLE_FORMAT,
+        flag_types.RESCALE,
+        flag_types.FORCE,
     ),
     (
         ("IN", "A Parquet file, a folder, a pattern in quotes, or a URL of these."),
