@@ -1,8 +1,9 @@
 """What is in work, on disk: so that an item that kills whole processes is found.
 
-Each process appends to a log of its own, OUT/.tokenize/work/*.log, and holds a lock on it: a JSON
-line [sign, shard, id] with "+" where an item begins, "!" where it begins alone, "-" where it ends.
-A process that ends deletes its log; a log without a lock is that of one that was killed.
+Each process appends to a log of its own, a *.log file in the folder "work" of OUT/.tokenize, and
+holds a lock on it: a JSON line [sign, shard, id] with "+" where an item begins, "!" where it begins
+alone, "-" where it ends. A process that ends deletes its log; a log without a lock is that of one
+that was killed.
 """
 
 from __future__ import annotations

@@ -11,27 +11,9 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk.tokens import schema
+from tests import token_files
 
-INFO = schema.DatasetInfo(
-    fingerprint="0" * 64,
-    checkpoint="encodec_tiny",
-    source="tests",
-    licence="MIT",
-    sample_rate=24000,
-    channels=1,
-    hop_length=320,
-    num_codebooks=2,
-    codebook_size=1024,
-    bandwidth=1.5,
-    segment_length=0,
-    segment_stride=0,
-    normalize=False,
-    channel_policy="mean",
-    resampling="soxr HQ",
-    row_seconds=30.0,
-    versions={"jax": "0.10"},
-    plan="1" * 64,
-)
+INFO = token_files.INFO
 
 
 def row(index, frames=5, **kept):
