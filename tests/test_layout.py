@@ -1,8 +1,8 @@
 """The layout of the package: which room may import which, and names that are used once.
 
 system < config < {sound, bitstream, networks} < blocks < checkpoint < pretrained < codec
-       < {transcode, convert, language} < {evaluation, tokens} < {training, benchmark, datasets}
-       < commands
+       < {transcode, convert, language} < {evaluation, export, tokens}
+       < {training, benchmark, datasets} < commands
 """
 
 import ast
@@ -24,7 +24,7 @@ LEVELS = (
     {"pretrained"},
     {"codec"},
     {"transcode", "convert", "language"},
-    {"evaluation", "tokens"},
+    {"evaluation", "export", "tokens"},
     {"training", "benchmark", "datasets"},
     {"commands"},
     {"__main__"},

@@ -15,6 +15,7 @@ from encodec_hk.convert import meta_language
 from encodec_hk.language import language_coder
 from encodec_hk.language import language_file
 from encodec_hk.pretrained import locations
+from encodec_hk.pretrained import published
 from encodec_hk.system import file_paths
 from encodec_hk.system import invocation
 
@@ -55,6 +56,22 @@ def load_codec(
     if variant is not None and not locations.may_exist(path):
         raise ValueError(f"checkpoint: {path} does not exist; {_hint(variant.name, path)}")
     return encodec_hk.load(path, variant, traces_folder=compilation_cache.traces_folder())
+
+
+def licence(
+    variant: ml_collections.ConfigDict | None,
+    checkpoint_path: str | None,
+    codec: encodec_hk.Codec,
+) -> str:
+    """Return what is known of the licence of a codec's weights, as `load_codec` has loaded it."""
+    named = checkpoint_path or (variant.checkpoint if variant is not None else "")
+    path = own_file(named) if not checkpoint_path else pathlib.Path(named).expanduser()
+    if path is None or not path.exists():
+        path = file_paths.shipped_checkpoints().get(named)
+    if path is not None and path.suffix == ".safetensors" and checkpoint.is_own(path):
+        return checkpoint.read_metadata(path).get("licence", "") or "unknown"
+    known = published.find(codec.source, "", "")
+    return known.licence if known else "unknown, see the source"
 
 
 def language_kind(path: str | None) -> str | None:

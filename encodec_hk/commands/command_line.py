@@ -17,6 +17,7 @@ from encodec_hk.commands import help_pages
 from encodec_hk.commands import startup
 from encodec_hk.commands import usage
 from encodec_hk.system import file_paths
+from encodec_hk.system import rules
 
 # With one dash, which a user may write but help does not show: the default is told from a --config
 # that names the same file.
@@ -31,12 +32,15 @@ def define(values: flags.FlagValues, argv: list[str] | None = None) -> flags.Fla
     config_flags.DEFINE_config_file(
         "config", None, "The variant.", flag_values=values, lock_config=True, sys_argv=argv
     )
-    defined: set[str] = set()
+    defined: dict[str, flag_types.Flag] = {}
     for command in usage.COMMANDS.values():
         for flag in command.flags:
-            if flag.name not in defined:
-                defined.add(flag.name)
-                _define(flag, values)
+            known = defined.setdefault(flag.name, flag)
+            if isinstance(known.kind, tuple) and isinstance(flag.kind, tuple):
+                kind = tuple(dict.fromkeys((*known.kind, *flag.kind)))
+                defined[flag.name] = known._replace(kind=kind)
+    for flag in defined.values():
+        _define(flag, values)
     return values
 
 
@@ -103,8 +107,8 @@ def settings(
     """Return the values of a command's flags.
 
     Raises:
-      ValueError: if there is no such command, or it does not take these arguments or a flag that
-        is present.
+      ValueError: if there is no such command, or it does not take these arguments, a flag that is
+        present or its value.
     """
     help_pages.check_command(command)
     entry = usage.COMMANDS[command]
@@ -118,6 +122,10 @@ def settings(
         for flag in another.flags:
             if values[flag.name].present and flag.name not in names:
                 raise ValueError(f"{command}: --{flag.name} is a flag of another command, {other}")
+    for flag in entry.flags:
+        value = values[flag.name].value
+        if isinstance(flag.kind, tuple) and value is not None and value not in flag.kind:
+            raise rules.error(f"{command}: --{flag.name}", value, f"one of {', '.join(flag.kind)}")
     return {name: values[name].value for name in names}
 
 

@@ -9,7 +9,8 @@ class Flag(NamedTuple):
     """A flag of a command.
 
     Attributes:
-      name: without the dashes. Commands that share a name share kind and default.
+      name: without the dashes. Commands that share a name share kind and default; but each allows
+        its own names.
       kind: string, number, integer, switch, list (with commas between), repeated (the flag may be
         given several times), or a tuple of the allowed names.
       value: what stands for the value in help; unused for switches and names.

@@ -13,6 +13,7 @@ COMMANDS: dict[str, flag_types.Command] = {
     "tokenize": usage_for_tokens.TOKENIZE,
     "detokenize": usage_for_tokens.DETOKENIZE,
     "convert": usage_for_models.CONVERT,
+    "export": usage_for_models.EXPORT,
     "train": usage_for_models.TRAIN,
     "train_language": usage_for_models.TRAIN_LANGUAGE,
     "evaluate": usage_for_models.EVALUATE,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from encodec_hk.commands import flag_types
 
+EXPORT_FORMATS = ("stablehlo",)
+
 DESCRIBE = flag_types.Command(
     "Show the network of a config: shapes, parameters, cost, bandwidths.",
     "Print every module of the network with its output shape, parameters and multiply-adds for one "
@@ -70,6 +72,35 @@ CONVERT = flag_types.Command(
         "convert --source=charactr/vocos-encodec-24khz --join=facebook/encodec_24khz "
         "--output=vocos_encodec_24khz.safetensors",
     ),
+)
+
+EXPORT = flag_types.Command(
+    "Write a model as files for programs without this package.",
+    "Write a folder that other runtimes load: stablehlo for JAX, and for what else takes "
+    "StableHLO. The folder appears when it is complete.",
+    (
+        flag_types.CHECKPOINT,
+        flag_types.Flag(
+            "format",
+            EXPORT_FORMATS,
+            "",
+            "The format to write.",
+            otherwise="required",
+        ),
+        flag_types.Flag(
+            "output", "string", "PATH", "The new or empty folder to write.", otherwise="required"
+        ),
+        flag_types.Flag(
+            "bandwidth",
+            "number",
+            "KBPS",
+            "Bandwidth of the encoder in kbps.",
+            otherwise="all codebooks",
+        ),
+        flag_types.LICENCE._replace(text="Licence of the weights, stored in the folder."),
+        flag_types.Flag("force", "switch", "", "Replace a folder that an export has written."),
+    ),
+    examples=("export --format=stablehlo --output=codec_stablehlo",),
 )
 
 TRAIN = flag_types.Command(

@@ -177,7 +177,12 @@ def has_encoder(params: Params) -> bool:
     return any(module.startswith("encoder/") for module in params)
 
 
-def build(model_config: ml_collections.ConfigDict, precision: str = "float32") -> Model:
+def build(
+    model_config: ml_collections.ConfigDict,
+    precision: str = "float32",
+    *,
+    platform: str | None = None,
+) -> Model:
     """Build the networks that a model config describes (`config.model` of `configs/`).
 
     Equal arguments give the same functions, so that what is compiled for one serves all.
@@ -187,11 +192,13 @@ def build(model_config: ml_collections.ConfigDict, precision: str = "float32") -
       precision: of products and convolutions, a name that `jax.default_matmul_precision` takes. A
         CPU has "float32" only. On a GPU "tensorfloat32" is several times faster, and its codes are
         not those of the reference. The quantiser's products stay float32.
+      platform: whose kernels to take, "cpu" or "gpu"; those of a CPU run everywhere. None for the
+        default back end.
 
     Raises:
       ValueError: a value of the config is wrong.
     """
-    return _build(config.to_json(model_config), precision, jax.default_backend())
+    return _build(config.to_json(model_config), precision, platform or jax.default_backend())
 
 
 @functools.lru_cache(maxsize=64)

@@ -83,7 +83,7 @@ class PagesTest(parameterized.TestCase):
         kinds = {}
         for entry in usage.COMMANDS.values():
             for flag in entry.flags:
-                kind = (flag.kind, flag.default)
+                kind = ("names" if isinstance(flag.kind, tuple) else flag.kind, flag.default)
                 self.assertEqual(kinds.setdefault(flag.name, kind), kind, flag.name)
 
     def test_every_command_has_examples(self):

@@ -1,0 +1,1 @@
+"""A codec for other programs: folders of files that run without this package."""

@@ -1,0 +1,54 @@
+"""What an exported folder says about its codec, the same in every format."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from typing import Any
+
+import encodec_hk
+from encodec_hk import config
+
+VERSION = 1
+"""Of the facts; raised when a name changes its meaning."""
+
+
+def facts(codec: encodec_hk.Codec, licence: str) -> dict[str, Any]:
+    """Return what a caller has to know about a codec, as it is written to JSON.
+
+    Args:
+      codec: the codec.
+      licence: of its weights.
+    """
+    model_config = codec.model_config
+    return {
+        "format": VERSION,
+        "name": codec.name,
+        "source": codec.source,
+        "licence": licence,
+        "fingerprint": codec.fingerprint,
+        "codes_of": codec.codes_of._asdict(),
+        "sample_rate": codec.sample_rate,
+        "channels": codec.channels,
+        "hop": codec.hop_length,
+        "codebook_size": model_config.codebook_size,
+        "num_codebooks": codec.num_codebooks,
+        "bandwidths": {
+            f"{kbps:g}": config.num_codebooks_for(model_config, kbps)
+            for kbps in model_config.bandwidths
+        },
+    }
+
+
+def files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Return the bytes and the SHA-256 of every file in a folder, by name."""
+    return {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _digest(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _digest(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
