@@ -1,0 +1,162 @@
+// Encodes and decodes with ONNX Runtime, block by block: memory does not grow with the signal.
+//
+// Takes { kind: "load", facts, needsEncoder }, { kind: "code", id, samples, counts } and
+// { kind: "decode", id, codes, codebooks, counts }; `counts` are numbers of codebooks to decode.
+// A new id, or { kind: "stop" }, ends the work before it. Sends { kind } of
+//   "loading"  loaded, total: bytes
+//   "loaded"   threads
+//   "codes"    id, codes: Int32Array of the next frames, ordered by frame
+//   "sound"    id, track: index of a count, samples: Float32Array of the next samples
+//   "done"     id
+//   "failed"   id (null while loading), message
+
+import * as ort from "./runtime/ort.wasm.min.js";
+
+const url = (name) => new URL(name, import.meta.url).href;
+ort.env.wasm.wasmPaths = { mjs: url("runtime/ort-wasm-simd-threaded.js"), wasm: url("runtime/ort-wasm-simd-threaded.wasm") };
+// Threads need two headers of the server, which docs/export.md names.
+ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+ort.env.logLevel = "error";
+
+const sessions = {};  // by name of the graph, such as encoder_start
+let facts = null;
+let current = null;  // id of the work that goes on
+
+self.onmessage = ({ data }) => {
+  if (data.kind === "stop") current = null;
+  else if (data.kind === "load") settle(null, load(data));
+  else {
+    current = data.id;
+    settle(data.id, data.kind === "code" ? code(data) : decode(data));
+  }
+};
+
+async function settle(id, work) {
+  try {
+    await work;
+  } catch (error) {
+    self.postMessage({ kind: "failed", id, message: String(error?.message ?? error) });
+  }
+}
+
+async function load({ facts: given, needsEncoder }) {
+  facts = given;
+  const sides = ["encoder", "decoder"].filter((side) => needsEncoder || side === "decoder")
+    .filter((side) => !sessions[`${side}_step`]);
+  const names = sides.flatMap((side) => [`${side}_start.onnx`, `${side}_step.onnx`, `${side}.weights`]);
+  const total = names.reduce((sum, name) => sum + sizeOf(name), 0);
+  let loaded = 0;
+  const files = {};
+  for (const name of names) {
+    files[name] = await fetched(`model/${name}`, (bytes) => {
+      loaded += bytes;
+      self.postMessage({ kind: "loading", loaded, total: Math.max(loaded, total) });
+    });
+  }
+  for (const side of sides) {
+    const externalData = [{ path: `${side}.weights`, data: files[`${side}.weights`] }];
+    for (const part of ["start", "step"]) {
+      const options = { executionProviders: ["wasm"], externalData };
+      sessions[`${side}_${part}`] = await ort.InferenceSession.create(files[`${side}_${part}.onnx`], options);
+    }
+  }
+  self.postMessage({ kind: "loaded", threads: ort.env.wasm.numThreads });
+}
+
+const sizeOf = (name) => facts.files?.[name]?.size ?? 0;
+
+async function fetched(name, onbytes) {
+  const response = await fetch(url(name));
+  if (!response.ok) throw new Error(`${name} cannot be loaded (${response.status})`);
+  const parts = [];
+  for (const reader = response.body.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) return new Uint8Array(await new Blob(parts).arrayBuffer());
+    parts.push(value);
+    onbytes(value.length);
+  }
+}
+
+// One direction of one signal: the state of a graph goes from block to block.
+class Stream {
+  constructor(side) {
+    this.side = side;
+    this.state = null;
+  }
+
+  // Returns the outputs of a block; those that begin with next_ are the state of the next one.
+  async run(inputs) {
+    const session = sessions[`${this.side}_${this.state ? "step" : "start"}`];
+    const outputs = await session.run({ ...inputs, ...this.state });
+    this.state = {};
+    for (const [name, tensor] of Object.entries(outputs)) {
+      if (name.startsWith("next_")) this.state[name.slice(5)] = tensor;
+    }
+    return outputs;
+  }
+}
+
+// Frames of a block: about a second, and no fewer than a stream begins with.
+function blockFrames() {
+  const first = Math.ceil(facts.encoder.first_block / facts.hop);
+  return Math.max(Math.ceil(facts.sample_rate / facts.hop), first, facts.decoder.first_block);
+}
+
+async function code({ id, samples, counts }) {
+  const encoder = new Stream("encoder");
+  const decoders = counts.map(() => new Stream("decoder"));
+  const size = blockFrames() * facts.hop;
+  for (let at = 0; at < samples.length; at += size) {
+    if (await isStopped(id)) return;
+    const block = samples.slice(at, at + size);
+    const outputs = await encoder.run({ audio: new ort.Tensor("float32", block, [1, 1, block.length]) });
+    const codes = byFrame(outputs.codes);
+    self.postMessage({ kind: "codes", id, codes });
+    await decodeBlock(id, codes, facts.num_codebooks, counts, decoders);
+  }
+  if (current === id) self.postMessage({ kind: "done", id });
+}
+
+async function decode({ id, codes, codebooks, counts }) {
+  const decoders = counts.map(() => new Stream("decoder"));
+  const size = blockFrames() * codebooks;
+  for (let at = 0; at < codes.length; at += size) {
+    if (await isStopped(id)) return;
+    await decodeBlock(id, codes.subarray(at, at + size), codebooks, counts, decoders);
+  }
+  if (current === id) self.postMessage({ kind: "done", id });
+}
+
+async function decodeBlock(id, codes, codebooks, counts, decoders) {
+  for (const [track, count] of counts.entries()) {
+    if (await isStopped(id)) return;
+    const { audio } = await decoders[track].run({ codes: byCodebook(codes, codebooks, count) });
+    const samples = Float32Array.from(audio.data);
+    self.postMessage({ kind: "sound", id, track, samples }, [samples.buffer]);
+  }
+}
+
+// Lets messages in, and returns whether one of them has ended this work.
+async function isStopped(id) {
+  await new Promise((resolve) => setTimeout(resolve));
+  return current !== id;
+}
+
+// Codes of the graph, int64 [1, K, F], as Int32Array ordered by frame.
+function byFrame({ data, dims: [, codebooks, frames] }) {
+  const codes = new Int32Array(codebooks * frames);
+  for (let k = 0; k < codebooks; k += 1) {
+    for (let frame = 0; frame < frames; frame += 1) codes[frame * codebooks + k] = Number(data[k * frames + frame]);
+  }
+  return codes;
+}
+
+// The first `count` codebooks of codes ordered by frame, as int64 [1, count, F].
+function byCodebook(codes, codebooks, count) {
+  const frames = codes.length / codebooks;
+  const data = new BigInt64Array(count * frames);
+  for (let k = 0; k < count; k += 1) {
+    for (let frame = 0; frame < frames; frame += 1) data[k * frames + frame] = BigInt(codes[frame * codebooks + k]);
+  }
+  return new ort.Tensor("int64", data, [1, count, frames]);
+}
