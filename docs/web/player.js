@@ -1,5 +1,5 @@
 // Plays one of several tracks of one signal. All run at once, with gains, so that a switch goes on at
-// the same sample. Sound is scheduled in pieces: what is not decoded yet is waited for.
+// the same sample. Sound is scheduled in pieces, and waited for where it is not decoded yet.
 
 const LEAD = 0.03;  // seconds from a command to its effect
 const PIECE = 1;  // seconds
@@ -33,11 +33,6 @@ export class Player {
     return this.length / this.rate;
   }
 
-  /** Samples that all tracks have. */
-  get ready() {
-    return Math.min(this.length, ...this.tracks.map((track) => track.ready));
-  }
-
   play() {
     if (!this.length || this.isPlaying) return;
     if (this.offset >= this.length) this.offset = 0;
@@ -69,7 +64,9 @@ export class Player {
   select(index) {
     this.active = index;
     this.#setGains(FADE);
-    this.onchange();
+    // A track that was not decoded when the others were scheduled joins them now.
+    if (this.isPlaying && (this.isPartial || this.isWaiting)) this.seek(this.position);
+    else this.onchange();
   }
 
   setLoop(loop) {
@@ -96,6 +93,7 @@ export class Player {
     this.isWaiting = false;
     this.zero = Math.ceil((this.context.currentTime + LEAD) * this.rate);  // in samples of the context
     this.cursor = 0;  // samples scheduled since then
+    this.isPartial = false;
     this.#setGains(0);
     this.timer = setInterval(() => this.#schedule(), 200);
     this.#schedule();
@@ -104,7 +102,7 @@ export class Player {
 
   #schedule() {
     const elapsed = this.#elapsed();
-    const ready = this.ready;
+    const { ready } = this.tracks[this.active];
     while (this.cursor < elapsed + AHEAD * this.rate) {
       const from = this.#wrapped(this.offset + this.cursor);
       const size = Math.min(PIECE * this.rate, ready - from);
@@ -128,7 +126,7 @@ export class Player {
 
   #startIfReady() {
     const enough = Math.min(this.length, this.offset + 2 * PIECE * this.rate);
-    if (this.ready < enough) return;
+    if (this.tracks[this.active].ready < enough) return;
     this.#halt();
     this.#start();
   }
@@ -136,6 +134,10 @@ export class Player {
   #startPiece(from, size) {
     const when = (this.zero + this.cursor) / this.rate;
     this.tracks.forEach((track, index) => {
+      if (track.ready < from + size) {
+        this.isPartial = true;
+        return;
+      }
       const source = this.context.createBufferSource();
       source.buffer = this.context.createBuffer(1, size, this.rate);
       source.buffer.copyToChannel(track.samples.subarray(from, from + size), 0);

@@ -56,7 +56,7 @@ async function load({ facts: given, needsEncoder }) {
   for (const side of sides) {
     const externalData = [{ path: `${side}.weights`, data: files[`${side}.weights`] }];
     for (const part of ["start", "step"]) {
-      const options = { executionProviders: ["wasm"], externalData };
+      const options = { executionProviders: ["wasm"], externalData, logSeverityLevel: 3 };
       sessions[`${side}_${part}`] = await ort.InferenceSession.create(files[`${side}_${part}.onnx`], options);
     }
   }

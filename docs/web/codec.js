@@ -1,0 +1,71 @@
+// The worker that codes, as the page sees it.
+
+export class Codec {
+  /** `facts` are those of stream.json; `onloading` is called with bytes loaded and in total. */
+  constructor(facts, onloading) {
+    this.facts = facts;
+    this.onloading = onloading;
+    this.id = 0;
+    this.handlers = {};
+    this.loading = Promise.resolve();
+  }
+
+  /** Loads the model once, which takes seconds; a codec that only decodes needs no encoder. */
+  load(needsEncoder) {
+    const load = () => new Promise((resolve, reject) => {
+      this.settle = (error) => (error ? reject(error) : resolve());
+      this.worker ??= this.#worker();
+      this.worker.postMessage({ kind: "load", facts: this.facts, needsEncoder });
+    });
+    this.loading = this.loading.then(load, load);
+    return this.loading;
+  }
+
+  /**
+   * Encodes samples, and decodes them from each of these numbers of codebooks.
+   *
+   * `handlers` are codes(Int32Array), sound(track, samples), done() and failed(Error). Work that
+   * goes on ends.
+   */
+  code(samples, counts, handlers) {
+    this.#begin({ kind: "code", samples, counts }, handlers);
+  }
+
+  /** Decodes codes, ordered by frame, from each of these numbers of codebooks. */
+  decode(codes, codebooks, counts, handlers) {
+    this.#begin({ kind: "decode", codes, codebooks, counts }, handlers);
+  }
+
+  /** Ends the work that goes on. */
+  stop() {
+    this.id += 1;
+    this.worker?.postMessage({ kind: "stop" });
+  }
+
+  #begin(message, handlers) {
+    this.id += 1;
+    this.handlers = handlers;
+    this.worker.postMessage({ ...message, id: this.id });
+  }
+
+  #worker() {
+    const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    worker.onmessage = ({ data }) => this.#take(data);
+    worker.onerror = (event) => {
+      this.worker = null;
+      this.settle(new Error(event.message || "The page's worker cannot be loaded."));
+    };
+    return worker;
+  }
+
+  #take({ kind, id, ...data }) {
+    if (kind === "loading") this.onloading(data.loaded, data.total);
+    else if (kind === "loaded") this.settle();
+    else if (kind === "failed" && id === null) this.settle(new Error(data.message));
+    else if (id !== this.id) return;  // of a signal before
+    else if (kind === "codes") this.handlers.codes(data.codes);
+    else if (kind === "sound") this.handlers.sound(data.track, data.samples);
+    else if (kind === "done") this.handlers.done();
+    else this.handlers.failed(new Error(data.message));
+  }
+}
