@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from encodec_hk.commands import flag_types
 
-EXPORT_FORMATS = ("stablehlo",)
+EXPORT_FORMATS = ("onnx", "stablehlo")
 
 DESCRIBE = flag_types.Command(
     "Show the network of a config: shapes, parameters, cost, bandwidths.",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import encodec_hk
+from encodec_hk.export import onnx_files
 from encodec_hk.export import stablehlo_files
 
 Write = Callable[[encodec_hk.Codec, pathlib.Path, dict[str, Any], int | None], None]
@@ -30,5 +31,6 @@ class ExportFormat(NamedTuple):
 
 
 FORMATS = {
+    "onnx": ExportFormat(onnx_files.write, onnx_files.MANIFEST),
     "stablehlo": ExportFormat(stablehlo_files.write, stablehlo_files.MANIFEST),
 }

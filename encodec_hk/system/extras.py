@@ -12,6 +12,7 @@ PURPOSES = {
     "convert": "conversion",
     "evaluate": "evaluation",
     "hub": "a hub name",
+    "onnx": "export to ONNX",
     "tokens": "a data set of codes",
     "train": "training",
 }

@@ -1,0 +1,60 @@
+"""Residual vector quantisation as ONNX operators; see `networks.quantizer`.
+
+Shapes: B rows, F frames, K codebooks in use, N entries of a codebook, D latent channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from encodec_hk.export import onnx_graph
+from encodec_hk.networks import quantizer
+
+Graph = onnx_graph.Graph
+Value = onnx_graph.Value
+
+
+def encode(graph: Graph, latents: Value, count: Value) -> Value:
+    """Quantise latents [B, D, F] with `count` codebooks -> codes [B, K, F].
+
+    The codebooks are in a loop, so that each call may choose how many it takes. Distances are
+    computed as `networks.quantizer.encode` does, because their rounding decides near-ties.
+    """
+    codebooks = graph.param("codebooks")
+    books = graph.weight("codebooks", codebooks)
+    squares = graph.weight("squares", quantizer.energies(codebooks)[:, None])
+    rows = graph.op("Transpose", latents, perm=[0, 2, 1])
+    vectors = graph.op("Reshape", rows, graph.constant([-1, codebooks.shape[-1]]))  # [B * F, D]
+
+    stage = graph.subgraph()
+    with stage.layer("stage"):
+        index = stage.input("codebook", (), np.int64)
+        go_on = stage.input("go_on", (), np.bool_)
+        residual = stage.input("residual", None)
+        book = stage.op("Gather", books, index)  # [N, D]
+        product = stage.op("Gemm", residual, book, alpha=-2.0, transB=1)
+        energy = stage.op("ReduceSumSquare", residual, stage.constant([1]))
+        distance = stage.op("Add", energy, product)
+        distance = stage.op("Add", distance, stage.op("Gather", squares, index))
+        codes = stage.op("ArgMin", distance, axis=1, keepdims=0)  # of equal ones the first
+        rest = stage.op("Sub", residual, stage.op("Gather", book, codes))
+        stage.output("goes_on", go_on, (), np.bool_)
+        stage.output("rest", rest, None)
+        stage.output("codes_of_stage", codes, None, np.int64)
+    _, codes = graph.ops("Loop", count, "", vectors, num_outputs=2, body=stage.body("stage"))
+
+    sizes = [graph.op("Shape", latents, start=at, end=at + 1) for at in (0, 2)]
+    shape = graph.op("Concat", graph.constant([-1]), *sizes, axis=0)
+    return graph.op("Transpose", graph.op("Reshape", codes, shape), perm=[1, 0, 2])
+
+
+def decode(graph: Graph, codes: Value) -> Value:
+    """Return the latents [B, D, F] of codes [B, K, F]: the sum of their entries."""
+    codebooks = graph.param("codebooks")
+    stages, entries, channels = codebooks.shape
+    books = graph.weight("codebooks", codebooks.reshape(stages * entries, channels))
+    starts = graph.constant(np.arange(stages)[:, None] * entries)
+    starts = graph.slice(starts, 0, graph.op("Shape", codes, start=1, end=2), axis=0)
+    vectors = graph.op("Gather", books, graph.op("Add", codes, starts))  # [B, K, F, D]
+    latents = graph.op("ReduceSum", vectors, graph.constant([1]), keepdims=0)
+    return graph.op("Transpose", latents, perm=[0, 2, 1])
