@@ -17,8 +17,11 @@ def missing():
 
 
 @contextlib.contextmanager
-def chromium(folder):
-    """Yield a driver of Chromium whose profile and downloads are in the folder."""
+def chromium(folder, *arguments):
+    """Yield a driver of Chromium whose profile and downloads are in the folder.
+
+    The arguments are more options of its command line.
+    """
     if missing():
         raise unittest.SkipTest(missing())
     from selenium import webdriver
@@ -31,6 +34,7 @@ def chromium(folder):
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
         *("--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"),
         f"--user-data-dir={folder}/profile",
+        *arguments,
     ):
         options.add_argument(argument)
     options.add_experimental_option("prefs", {"download.default_directory": str(folder)})

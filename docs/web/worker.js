@@ -82,6 +82,7 @@ class Stream {
   constructor(side) {
     this.side = side;
     this.state = null;
+    this.early = facts[side].lag;  // samples that a decoder gives before the first of the signal
   }
 
   // Returns the outputs of a block; those that begin with next_ are the state of the next one.
@@ -112,7 +113,7 @@ async function code({ id, samples, counts }) {
     const outputs = await encoder.run({ audio: new ort.Tensor("float32", block, [1, 1, block.length]) });
     const codes = byFrame(outputs.codes);
     self.postMessage({ kind: "codes", id, codes });
-    await decodeBlock(id, codes, facts.num_codebooks, counts, decoders);
+    await decodeBlock(id, codes, facts.num_codebooks, counts, decoders, at + size >= samples.length);
   }
   if (current === id) self.postMessage({ kind: "done", id });
 }
@@ -122,16 +123,20 @@ async function decode({ id, codes, codebooks, counts }) {
   const size = blockFrames() * codebooks;
   for (let at = 0; at < codes.length; at += size) {
     if (await isStopped(id)) return;
-    await decodeBlock(id, codes.subarray(at, at + size), codebooks, counts, decoders);
+    await decodeBlock(id, codes.subarray(at, at + size), codebooks, counts, decoders, at + size >= codes.length);
   }
   if (current === id) self.postMessage({ kind: "done", id });
 }
 
-async function decodeBlock(id, codes, codebooks, counts, decoders) {
+async function decodeBlock(id, codes, codebooks, counts, decoders, isLast) {
   for (const [track, count] of counts.entries()) {
     if (await isStopped(id)) return;
-    const { audio } = await decoders[track].run({ codes: byCodebook(codes, codebooks, count) });
-    const samples = Float32Array.from(audio.data);
+    const decoder = decoders[track];
+    const { audio, rest } = await decoder.run({ codes: byCodebook(codes, codebooks, count) });
+    // A decoder that lags holds its last samples back, in case more follows.
+    const given = isLast && rest ? [...audio.data, ...rest.data] : audio.data;
+    const samples = Float32Array.from(given.slice(decoder.early));
+    decoder.early = Math.max(0, decoder.early - given.length);
     self.postMessage({ kind: "sound", id, track, samples }, [samples.buffer]);
   }
 }

@@ -24,6 +24,7 @@ def run(
     checkpoint: str | None = None,
     bandwidth: float | None = None,
     licence: str | None = None,
+    runtime: str | None = None,
     force: bool = False,
 ) -> int:
     """Write a folder, print its files and return the exit status, 0.
@@ -35,6 +36,7 @@ def run(
       checkpoint: as in `checkpoints.load_codec`.
       bandwidth: kbps that the encoder gives; None for what the format does without.
       licence: of the weights; None for what is known of the checkpoint.
+      runtime: a folder with the unpacked package onnxruntime-web, for the page; None for npm's.
       force: whether to replace a folder that an export has written.
 
     Raises:
@@ -44,6 +46,11 @@ def run(
         raise ValueError("export: needs --format and --output")
     if format not in export_formats.FORMATS:
         raise rules.error("format", format, f"one of {', '.join(export_formats.FORMATS)}")
+    options = {}
+    if runtime is not None:
+        if "runtime" not in export_formats.FORMATS[format].options:
+            raise ValueError(f"--runtime: for --format=web alone, got --format={format}")
+        options["runtime"] = pathlib.Path(runtime).expanduser()
     path = pathlib.Path(output).expanduser().absolute()
     _check_output(output, path, force)
     codec = checkpoints.load_codec(variant, checkpoint)
@@ -56,7 +63,7 @@ def run(
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as staging:
             folder = pathlib.Path(staging, "new")
             folder.mkdir()
-            export_formats.FORMATS[format].write(codec, folder, facts, num_codebooks)
+            export_formats.FORMATS[format].write(codec, folder, facts, num_codebooks, **options)
             interruption.check()
             if path.exists():
                 os.replace(path, pathlib.Path(staging, "old"))

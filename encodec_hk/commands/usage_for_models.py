@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from encodec_hk.commands import flag_types
 
-EXPORT_FORMATS = ("onnx", "stablehlo")
+EXPORT_FORMATS = ("onnx", "stablehlo", "web")
 
 DESCRIBE = flag_types.Command(
     "Show the network of a config: shapes, parameters, cost, bandwidths.",
@@ -98,9 +98,19 @@ EXPORT = flag_types.Command(
             otherwise="all codebooks",
         ),
         flag_types.LICENCE._replace(text="Licence of the weights, stored in the folder."),
+        flag_types.Flag(
+            "runtime",
+            "string",
+            "PATH",
+            "With --format=web, a folder with the unpacked npm package onnxruntime-web.",
+            otherwise="npm fetches it",
+        ),
         flag_types.Flag("force", "switch", "", "Replace a folder that an export has written."),
     ),
-    examples=("export --format=stablehlo --output=codec_stablehlo",),
+    examples=(
+        "export --format=stablehlo --output=codec_stablehlo",
+        "export --format=web --output=codec_page",
+    ),
 )
 
 TRAIN = flag_types.Command(

@@ -22,7 +22,10 @@ def is_installed() -> bool:
     return (PACKAGE / "configs" / "base.py").is_file()
 
 
-def shipped(folder: Literal["configs", "checkpoints"]) -> pathlib.Path:
+Shipped = Literal["assets/clips", "checkpoints", "configs", "docs/web"]
+
+
+def shipped(folder: Shipped) -> pathlib.Path:
     """Return a folder of shipped files: in a clone beside the package, else inside it."""
     return (PACKAGE if is_installed() else ROOT) / folder
 
