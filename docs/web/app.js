@@ -147,7 +147,7 @@ function drawTracks() {
     input.addEventListener("change", () => choose(index));
     const bytes = count ? signal.sizeOf(count) : original;
     const lines = [["kbd", `${index + 1}`], ["b", nameOf(index)], ["span", kilobytes(bytes)],
-      ["small", count ? `${Math.round(original / bytes)} × smaller` : "16 bits"]];
+      ["small", count ? `${Math.round(original / bytes)} × smaller` : `${(16 * facts.sample_rate) / 1000} kbps`]];
     label.append(input, ...lines.map(([name, textContent]) => Object.assign(document.createElement(name), { textContent })));
     label.querySelector("kbd").setAttribute("aria-hidden", "true");
     return label;

@@ -115,7 +115,8 @@ export class Lanes {
     const axis = make("div", "axis");
     axis.setAttribute("aria-hidden", "true");
     const { seconds } = this.signal;
-    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120].find((size) => seconds / size <= 9) ?? 600;
+    const most = Math.min(9, this.element.clientWidth / 50);
+    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120].find((size) => seconds / size <= most) ?? 300;
     for (let k = 0; k * step <= seconds * 0.97; k += 1) {
       const at = k * step;
       const text = step >= 30 ? `${Math.floor(at / 60)}:${String(at % 60).padStart(2, "0")}` : `${Number(at.toFixed(1))}`;
