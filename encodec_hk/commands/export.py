@@ -40,7 +40,8 @@ def run(
       force: whether to replace a folder that an export has written.
 
     Raises:
-      ValueError: if an argument is wrong, or the format cannot hold the codec.
+      ValueError: if an argument is wrong, or the format cannot hold the codec; what was in the
+        folder is there then.
     """
     if not format or not output:
         raise ValueError("export: needs --format and --output")
@@ -56,6 +57,7 @@ def run(
     codec = checkpoints.load_codec(variant, checkpoint)
     num_codebooks = None
     if bandwidth is not None:
+        codec.check_encoder()
         num_codebooks = config.num_codebooks_for(codec.model_config, bandwidth, field="--bandwidth")
     facts = model_facts.facts(codec, licence or checkpoints.licence(variant, checkpoint, codec))
     try:
@@ -65,15 +67,25 @@ def run(
             folder.mkdir()
             export_formats.FORMATS[format].write(codec, folder, facts, num_codebooks, **options)
             interruption.check()
-            if path.exists():
-                os.replace(path, pathlib.Path(staging, "old"))
-            os.replace(folder, path)
+            _replace(path, folder, pathlib.Path(staging, "old"))
     except OSError as error:
         raise ValueError(f"output: {output} cannot be written ({error})") from error
     for name, entry in model_facts.files(path).items():
         print(f"{entry['size'] / 1e6:10.3f} MB  {name}")
     print(f"wrote {output}")
     return 0
+
+
+def _replace(path: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None:
+    """Rename the folder `path`, if there is one, to `old`, and `new` to `path`; all or nothing."""
+    if path.exists():
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        if old.exists():
+            os.replace(old, path)
+        raise
 
 
 def _check_output(output: str, path: pathlib.Path, force: bool) -> None:

@@ -21,6 +21,13 @@ def facts(codec: encodec_hk.Codec, licence: str) -> dict[str, Any]:
       licence: of its weights.
     """
     model_config = codec.model_config
+    segments = None
+    if codec.framing.has_segments:
+        segments = {
+            "length": codec.framing.length,
+            "stride": codec.framing.stride,
+            "normalize": model_config.normalize,
+        }
     return {
         "format": VERSION,
         "name": codec.name,
@@ -37,6 +44,7 @@ def facts(codec: encodec_hk.Codec, licence: str) -> dict[str, Any]:
             f"{kbps:g}": config.num_codebooks_for(model_config, kbps)
             for kbps in model_config.bandwidths
         },
+        "segments": segments,
     }
 
 

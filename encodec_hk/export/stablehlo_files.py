@@ -93,14 +93,9 @@ def write(
         "lag": 0 if codec.framing.has_segments else lags[1],
         "states": states,
     }
-    segments = None
-    if codec.framing.has_segments:
-        segments = {"length": codec.framing.length, "stride": codec.framing.stride}
     text = {
         **facts,
         **entries,
-        "segments": segments,
-        "normalize": codec.model_config.normalize,
         "platforms": PLATFORMS,
         "jax": jax.__version__,
         "files": model_facts.files(folder),

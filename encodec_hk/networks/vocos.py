@@ -308,7 +308,9 @@ class Vocos(hk.Module):
     def layers(self, num_codebooks: int | jax.Array | None = None) -> list[FourierLayer]:
         """Return the layers, from the latents to the audio; `num_codebooks` as in a call."""
         count = len(self.norms) if num_codebooks is None else num_codebooks
-        norm = self.norms[count - 1] if isinstance(count, int) else jnp.array(self.norms)[count - 1]
+        # Not an integer where it is traced, or a dimension without a number, as in exports.
+        is_known = isinstance(count, int)
+        norm = self.norms[count - 1] if is_known else jnp.array(self.norms)[jnp.asarray(count) - 1]
         common: dict[str, Any] = {
             **{"kernel_size": self.kernel_size, "norm": norm, "num_norms": self.num_norms}
         }
