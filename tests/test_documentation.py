@@ -47,6 +47,7 @@ MADE = {
     "README.md": ["reading_6kbps.wav", "guitar_3kbps.wav"],
     "docs/infer.md": ["reading.wav", "guitar_3kbps.ecdc", "guitar_3kbps.wav"],
     "docs/ecdc.md": ["guitar.ecdc"],
+    "docs/export.md": ["codec_stablehlo/export.json"],
     "docs/tokens.md": ["codes/data/train-00000.parquet", "sound/music_guitar.flac.wav"],
 }
 MADE_SLOWLY = {
@@ -63,7 +64,7 @@ MADE_SLOWLY = {
     "docs/performance.md": ["bench.json"],
 }
 # Pages whose Python needs what their commands made.
-PYTHON_AFTER_COMMANDS = ("docs/vocos.md",)
+PYTHON_AFTER_COMMANDS = ("docs/export.md", "docs/vocos.md")
 # Commands that make what the Python of their page reads.
 BEFORE_PYTHON = re.compile(r"tokenize assets/clips codes")
 _PARSE = """
