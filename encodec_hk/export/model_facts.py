@@ -23,11 +23,7 @@ def facts(codec: encodec_hk.Codec, licence: str) -> dict[str, Any]:
     model_config = codec.model_config
     segments = None
     if codec.framing.has_segments:
-        segments = {
-            "length": codec.framing.length,
-            "stride": codec.framing.stride,
-            "normalize": model_config.normalize,
-        }
+        segments = {"length": codec.framing.length, "stride": codec.framing.stride}
     return {
         "format": VERSION,
         "name": codec.name,
@@ -44,6 +40,7 @@ def facts(codec: encodec_hk.Codec, licence: str) -> dict[str, Any]:
             f"{kbps:g}": config.num_codebooks_for(model_config, kbps)
             for kbps in model_config.bandwidths
         },
+        "normalize": model_config.normalize,
         "segments": segments,
     }
 
