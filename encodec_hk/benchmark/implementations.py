@@ -1,4 +1,4 @@
-"""What is timed: our codec, and PyTorch's with the same weights (`pytorch_codecs.build`)."""
+"""What is timed: our codec, and others with the same weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ import numpy as np
 import encodec_hk
 from encodec_hk import checkpoint
 from encodec_hk import config
+from encodec_hk.benchmark import onnx_contenders
 from encodec_hk.convert import pytorch_codecs
 from encodec_hk.networks import model
 
 OURS = "encodec_hk"
+KINDS = (*pytorch_codecs.KINDS, *onnx_contenders.KINDS)
+
+_PACKAGES = {  # of each kind
+    "transformers": ("torch", "transformers"),
+    "transformers_compiled": ("torch", "transformers"),
+    "encodec": ("torch", "encodec"),
+    "onnxruntime": ("onnxruntime",),
+    "transformers_onnx": ("onnxruntime", "torch", "transformers"),
+}
 
 
 def ours(codec: encodec_hk.Codec, bandwidth: float) -> pytorch_codecs.Contender:
@@ -41,9 +51,15 @@ def random_codec(variant: ml_collections.ConfigDict) -> encodec_hk.Codec:
     return encodec_hk.Codec(variant.model, params, name=variant.name, **settings)
 
 
+def build(
+    kind: str, codec: encodec_hk.Codec, bandwidth: float, *, num_threads: int
+) -> pytorch_codecs.Contender:
+    """Return another implementation of a codec, one of `KINDS`; see the modules' `build`."""
+    room = onnx_contenders if kind in onnx_contenders.KINDS else pytorch_codecs
+    return room.build(kind, codec, bandwidth, num_threads=num_threads)
+
+
 def versions(kinds: Iterable[str]) -> dict[str, str]:
-    """Return the installed versions of JAX and of the packages behind `pytorch_codecs.KINDS`."""
-    names = ["jax", "jaxlib"]
-    if packages := {kind.removesuffix("_compiled") for kind in kinds}:
-        names += ["torch", *sorted(packages)]
-    return {name: importlib.metadata.version(name) for name in names}
+    """Return the installed versions of JAX and of the packages behind some of `KINDS`."""
+    packages = sorted({package for kind in kinds for package in _PACKAGES[kind]})
+    return {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", *packages)}

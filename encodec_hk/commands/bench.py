@@ -1,4 +1,4 @@
-"""`run.py bench`: speed of a variant on this machine, beside PyTorch and the machine's limit."""
+"""`run.py bench`: speed of a variant on this machine, beside others and the machine's limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from encodec_hk.benchmark import timing
 from encodec_hk.benchmark import timing_tables
 from encodec_hk.commands import checkpoints
 from encodec_hk.configs import base
-from encodec_hk.convert import pytorch_codecs
 from encodec_hk.networks import cost
 from encodec_hk.system import extras
 from encodec_hk.system import invocation
@@ -51,7 +50,7 @@ def run(
       measure: whole signals, the layers of a block, pushes of a stream, starts of `run.py infer`,
         data sets made by `run.py tokenize`: some of "whole", "layers", "stream", "start" and
         "tokenize".
-      compare: some of `pytorch_codecs.KINDS`, to time on the same whole signals. One that is not
+      compare: some of `implementations.KINDS`, to time on the same whole signals. One that is not
         installed or has no such network is reported and skipped.
       frames: pushes to time in each direction.
       threads: cores, and threads of the computation; None for all cores.
@@ -65,7 +64,7 @@ def run(
     """
     for flag, names, allowed in (
         ("--measure", measure, _ALL_MEASURES),
-        ("--compare", compare, pytorch_codecs.KINDS),
+        ("--compare", compare, implementations.KINDS),
     ):
         for name in names:
             if name not in allowed:
@@ -89,7 +88,7 @@ def run(
     contenders = {implementations.OURS: implementations.ours(codec, kbps)}
     for kind in compare if "whole" in measure else ():
         try:
-            contenders[kind] = pytorch_codecs.build(kind, codec, kbps, num_threads=num_threads)
+            contenders[kind] = implementations.build(kind, codec, kbps, num_threads=num_threads)
         except ValueError as error:
             print(f"--compare={kind}: {error}")
     multiply_adds = cost.multiply_adds_per_frame(codec.model_config, num_codebooks)

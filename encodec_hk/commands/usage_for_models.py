@@ -268,7 +268,8 @@ BENCH = flag_types.Command(
             "list",
             "NAME,...",
             "Implementations to time too: transformers, transformers_compiled (torch.compile), "
-            "encodec. They need {convert}.",
+            "encodec ({convert}); onnxruntime (this model, exported; {onnx}), transformers_onnx "
+            "(PyTorch's export of it; both extras).",
             [],
             "none",
         ),

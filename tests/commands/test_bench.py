@@ -19,8 +19,10 @@ from absl.testing import parameterized
 import encodec_hk
 from configs import encodec_24khz
 from configs import encodec_48khz
+from encodec_hk import framing
 from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import measurements
+from encodec_hk.benchmark import onnx_contenders
 from encodec_hk.benchmark import timing
 from encodec_hk.benchmark import timing_tables
 from encodec_hk.benchmark import tokenizing
@@ -291,6 +293,30 @@ class ImplementationsTest(parameterized.TestCase):
         references.import_encodec()
         with self.assertRaisesRegex(ValueError, "not one of Meta's two models"):
             pytorch_codecs.build("encodec", codec, codec.bandwidth, num_threads=1)
+
+    @parameterized.parameters(*onnx_contenders.KINDS)
+    def test_onnx_has_our_weights(self, kind):
+        codec = tiny()
+        audio = references.audio(1.3, codec.sample_rate, codec.channels)[None]
+        own = implementations.ours(codec, codec.bandwidth)
+        encoded = own.encode(audio)
+        other = implementations.build(kind, codec, codec.bandwidth, num_threads=1)
+        codes = other.encode(audio)
+        np.testing.assert_array_equal(codes, encoded.codes)
+        theirs = other.decode(codes).swapaxes(1, 2)[:, : audio.shape[1]]
+        np.testing.assert_allclose(theirs, own.decode(encoded), rtol=0, atol=1e-5)
+
+    @parameterized.parameters(*onnx_contenders.KINDS)
+    def test_onnx_takes_no_segments(self, kind):
+        codec = mock.Mock(framing=framing.Framing(120, 118, 12))
+        with self.assertRaisesRegex(ValueError, "cuts signals into segments is not timed"):
+            implementations.build(kind, codec, 6.0, num_threads=1)
+
+    def test_versions_of_every_kind(self):
+        self.assertContainsSubset({"jax", "torch"}, implementations.versions(["transformers"]))
+        found = implementations.versions(["onnxruntime"])
+        self.assertEqual(set(found), {"jax", "jaxlib", "onnxruntime"})
+        self.assertEqual(set(implementations._PACKAGES), set(implementations.KINDS))
 
 
 class StartTest(absltest.TestCase):
