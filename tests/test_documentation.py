@@ -31,10 +31,12 @@ HUB_NAME, VOCOS_NAME = "facebook/encodec_24khz", "charactr/vocos-encodec-24khz"
 NOT_RUN = (
     *("python3 -m venv ", ". .venv/bin/activate", "pip install ", "bash test.sh", "ffmpeg "),
     "tensorboard ",
+    "python3 -m http.server ",
 )
 # Commands whose data or weights a clone lacks, or that need a GPU or a network: only parsed.
 PARSED = re.compile(
     r"--data=(music|free_audio)|--distributed|XLA_PYTHON|datasets.debian|train\.jsonl|encodec_lm_"
+    r"|--format=web"
 )
 # What takes minutes, together: the published network, training, an evaluation, several files at a
 # time, and some more ways through a codec.

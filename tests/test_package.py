@@ -94,7 +94,12 @@ class WheelTest(absltest.TestCase):
             for name in SHIPPED
             for suffix in (".md", ".safetensors")
         }
-        expected = modules | configs | models | {"encodec_hk/checkpoints/manifest.json"}
+        page = {
+            f"encodec_hk/{path.relative_to(ROOT).as_posix()}"
+            for folder in ("docs/web", "assets/clips")
+            for path in (ROOT / folder).iterdir()
+        }
+        expected = modules | configs | models | page | {"encodec_hk/checkpoints/manifest.json"}
         packed = {name for name in names if not re.search(r"\.dist-info/|/template/", name)}
         self.assertEqual(packed, expected)
         self.assertIn("encodec_hk/evaluation/report/template/page.html", names)
