@@ -17,17 +17,24 @@ const player = new Player(24000, () => refresh());
 const lanes = new Lanes(byId("lanes"), (share) => player.seek(share * player.seconds));
 
 async function start() {
-  facts = await (await fetch("model/stream.json")).json();
+  facts = await json("model/stream.json");
   player.rate = facts.sample_rate;
   codec = new Codec(facts, (loaded, total) => say(`Loading the model: ${megabytes(loaded)} of ${megabytes(total)}`, loaded / total));
-  const clips = await (await fetch("clips/clips.json")).json();
+  const clips = await json("clips/clips.json");
   byId("clips").append(...clips.map(clipButton));
   const milliseconds = ((1000 * facts.hop) / facts.sample_rate).toFixed(1);
   byId("codes-note").textContent = `A column is ${milliseconds} ms of sound, a row is a codebook, and a colour is one of its `
     + `${facts.codebook_size} entries. Each codebook refines those above it: a lower bitrate is the same file without the lower rows.`;
   byId("licences").append(`Model: ${facts.name}, licence ${facts.licence}. Computed with `, link("ONNX Runtime", "runtime/LICENSE.txt"),
     clips.length ? "; clips under " : "", ...(clips.length ? [link("licences of their own", "clips/LICENSES.md")] : []), ".");
+  say("");
   document.documentElement.dataset.ready = "";
+}
+
+async function json(name) {
+  const response = await fetch(name);
+  if (!response.ok) throw new Error(`${name} cannot be loaded (${response.status})`);
+  return response.json();
 }
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`;
@@ -46,6 +53,7 @@ function clipButton({ file, name }) {
 
 // Says what goes on; `share` moves the bar from 0 to 1, null hides it.
 function say(text, share = null) {
+  byId("status").ariaLive = share === null ? "polite" : "off";
   byId("status").textContent = text;
   byId("progress").hidden = share === null;
   byId("progress").value = share ?? 0;
@@ -253,8 +261,8 @@ function onKey(event) {
   if (key === " " && !target.closest("button, a, input[type=checkbox], input[type=file]")) player.toggle();
   else if (key === "ArrowLeft") player.seek(player.position - 1);
   else if (key === "ArrowRight") player.seek(player.position + 1);
-  else if (key === "ArrowUp") choose((player.active + count - 1) % count);
-  else if (key === "ArrowDown") choose((player.active + 1) % count);
+  else if (key === "ArrowUp" && target.name === "track") choose((player.active + count - 1) % count);
+  else if (key === "ArrowDown" && target.name === "track") choose((player.active + 1) % count);
   else if (key >= "1" && Number(key) <= count) choose(Number(key) - 1);
   else return;
   event.preventDefault();

@@ -57,7 +57,7 @@ export class Lanes {
       this.isDirty = false;
       const track = this.signal.tracks[this.heard];
       const spectrogram = this.spectrograms[this.heard];
-      if (spectrogram.advance(track.samples, track.ready, 60)) this.update();
+      if (spectrogram.advance(track.samples, track.ready, 60 / spectrogram.frames)) this.update();
       this.#drawSpectrogram(this.lanes.heard, spectrogram);
       this.#drawCodes();
     });

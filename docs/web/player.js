@@ -5,6 +5,7 @@ const LEAD = 0.03;  // seconds from a command to its effect
 const PIECE = 1;  // seconds
 const AHEAD = 2.5;  // seconds that are scheduled
 const FADE = 0.006;
+const LEAST_LOOP = 0.2;  // seconds; shorter sound plays once
 
 export class Player {
   /** `onchange` is called after every command, at the end, and when sound is waited for. */
@@ -153,7 +154,8 @@ export class Player {
   }
 
   #wrapped(sample) {
-    return this.loop && this.length ? sample % this.length : Math.min(sample, this.length);
+    const isLoop = this.loop && this.length > LEAST_LOOP * this.rate;
+    return isLoop ? sample % this.length : Math.min(sample, this.length);
   }
 
   #sample() {

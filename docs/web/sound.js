@@ -13,15 +13,15 @@ export class SoundError extends Error {}
  */
 export async function samplesOf(bytes, rate) {
   const wav = readWav(bytes);
-  if (wav?.rate === rate) return mean(wav.channels);
+  if (wav?.rate === rate) return mean(wav.channels());
   let buffer;
   try {
     // Decoding for a context resamples to its rate, with a better filter than playing into it.
-    buffer = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes.slice(0));
+    buffer = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
   } catch {
     throw new SoundError("This browser cannot decode the file. Try WAV, FLAC, MP3 or Ogg.");
   }
-  const length = wav ? Math.ceil((wav.channels[0].length * rate) / wav.rate) : buffer.length;
+  const length = wav ? Math.ceil((wav.length * rate) / wav.rate) : buffer.length;
   const mono = mean(Array.from({ length: buffer.numberOfChannels }, (_, index) => buffer.getChannelData(index)));
   return mono.subarray(0, length);
 }
@@ -46,7 +46,7 @@ export function writeWav(samples, rate) {
   return view.buffer;
 }
 
-/** Returns the rate and the channels of a WAV file of integers or 32-bit floats, else null. */
+/** Returns { rate, length, channels() } of a WAV file of integers or 32-bit floats, else null. */
 export function readWav(bytes) {
   const view = new DataView(bytes);
   const tag = (at) => String.fromCharCode(...new Uint8Array(bytes, at, 4));
@@ -63,17 +63,17 @@ export function readWav(bytes) {
       if (!isKnown || !count) return null;
       format = { kind, bits, count, rate: view.getUint32(start + 4, true) };
     } else if (tag(at) === "data" && format) {
-      const length = Math.min(size, view.byteLength - start);
-      return { rate: format.rate, channels: wavChannels(new DataView(bytes, start, length), format) };
+      const part = new DataView(bytes, start, Math.min(size, view.byteLength - start));
+      const length = Math.floor((8 * part.byteLength) / format.bits / format.count);
+      return { rate: format.rate, length, channels: () => wavChannels(part, length, format) };
     }
     at = start + size + (size % 2);
   }
   return null;
 }
 
-function wavChannels(view, { kind, bits, count }) {
+function wavChannels(view, length, { kind, bits, count }) {
   const size = bits / 8;
-  const frames = Math.floor(view.byteLength / size / count);
   const scale = 2 ** (1 - bits);
   const readers = {
     16: (at) => view.getInt16(at, true) * scale,
@@ -82,8 +82,8 @@ function wavChannels(view, { kind, bits, count }) {
   };
   const value = kind === "floats" ? (at) => view.getFloat32(at, true) : readers[bits];
   return Array.from({ length: count }, (_, channel) => {
-    const samples = new Float32Array(frames);
-    for (let frame = 0; frame < frames; frame += 1) samples[frame] = value((frame * count + channel) * size);
+    const samples = new Float32Array(length);
+    for (let frame = 0; frame < length; frame += 1) samples[frame] = value((frame * count + channel) * size);
     return samples;
   });
 }

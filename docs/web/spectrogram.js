@@ -3,7 +3,7 @@
 const ROWS = 96;
 const WINDOW = 0.04;  // seconds
 const COLUMN = 0.01;  // seconds of a column, unless that is too many or too few columns
-const FRAMES = 4;  // most windows of a column: a long signal is sampled
+const FRAMES = 2;  // most windows of a column: a long signal is sampled
 export const RANGE = 80;  // dB from the brightest level down to the darkest
 
 /** The levels of a signal of `length` samples at `rate` Hz, in dB; a sine of full scale has 0. */

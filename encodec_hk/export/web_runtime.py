@@ -101,12 +101,16 @@ def _fetched(version: str, integrity: str) -> Iterator[pathlib.Path]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         done = subprocess.run(
-            [npm, "pack", "--silent", name], cwd=folder, capture_output=True, text=True
+            [npm, "pack", "--loglevel=error", "--fetch-retries=1", name],
+            cwd=folder,
+            capture_output=True,
+            text=True,
         )
         archives = list(folder.glob("*.tgz"))
         if done.returncode or len(archives) != 1:
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise ValueError(f"web: npm pack {name} failed ({lines[0]}); {other}")
+            reason = lines[0].removeprefix("npm error ")
+            raise ValueError(f"web: npm pack {name} failed ({reason}); {other}")
         algorithm, _, expected = integrity.partition("-")
         with open(archives[0], "rb") as file:
             digest = base64.b64encode(hashlib.file_digest(file, algorithm).digest()).decode()

@@ -150,8 +150,8 @@ class WebRuntimeTest(absltest.TestCase):
         self.check_error("web: npm, .* is not installed; --runtime=FOLDER takes onnxruntime-web@")
 
     def test_npm_fails(self):
-        self.fake_npm(returncode=1, stderr="npm error network\nmore\n")
-        self.check_error(r"npm pack \S+ failed \(npm error network\); --runtime=FOLDER takes")
+        self.fake_npm(returncode=1, stderr="npm error code ENETWORK\nnpm error more\n")
+        self.check_error(r"npm pack \S+ failed \(code ENETWORK\); --runtime=FOLDER takes")
 
     def test_another_archive(self):
         self.fake_npm(archive=b"something else")
