@@ -95,12 +95,12 @@ export class Lanes {
       const box = picture.getBoundingClientRect();
       this.onseek(Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)));
     };
+    picture.addEventListener("click", seek);
     picture.addEventListener("pointerdown", (event) => {
-      if (event.button) return;
-      seek(event);
-      if (event.pointerType !== "mouse") return;  // a finger may scroll
+      if (event.button || event.pointerType !== "mouse") return;  // a finger may scroll
       picture.setPointerCapture(event.pointerId);
       picture.onpointermove = seek;
+      seek(event);
     });
     const end = () => {
       picture.onpointermove = null;

@@ -15,9 +15,13 @@ from absl.testing import parameterized
 import encodec_hk
 from encodec_hk import bitstream
 from tests import browser
-from tests.export import web_cases
+from tests import web_cases
 
 MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+ISOLATED = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
 EQUAL_CODES = 0.9995  # the others are near-ties
 FULL_SCALE_ERROR = 1e-4
 
@@ -105,6 +109,18 @@ class WebPageTest(parameterized.TestCase):
         expected = self.encode(web_cases.sound("music_beat"))
         # Another resampler: the coarse codes agree, the fine ones less.
         self.assertGreater(np.mean(codes[0] == expected[0]), 0.8)
+
+    def test_threads(self):
+        samples = web_cases.sound("speech_reading", 1.5)
+        url = self.enter_context(web_cases.served(self.folder / "page", ISOLATED))
+        self.addCleanup(self.page.open, self.page.url)
+        self.page.open(url)
+        self.page.code("threads.wav", web_cases.wav(samples, "FLOAT"))
+        loaded = self.page.js("return window.sent.find(({ kind }) => kind === 'loaded')")
+        cores = self.page.js("return navigator.hardwareConcurrency")
+        self.assertEqual(loaded["threads"], min(4, cores))
+        codes = web_cases.read(self.page.saved("threads_6kbps.ecdc"))[1]
+        self.assertGreaterEqual(np.mean(codes == self.encode(samples)), EQUAL_CODES)
 
     def test_microphone(self):
         page = self.page

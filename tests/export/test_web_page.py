@@ -25,9 +25,9 @@ from encodec_hk.export import web_runtime
 from encodec_hk.system import file_paths
 from tests import bitstream_files
 from tests import random_networks
+from tests import web_cases
 
 SOURCES = file_paths.shipped("docs/web")
-FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 # Reads a file, and writes it again with some of its codebooks.
 NODE = """
@@ -53,16 +53,6 @@ def tiny():
     return encodec_hk.load("encodec_tiny")
 
 
-def package(folder, version=None):
-    """A folder like the unpacked npm package."""
-    (folder / "dist").mkdir(parents=True)
-    for name in FILES:
-        (folder / "dist" / name).write_text(name)
-    facts = {"name": web_runtime.PACKAGE, "version": version or web_runtime.pinned()[0]}
-    (folder / "package.json").write_text(json.dumps(facts))
-    return folder
-
-
 class WebPageTest(absltest.TestCase):
     def setUp(self):
         super().setUp()
@@ -75,7 +65,7 @@ class WebPageTest(absltest.TestCase):
         return page
 
     def test_files(self):
-        page = self.write(tiny(), runtime=package(self.folder / "package"))
+        page = self.write(tiny(), runtime=web_cases.package(self.folder / "package"))
         found = {path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file()}
         sources = {path.name for path in SOURCES.iterdir()} - {"package.json"}
         self.assertContainsSubset(sources | {web_page.MANIFEST}, found)
@@ -136,14 +126,14 @@ class WebRuntimeTest(absltest.TestCase):
 
     def test_wrong_folders(self):
         version, _ = web_runtime.pinned()
-        other = package(self.folder / "other", "1.0.0")
+        other = web_cases.package(self.folder / "other", "1.0.0")
         self.check_error(f"runtime: .*holds .* 1.0.0, must hold onnxruntime-web {version}$", other)
         self.check_error(r"runtime: .* holds no npm package, must hold", self.folder)
         (self.folder / "package.json").write_text("[]")
         self.check_error(r"runtime: .* holds no npm package, must hold", self.folder)
-        broken = package(self.folder / "broken")
-        (broken / "dist" / FILES[0]).unlink()
-        self.check_error(f"{FILES[0]}: No such file", broken)
+        broken = web_cases.package(self.folder / "broken")
+        (broken / "dist" / web_cases.RUNTIME[0]).unlink()
+        self.check_error(f"{web_cases.RUNTIME[0]}: No such file", broken)
 
     def test_no_npm(self):
         self.enter_context(mock.patch.object(shutil, "which", return_value=None))
@@ -158,7 +148,7 @@ class WebRuntimeTest(absltest.TestCase):
         self.check_error("has the sha512 .*, must be ")
 
     def test_unpacks_the_archive(self):
-        source = package(self.folder / "package")
+        source = web_cases.package(self.folder / "package")
         file = io.BytesIO()
         with tarfile.open(fileobj=file, mode="w:gz") as archive:
             archive.add(source, "package")
@@ -171,7 +161,7 @@ class WebRuntimeTest(absltest.TestCase):
         web_runtime.write(self.folder / "runtime")
         found = {path.name: path.read_text() for path in (self.folder / "runtime").iterdir()}
         self.assertIn("onnxruntime-web 1.2.3", found.pop("LICENSE.txt"))
-        self.assertEqual(found, {name.replace(".mjs", ".js"): name for name in FILES})
+        self.assertEqual(found, {name.replace(".mjs", ".js"): name for name in web_cases.RUNTIME})
 
 
 @absltest.skipIf(shutil.which("node") is None, "node is not installed: apt-get install nodejs")

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.server
 import io
+import json
 import pathlib
 import threading
 import time
@@ -15,10 +16,12 @@ import soundfile
 from encodec_hk import bitstream
 from encodec_hk.export import model_facts
 from encodec_hk.export import web_page
+from encodec_hk.export import web_runtime
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 
-CLIPS = pathlib.Path(__file__).parents[2] / "assets" / "clips"
+CLIPS = pathlib.Path(__file__).parents[1] / "assets" / "clips"
+RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 # Keeps what the page's worker sends, and for every sound that starts: its time, size and gain.
 RECORD = """
@@ -42,13 +45,28 @@ AudioBufferSourceNode.prototype.start = function (when) {
 """
 
 
+def package(folder, version=None):
+    """A folder like the unpacked npm package."""
+    (folder / "dist").mkdir(parents=True)
+    for name in RUNTIME:
+        (folder / "dist" / name).write_text(name)
+    facts = {"name": web_runtime.PACKAGE, "version": version or web_runtime.pinned()[0]}
+    (folder / "package.json").write_text(json.dumps(facts))
+    return folder
+
+
 @contextlib.contextmanager
-def served(folder):
-    """Serve a folder as `python3 -m http.server` does; yield its address."""
+def served(folder, headers=None):
+    """Serve a folder as `python3 -m http.server` does, with more headers; yield its address."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
+
+        def end_headers(self):
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            super().end_headers()
 
     handler = functools.partial(Handler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -96,8 +114,8 @@ class Page:
         self.command("Page.addScriptToEvaluateOnNewDocument", source=RECORD)
         self.resize(1200)
 
-    def open(self):
-        self.driver.get(self.url)
+    def open(self, url=None):
+        self.driver.get(url or self.url)
         self.wait("document.documentElement.dataset.ready === ''")
 
     def command(self, name, **arguments):
