@@ -9,10 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import pathlib
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,7 +94,6 @@ class Graph:
         self._weights = weights
         self._scope: list[str] = []
         self._names: dict[str, int] = {}
-        self._used: set[Value] = set()
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
@@ -116,17 +112,15 @@ class Graph:
 
     def op(self, operator: str, *inputs: Value, **attributes: Any) -> Value:
         """Add a node of one output and return that output; an absent input is ""."""
-        return self.ops(operator, *inputs, num_outputs=1, **attributes)[0]
+        return self.ops(operator, *inputs, outputs=1, **attributes)[0]
 
-    def ops(
-        self, operator: str, *inputs: Value, num_outputs: int, **attributes: Any
-    ) -> list[Value]:
-        """Add a node and return its outputs."""
+    def ops(self, operator: str, *inputs: Value, outputs: int, **attributes: Any) -> list[Value]:
+        """Add a node of so many outputs and return them."""
         name = self._unique("/".join([*self._scope, operator]))
-        self._used.update(inputs)
-        outputs = [f"{name}:{index}" if index else name for index in range(num_outputs)]
-        self._nodes.append(_onnx().helper.make_node(operator, inputs, outputs, name=name, **attributes))
-        return outputs
+        values = [f"{name}:{index}" if index else name for index in range(outputs)]
+        node = _onnx().helper.make_node(operator, inputs, values, name=name, **attributes)
+        self._nodes.append(node)
+        return values
 
     def weight(self, name: str, array: np.ndarray) -> Value:
         """Return a parameter of the layer as the graph has it."""
@@ -136,7 +130,7 @@ class Graph:
 
     def constant(self, value: Any, dtype: type = np.int64) -> Value:
         """Return a small constant, which is kept in the graph."""
-        array = np.asarray(value, dtype)
+        array: np.ndarray = np.asarray(value, dtype)
         name = f"constant/{array.dtype}/{str(array.tolist()).replace(' ', '')}"
         if name not in self._initializers:
             self._initializers[name] = _onnx().numpy_helper.from_array(array, name)
@@ -151,20 +145,22 @@ class Graph:
         self, name: str, value: Value, shape: Sequence[Dim] | None, dtype: type = np.float32
     ) -> None:
         """Make a value an output."""
-        self._nodes.append(_onnx().helper.make_node("Identity", [value], [name], name=f"{name}/Identity"))
+        self._nodes.append(
+            _onnx().helper.make_node("Identity", [value], [name], name=f"{name}/Identity")
+        )
         self._outputs.append(_info(name, shape, dtype))
 
     def state(self, name: str, *shape: int) -> Value:
         """Return what the layer kept from the block before, [B, *shape], in a "step"."""
         return self.input(self._state_name(name), ("batch", *shape))
 
-    def keep(self, name: str, make: Callable[[], Value], *shape: int) -> None:
-        """Keep the value [B, *shape] that `make` adds for the next block, if the signal goes on."""
+    def keep(self, name: str, value: Value, *shape: int) -> None:
+        """Keep a value [B, *shape] for the next block, unless the graph takes whole signals."""
         if self.kind == "whole":
             return
         name = self._state_name(name)
         self.states[name] = shape
-        self.output(f"next_{name}", make(), ("batch", *shape))
+        self.output(f"next_{name}", value, ("batch", *shape))
 
     def slice(
         self,
@@ -195,13 +191,14 @@ class Graph:
     def model(self, name: str, facts: Mapping[str, str]) -> bytes:
         """Return the finished model, with `facts` as its metadata."""
         helper = _onnx().helper
+        nodes, used = self._needed()
         made = helper.make_model(
             helper.make_graph(
-                self._nodes,
+                nodes,
                 name,
                 self._inputs,
                 self._outputs,
-                initializer=[i for n, i in self._initializers.items() if n in self._used],
+                initializer=[value for key, value in self._initializers.items() if key in used],
             ),
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
@@ -209,6 +206,17 @@ class Graph:
         )
         helper.set_model_props(made, dict(facts))
         return made.SerializeToString(deterministic=True)
+
+    def _needed(self) -> tuple[list[onnx.NodeProto], set[Value]]:
+        """Return the nodes that outputs depend on, and the values that these use."""
+        needed, used = [], {output.name for output in self._outputs}
+        for node in reversed(self._nodes):
+            if used.intersection(node.output):
+                needed.append(node)
+                inner = (each for attribute in node.attribute for each in attribute.g.node)
+                for each in (node, *inner):
+                    used.update(each.input)
+        return needed[::-1], used
 
     def _state_name(self, name: str) -> str:
         return "_".join([*self._scope[1:], name])

@@ -44,7 +44,7 @@ def conv(
     left = total - right
     if activate:
         x = graph.op("Elu", x)
-    x, pads = _pad(graph, x, channels, left, right, stride, settings.pad_mode)
+    x, pads = pad(graph, x, channels, left, right, stride, settings.pad_mode)
     y = graph.op(
         "Conv",
         x,
@@ -73,7 +73,7 @@ def conv_transpose(
     if graph.kind == "step":
         x = graph.op("Concat", graph.state("last", channels, 1), x, axis=-1)
         pads = [stride, stride]
-    graph.keep("last", lambda: graph.slice(x, -1), channels, 1)
+    graph.keep("last", graph.slice(x, -1), channels, 1)
     has_norm = settings.norm == "time_group_norm"
     y = graph.op(
         "ConvTranspose",
@@ -99,7 +99,9 @@ def group_norm(graph: Graph, x: Value) -> Value:
         centred = graph.op("Sub", x, mean)
         squares = graph.op("ReduceMean", graph.op("Mul", centred, centred), time)
         variance = graph.op("ReduceMean", squares, channels)
-        deviation = graph.op("Sqrt", graph.op("Add", variance, graph.constant(_EPSILON, np.float32)))
+        deviation = graph.op(
+            "Sqrt", graph.op("Add", variance, graph.constant(_EPSILON, np.float32))
+        )
         factor = graph.op("Div", graph.weight("scale", scale[:, None]), deviation)
         scaled = graph.op("Mul", centred, factor)
         return graph.op("Add", scaled, graph.weight("offset", offset[:, None]))
@@ -121,10 +123,10 @@ def lstm(graph: Graph, x: Value, num_layers: int) -> Value:
                 graph.weight("w_h", w_h.T[None]),
                 graph.weight("b", np.concatenate([b, np.zeros_like(b)])[None]),
             ]
-            y, *last = graph.ops("LSTM", y, *weights, "", *states, num_outputs=3, hidden_size=width)
+            y, *last = graph.ops("LSTM", y, *weights, "", *states, outputs=3, hidden_size=width)
             y = graph.op("Squeeze", y, graph.constant([1]))  # the directions
             for name, value in zip(("h", "c"), last, strict=True):
-                graph.keep(name, lambda value=value: graph.op("Squeeze", value, first), width)
+                graph.keep(name, graph.op("Squeeze", value, first), width)
     return graph.op("Add", x, graph.op("Transpose", y, perm=[1, 2, 0]))
 
 
@@ -134,7 +136,7 @@ def _gates(array: np.ndarray) -> np.ndarray:
     return np.concatenate([i, o, f, g], axis=-1)
 
 
-def _pad(
+def pad(
     graph: Graph, x: Value, channels: int, left: int, right: int, stride: int, mode: str
 ) -> tuple[Value, list[int]]:
     """Put a convolution's padding around x [B, C, T], as `networks.padding.pad_block`.
@@ -145,31 +147,29 @@ def _pad(
     Returns:
       The padded signal, and how many zeros the convolution has to add before and after it.
     """
-    room = right + stride - 1
-    if not left:
-        return x, [0, room]
-    is_step, is_zero = graph.kind == "step", mode == "constant"
+    if not left:  # of a kernel of one step
+        return x, [0, 0]
+    room, is_step, is_zero = right + stride - 1, graph.kind == "step", mode == "constant"
+    before: list[Value] = []  # nothing if the convolution adds zeros
     if is_step:
-        before = graph.state("context", channels, left)
-    elif is_zero:
-        before = ""
+        before = [graph.state("context", channels, left)]
+    elif not is_zero:
+        before = [_head(graph, x, left)]
+
+    recent = graph.slice(x, -left)
+    if before:
+        recent = graph.op("Concat", *before, recent, axis=-1)
     else:
-        before = _head(graph, x, left)
-    parts = [before] if before else []
-    if graph.kind != "whole":
-        end = graph.slice(x, -left)
-        if before:
-            end = graph.op("Concat", before, end, axis=-1)
-        else:
-            end = graph.op("Pad", end, graph.constant([left, 0]), "", graph.constant([-1]))
-        graph.keep("context", lambda: graph.slice(end, -left), channels, left)
-    parts.append(x)
+        recent = graph.op("Pad", recent, graph.constant([left, 0]), "", graph.constant([-1]))
+    graph.keep("context", graph.slice(recent, -left), channels, left)
+
+    after: list[Value] = []
     if room and not is_zero:
         # A stream has steps enough before its end, a whole signal may be shorter than its padding.
-        tail = graph.slice(end, -2, -room - 2, step=-1) if is_step else _tail(graph, x, left, right, stride)
-        parts.append(tail)
-    if len(parts) > 1:
-        x = graph.op("Concat", *parts, axis=-1)
+        mirrored = graph.slice(recent, -2, -room - 2, step=-1)
+        after = [mirrored if is_step else _tail(graph, x, left, right, stride)]
+    if before or after:
+        x = graph.op("Concat", *before, x, *after, axis=-1)
     return x, [0 if before else left, room if is_zero else 0]
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ml_collections
 import numpy as np
 
+from encodec_hk import config
 from encodec_hk.export import onnx_graph
 from encodec_hk.export import onnx_layers
 from encodec_hk.export import onnx_quantizer
+from encodec_hk.export import onnx_vocos
 
 Graph = onnx_graph.Graph
 Value = onnx_graph.Value
@@ -44,7 +46,10 @@ def build_decoder(graph: Graph, model_config: ml_collections.ConfigDict) -> None
     with graph.layer("quantizer"):
         latents = onnx_quantizer.decode(graph, codes)
     with graph.layer("decoder"):
-        audio = _seanet_decoder(graph, latents, model_config)
+        if config.has_vocos(model_config):
+            audio = onnx_vocos.build(graph, latents, codes, model_config)
+        else:
+            audio = _seanet_decoder(graph, latents, model_config)
     if model_config.normalize:
         scale = graph.input("scale", ("batch", 1))
         audio = graph.op("Mul", audio, graph.op("Unsqueeze", scale, graph.constant([2])))

@@ -1,0 +1,158 @@
+"""A Vocos decoder as ONNX operators; see `networks.vocos`.
+
+The inverse STFT is a transposed convolution with the windowed waves of all frequencies. A stream
+keeps the windows that go on after its block, added up, and the sums of their squares:
+
+    windows   |--------|--------|--------|--------|
+                       |--------|--------|--------|--------|
+              |- audio of the block -----|- kept for the next -|
+
+Shapes: B rows, F frames, D latent channels, C channels, K codebooks, T = F * hop samples.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+import numpy as np
+
+from encodec_hk import config
+from encodec_hk.export import onnx_graph
+from encodec_hk.export import onnx_layers
+
+Graph = onnx_graph.Graph
+Value = onnx_graph.Value
+
+_EPSILON = 1e-6  # of the norms
+_LARGEST = 100.0  # magnitude of a spectrum
+_TINY = 1e-9  # of a squared window, where there is no audio
+
+
+def build(
+    graph: Graph, latents: Value, codes: Value, model_config: ml_collections.ConfigDict
+) -> Value:
+    """Map latents [B, D, F] of codes [B, K, F] to audio [B, 1, T].
+
+    In a stream, the audio lags by (n_fft - hop) / 2 samples; those that remain if it ends with the
+    block are another output, `rest`.
+    """
+    vocos = model_config.vocos
+    settings = onnx_layers.ConvSettings(vocos.causal, norm="none", pad_mode="constant")
+    count = graph.op("Shape", codes, start=1, end=2)
+    index = graph.op("Sub", count, graph.constant([1]))
+    norms = graph.constant(config.vocos_norms(model_config))
+    norm = graph.op("Squeeze", graph.op("Gather", norms, index))
+
+    with graph.layer("embed"):
+        with graph.layer("conv"):
+            x = onnx_layers.conv(graph, latents, settings, activate=False)
+        x = _adaptive_norm(graph, graph.op("Transpose", x, perm=[0, 2, 1]), norm)  # [B, F, C]
+    for number in range(vocos.num_layers):
+        with graph.layer(f"block_{number}"):
+            x = _block(graph, x, norm, vocos.causal)
+    with graph.layer("head"):
+        return _head(graph, x, config.hop_length(model_config), vocos.n_fft)
+
+
+def _adaptive_norm(graph: Graph, x: Value, norm: Value) -> Value:
+    """Normalise x [B, F, C] over its channels, with one of several scales and offsets."""
+    with graph.layer("norm"):
+        chosen = [
+            graph.op("Gather", graph.weight(name, graph.param(name)), norm)
+            for name in ("scale", "offset")
+        ]
+        return graph.op("LayerNormalization", x, *chosen, axis=-1, epsilon=_EPSILON)
+
+
+def _block(graph: Graph, x: Value, norm: Value, causal: bool) -> Value:
+    """Map x [B, F, C] -> [B, F, C], as `networks.vocos.ConvNeXt`."""
+    with graph.layer("depthwise"):
+        weight = graph.param("w")
+        kernel, channels = weight.shape
+        right = 0 if causal else kernel // 2
+        y = graph.op("Transpose", x, perm=[0, 2, 1])
+        y, pads = onnx_layers.pad(graph, y, channels, kernel - 1 - right, right, 1, "constant")
+        y = graph.op(
+            "Conv",
+            y,
+            graph.weight("w", weight.T[:, None]),
+            graph.weight("b", graph.param("b")),
+            kernel_shape=[kernel],
+            group=channels,
+            pads=pads,
+        )
+        y = graph.op("Transpose", y, perm=[0, 2, 1])
+    y = _adaptive_norm(graph, y, norm)
+    y = graph.op("Gelu", _linear(graph, "linear_0", y))
+    y = _linear(graph, "linear_1", y, gain=graph.param("gamma"))
+    return graph.op("Add", x, y)
+
+
+def _linear(graph: Graph, name: str, x: Value, gain: float | np.ndarray = 1.0) -> Value:
+    """Return x [B, F, C] times a matrix, plus an offset, times a gain that they absorb."""
+    with graph.layer(name):
+        w, b = (
+            graph.weight(key, np.asarray(gain * graph.param(key), np.float32)) for key in ("w", "b")
+        )
+        return graph.op("Add", graph.op("MatMul", x, w), b)
+
+
+def _head(graph: Graph, x: Value, hop: int, n_fft: int) -> Value:
+    """Map x [B, F, C] to audio [B, 1, T], as `networks.vocos.FourierHead`."""
+    scale, offset = (graph.weight(name, graph.param(name)) for name in ("scale", "offset"))
+    x = graph.op("LayerNormalization", x, scale, offset, axis=-1, epsilon=_EPSILON)
+    x = graph.op("Transpose", _linear(graph, "linear", x), perm=[0, 2, 1])
+    magnitude, phase = graph.ops("Split", x, outputs=2, num_outputs=2, axis=1)
+    largest = graph.constant(_LARGEST, np.float32)
+    magnitude = graph.op("Min", graph.op("Exp", magnitude), largest)
+    parts = [graph.op("Mul", magnitude, graph.op(wave, phase)) for wave in ("Cos", "Sin")]
+    spectrum = graph.op("Concat", *parts, axis=1)  # [B, n_fft + 2, F]
+
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    waves = np.asarray(_waves(n_fft) * window, np.float32)[:, None]
+    squares = np.asarray(window**2, np.float32)[None, None]
+    shape = graph.op("Shape", graph.slice(spectrum, 0, 1, axis=1))
+    ones = graph.op("Expand", graph.constant(1.0, np.float32), shape)
+    trim = (n_fft - hop) // 2
+    sums = [
+        graph.op(
+            "ConvTranspose",
+            given,
+            graph.weight(name, weight),
+            kernel_shape=[n_fft],
+            strides=[hop],
+            pads=[trim, trim] if graph.kind == "whole" else [0, 0],
+        )
+        for name, given, weight in (("waves", spectrum, waves), ("squares", ones, squares))
+    ]
+    if graph.kind == "whole":
+        return graph.op("Div", *sums)
+    return _continued(graph, graph.op("Concat", *sums, axis=1), n_fft - hop)
+
+
+def _continued(graph: Graph, sums: Value, overlap: int) -> Value:
+    """Add what the block before has kept to sums of windows and of squares [B, 2, T + overlap].
+
+    Returns:
+      Audio [B, 1, T].
+    """
+    if graph.kind == "step":
+        first = graph.op("Add", graph.slice(sums, 0, overlap), graph.state("overlap", 2, overlap))
+        sums = graph.op("Concat", first, graph.slice(sums, overlap), axis=-1)
+    graph.keep("overlap", graph.slice(sums, -overlap), 2, overlap)
+    audio, squares = graph.ops("Split", sums, outputs=2, num_outputs=2, axis=1)
+    squares = graph.op("Max", squares, graph.constant(_TINY, np.float32))
+    audio = graph.op("Div", audio, squares)
+    rest = graph.slice(audio, -overlap, -overlap + overlap // 2)
+    graph.output("rest", rest, ("batch", 1, overlap // 2))
+    return graph.slice(audio, 0, -overlap)
+
+
+def _waves(n_fft: int) -> np.ndarray:
+    """Return the real inverse Fourier transform as a matrix, float64 [n_fft + 2, n_fft].
+
+    The rows are the real parts of all frequencies, then the imaginary parts.
+    """
+    frequencies = np.arange(n_fft // 2 + 1)[:, None]
+    angle = 2 * np.pi * (frequencies * np.arange(n_fft) % n_fft) / n_fft
+    count = np.where(frequencies % (n_fft // 2), 2, 1)  # those between stand for their mirror image
+    return np.concatenate([count * np.cos(angle), -count * np.sin(angle)]) / n_fft
