@@ -1,7 +1,8 @@
 """A Vocos decoder as ONNX operators; see `networks.vocos`.
 
-The inverse STFT is a transposed convolution with the windowed waves of all frequencies. A stream
-keeps the windows that go on after its block, added up, and the sums of their squares:
+The inverse Fourier transform is a product with the windowed waves of all frequencies, as runtimes
+have no inverse of real spectra. A stream keeps the windows that go on after its block, added up,
+and the sums of their squares:
 
     windows   |--------|--------|--------|--------|
                        |--------|--------|--------|--------|
@@ -100,33 +101,37 @@ def _head(graph: Graph, x: Value, hop: int, n_fft: int) -> Value:
     """Map x [B, F, C] to audio [B, 1, T], as `networks.vocos.FourierHead`."""
     scale, offset = (graph.weight(name, graph.param(name)) for name in ("scale", "offset"))
     x = graph.op("LayerNormalization", x, scale, offset, axis=-1, epsilon=_EPSILON)
-    x = graph.op("Transpose", _linear(graph, "linear", x), perm=[0, 2, 1])
-    magnitude, phase = graph.ops("Split", x, outputs=2, num_outputs=2, axis=1)
+    magnitude, phase = graph.ops(
+        "Split", _linear(graph, "linear", x), outputs=2, num_outputs=2, axis=-1
+    )
     largest = graph.constant(_LARGEST, np.float32)
     magnitude = graph.op("Min", graph.op("Exp", magnitude), largest)
     parts = [graph.op("Mul", magnitude, graph.op(wave, phase)) for wave in ("Cos", "Sin")]
-    spectrum = graph.op("Concat", *parts, axis=1)  # [B, n_fft + 2, F]
+    spectrum = graph.op("Concat", *parts, axis=-1)  # [B, F, n_fft + 2]
 
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    waves = np.asarray(_waves(n_fft) * window, np.float32)[:, None]
-    squares = np.asarray(window**2, np.float32)[None, None]
-    shape = graph.op("Shape", graph.slice(spectrum, 0, 1, axis=1))
-    ones = graph.op("Expand", graph.constant(1.0, np.float32), shape)
-    trim = (n_fft - hop) // 2
-    sums = [
-        graph.op(
-            "ConvTranspose",
-            given,
-            graph.weight(name, weight),
-            kernel_shape=[n_fft],
-            strides=[hop],
-            pads=[trim, trim] if graph.kind == "whole" else [0, 0],
-        )
-        for name, given, weight in (("waves", spectrum, waves), ("squares", ones, squares))
-    ]
+    waves = graph.weight("waves", np.asarray(_waves(n_fft) * window, np.float32))
+    squares = graph.weight("squares", np.asarray(window**2, np.float32))
+    windows = graph.op("MatMul", spectrum, waves)
+    squares = graph.op("Expand", squares, graph.op("Shape", windows))
+    sums = [_overlap_add(graph, each, hop, n_fft) for each in (windows, squares)]
     if graph.kind == "whole":
-        return graph.op("Div", *sums)
+        trim = (n_fft - hop) // 2
+        return graph.slice(graph.op("Div", *sums), trim, -trim)
     return _continued(graph, graph.op("Concat", *sums, axis=1), n_fft - hop)
+
+
+def _overlap_add(graph: Graph, windows: Value, hop: int, n_fft: int) -> Value:
+    """Add windows [B, F, n_fft], one every hop -> [B, 1, T + n_fft - hop]."""
+    count = n_fft // hop
+    windows = graph.op("Reshape", windows, graph.constant([0, 0, count, hop]))
+    parts = graph.ops("Split", windows, outputs=count, num_outputs=count, axis=2)
+    frames = graph.constant([1])
+    shifted = [
+        graph.op("Pad", part, graph.constant([index, count - 1 - index]), "", frames)
+        for index, part in enumerate(parts)
+    ]
+    return graph.op("Reshape", graph.op("Sum", *shifted), graph.constant([0, 1, -1]))
 
 
 def _continued(graph: Graph, sums: Value, overlap: int) -> Value:
