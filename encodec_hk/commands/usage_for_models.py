@@ -76,17 +76,11 @@ CONVERT = flag_types.Command(
 
 EXPORT = flag_types.Command(
     "Write a model as files for programs without this package.",
-    "Write a folder that other runtimes load: stablehlo for JAX, and for what else takes "
-    "StableHLO. The folder appears when it is complete.",
+    "Write a folder that other runtimes load: onnx for ONNX Runtime, stablehlo for JAX without "
+    "Haiku. The folder appears when it is complete.",
     (
         flag_types.CHECKPOINT,
-        flag_types.Flag(
-            "format",
-            EXPORT_FORMATS,
-            "",
-            "The format to write.",
-            otherwise="required",
-        ),
+        flag_types.Flag("format", EXPORT_FORMATS, "", "The format to write.", otherwise="required"),
         flag_types.Flag(
             "output", "string", "PATH", "The new or empty folder to write.", otherwise="required"
         ),
@@ -95,7 +89,7 @@ EXPORT = flag_types.Command(
             "number",
             "KBPS",
             "Bandwidth of the encoder in kbps.",
-            otherwise="all codebooks",
+            otherwise="stablehlo: all codebooks; onnx: as the caller asks",
         ),
         flag_types.LICENCE._replace(text="Licence of the weights, stored in the folder."),
         flag_types.Flag(
