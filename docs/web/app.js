@@ -73,8 +73,6 @@ async function take(title, read) {
   const own = (turn += 1);
   const isOld = () => own !== turn;
   byId("error").hidden = true;
-  codec.stop();
-  player.pause();
   dropRecording();
   try {
     say(`Reading ${title}`);
@@ -83,7 +81,7 @@ async function take(title, read) {
     const isCodes = new TextDecoder("latin1").decode(bytes.slice(0, 4)) === "ECDC";
     let samples = null, next;
     if (isCodes) {
-      next = Signal.ofFile(title, facts, new Uint8Array(bytes));
+      next = Signal.ofFile(title, facts, new Uint8Array(bytes), MOST_SECONDS);
     } else {
       samples = await samplesOf(bytes, facts.sample_rate);
       if (isOld()) return;

@@ -36,12 +36,6 @@ export class Codec {
     this.#begin({ kind: "decode", codes, codebooks, counts }, handlers);
   }
 
-  /** Ends the work that goes on. */
-  stop() {
-    this.id += 1;
-    this.worker?.postMessage({ kind: "stop" });
-  }
-
   #begin(message, handlers) {
     this.id += 1;
     this.handlers = handlers;

@@ -11,9 +11,9 @@ export class Signal {
   /**
    * Begins a signal of an .ecdc file's bytes.
    *
-   * Throws EcdcError if it cannot be read, or is of another model.
+   * Throws EcdcError if it cannot be read, is of another model, or lasts more than `mostSeconds`.
    */
-  static ofFile(title, facts, bytes) {
+  static ofFile(title, facts, bytes, mostSeconds) {
     const file = ecdc.read(bytes);
     const own = facts.codes_of;
     const isOwn = file.fingerprint && own.fingerprint ? file.fingerprint === own.fingerprint : file.name === own.name;
@@ -30,6 +30,11 @@ export class Signal {
       throw new ecdc.EcdcError(`The file has ${file.codebooks} codebooks, the model ${facts.num_codebooks}.`);
     }
     if (!file.frames) throw new ecdc.EcdcError("The file has no sound.");
+    const minutes = (seconds) => `${Math.round(seconds / 6) / 10} minutes`;
+    const seconds = file.samples / file.sampleRate;
+    if (seconds > mostSeconds) {
+      throw new ecdc.EcdcError(`The file lasts ${minutes(seconds)}; this page takes ${minutes(mostSeconds)}.`);
+    }
     const signal = new Signal(title, facts, file.samples, file.codebooks, null);
     signal.add(file.codes);
     return signal;

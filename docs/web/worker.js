@@ -2,7 +2,7 @@
 //
 // Takes { kind: "load", facts, needsEncoder }, { kind: "code", id, samples, counts } and
 // { kind: "decode", id, codes, codebooks, counts }; `counts` are numbers of codebooks to decode.
-// A new id, or { kind: "stop" }, ends the work before it. Sends { kind } of
+// A new id ends the work before it. Sends { kind } of
 //   "loading"  loaded, total: bytes
 //   "loaded"   threads
 //   "codes"    id, codes: Int32Array of the next frames, ordered by frame
@@ -23,9 +23,9 @@ let facts = null;
 let current = null;  // id of the work that goes on
 
 self.onmessage = ({ data }) => {
-  if (data.kind === "stop") current = null;
-  else if (data.kind === "load") settle(null, load(data));
-  else {
+  if (data.kind === "load") {
+    settle(null, load(data));
+  } else {
     current = data.id;
     settle(data.id, data.kind === "code" ? code(data) : decode(data));
   }

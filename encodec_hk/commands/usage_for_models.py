@@ -77,7 +77,7 @@ CONVERT = flag_types.Command(
 EXPORT = flag_types.Command(
     "Write a model as files for programs without this package.",
     "Write a folder that other runtimes load: onnx for ONNX Runtime, stablehlo for JAX without "
-    "Haiku. The folder appears when it is complete.",
+    "Haiku, web for a page that codes in the browser. The folder appears when it is complete.",
     (
         flag_types.CHECKPOINT,
         flag_types.Flag("format", EXPORT_FORMATS, "", "The format to write.", otherwise="required"),

@@ -15,6 +15,7 @@ from absl.testing import parameterized
 import encodec_hk
 from encodec_hk import bitstream
 from tests import browser
+from tests import random_networks
 from tests import web_cases
 
 MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
@@ -192,6 +193,7 @@ class WebPageTest(parameterized.TestCase):
         good = written(self.codec, codes, 64000)
         other = written(self.codec, codes, 64000, fingerprint="ab" * 32)
         named = written(self.codec, codes, 64000, name="other", fingerprint=None)
+        long = written(self.codec, np.zeros((2, 50_000), np.int32), 16_000_000)
         language = bytearray(good)
         language[9] = 1  # coding
         size = 9 + struct.unpack("!I", good[5:9])[0]
@@ -203,6 +205,7 @@ class WebPageTest(parameterized.TestCase):
             ("empty.wav", web_cases.wav(np.zeros(0, np.float32), "FLOAT"), "has no sound"),
             ("other.ecdc", other, r"made with encodec_tiny \(abababab\), this page has .*\(c0e4"),
             ("named.ecdc", named, "made with other, this page has encodec_tiny"),
+            ("long.ecdc", long, r"lasts 11\.1 minutes; this page takes 10 minutes"),
             ("language.ecdc", language, "compressed with a language model"),
             ("version.ecdc", good[:4] + b"\0" + good[5:], "version 0 .*reads version 1"),
             ("header.ecdc", good[:20] + b"?" + good[21:], "header is damaged"),
@@ -238,17 +241,30 @@ class WebPageTest(parameterized.TestCase):
 
 
 @pytest.mark.slow
-class ShippedModelTest(absltest.TestCase):
-    """The default model on all clips."""
-
-    def test_codes_of_the_clips(self):
+class OtherModelsTest(absltest.TestCase):
+    def open(self, codec):
         folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-        codec = encodec_hk.load("encodec_24khz_small")
         driver = self.enter_context(browser.chromium(folder))
         web_cases.write_page(codec, folder / "page")
         url = self.enter_context(web_cases.served(folder / "page"))
         page = web_cases.Page(driver, folder, url)
         page.open()
+        return page
+
+    def test_a_decoder_that_lags(self):
+        vocos = {"decoder": "vocos", "vocos": {"causal": True}}
+        model_config = random_networks.small(sample_rate=24000, **vocos)
+        params = random_networks.random_params(model_config)
+        codec = encodec_hk.Codec(model_config, params, name="vocos")
+        page = self.open(codec)
+        samples = web_cases.sound("speech_reading", 1.3)
+        page.code("vocos.wav", web_cases.wav(samples, "FLOAT"))
+        decoded = codec.decode(codec.encode([samples[:, None]], num_codebooks=3))[0, :, 0]
+        np.testing.assert_allclose(page.decoded(1), decoded, rtol=0, atol=FULL_SCALE_ERROR)
+
+    def test_the_default_model_on_the_clips(self):
+        codec = encodec_hk.load("encodec_24khz_small")
+        page = self.open(codec)
         equal = total = 0
         for path in sorted(web_cases.CLIPS.glob("*.flac")):
             samples = web_cases.sound(path.stem)
