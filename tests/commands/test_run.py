@@ -52,7 +52,7 @@ class RunTest(parameterized.TestCase):
         (["evaluate", "x"], "got 1 arguments, takes none"),
         (["convert"], "convert: needs --source and --output"),
         (["export"], "export: needs --format and --output"),
-        (["export", "--format=v1"], "export: --format: got 'v1', must be one of stablehlo"),
+        (["export", "--format=v1"], "export: --format: got 'v1', must be one of onnx, "),
     )
     def test_bad_calls(self, arguments, message):
         result = run(*arguments)
