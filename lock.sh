@@ -29,7 +29,7 @@ compile() {
 }
 
 upgrade=("$@")
-extras=(--extra convert --extra evaluate --extra train --extra tokens)
+extras=(--extra convert --extra evaluate --extra train --extra tokens --extra onnx)
 compile requirements.txt "${extras[@]}"
 compile requirements-dev.txt "${extras[@]}" --extra dev
 if grep -nEi "nvidia|cuda|://" requirements.txt requirements-dev.txt; then
