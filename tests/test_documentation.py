@@ -49,7 +49,7 @@ MADE = {
     "README.md": ["reading_6kbps.wav", "guitar_3kbps.wav"],
     "docs/infer.md": ["reading.wav", "guitar_3kbps.ecdc", "guitar_3kbps.wav"],
     "docs/ecdc.md": ["guitar.ecdc"],
-    "docs/export.md": ["codec_stablehlo/export.json"],
+    "docs/export.md": ["codec_onnx/stream.json", "codec_stablehlo/export.json"],
     "docs/tokens.md": ["codes/data/train-00000.parquet", "sound/music_guitar.flac.wav"],
 }
 MADE_SLOWLY = {

@@ -19,7 +19,7 @@ Value = onnx_graph.Value
 _EPSILON = 1e-5  # of the norm
 
 
-class ConvSettings(NamedTuple):
+class ConvOptions(NamedTuple):
     """What all convolutions of a network share; see `networks.convolution`."""
 
     causal: bool
@@ -30,7 +30,7 @@ class ConvSettings(NamedTuple):
 def conv(
     graph: Graph,
     x: Value,
-    settings: ConvSettings,
+    options: ConvOptions,
     *,
     stride: int = 1,
     dilation: int = 1,
@@ -40,11 +40,11 @@ def conv(
     weight = np.transpose(graph.param("w"), (2, 1, 0))
     _, channels, kernel = weight.shape
     total = (kernel - 1) * dilation + 1 - stride
-    right = 0 if settings.causal else total // 2
+    right = 0 if options.causal else total // 2
     left = total - right
     if activate:
         x = graph.op("Elu", x)
-    x, pads = pad(graph, x, channels, left, right, stride, settings.pad_mode)
+    x, pads = pad(graph, x, channels, left, right, stride, options.pad_mode)
     y = graph.op(
         "Conv",
         x,
@@ -55,18 +55,18 @@ def conv(
         dilations=[dilation],
         pads=pads,
     )
-    return group_norm(graph, y) if settings.norm == "time_group_norm" else y
+    return group_norm(graph, y) if options.norm == "time_group_norm" else y
 
 
 def conv_transpose(
-    graph: Graph, x: Value, settings: ConvSettings, *, stride: int, activate: bool = True
+    graph: Graph, x: Value, options: ConvOptions, *, stride: int, activate: bool = True
 ) -> Value:
     """Map x [B, C, T] -> [B, D, T * stride], as `networks.convolution.ConvTranspose`."""
     polyphase, bias = graph.param("w"), graph.param("b")
     _, channels, _ = polyphase.shape
     taps = polyphase[::-1].reshape(2, channels, stride, len(bias))  # of x[j], of x[j - 1]
     weight = taps.transpose(1, 3, 0, 2).reshape(channels, len(bias), 2 * stride)
-    trim = 0 if settings.causal else stride - stride // 2
+    trim = 0 if options.causal else stride - stride // 2
     pads = [trim, stride - trim]
     if activate:
         x = graph.op("Elu", x)
@@ -74,7 +74,7 @@ def conv_transpose(
         x = graph.op("Concat", graph.state("last", channels, 1), x, axis=-1)
         pads = [stride, stride]
     graph.keep("last", graph.slice(x, -1), channels, 1)
-    has_norm = settings.norm == "time_group_norm"
+    has_norm = options.norm == "time_group_norm"
     y = graph.op(
         "ConvTranspose",
         x,

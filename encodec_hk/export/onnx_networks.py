@@ -58,47 +58,47 @@ def build_decoder(graph: Graph, model_config: ml_collections.ConfigDict) -> None
 
 def _seanet_encoder(graph: Graph, x: Value, model_config: ml_collections.ConfigDict) -> Value:
     """Map audio [B, C, T] to latents [B, D, F], as `networks.seanet.Encoder`."""
-    settings = _settings(model_config)
+    options = _options(model_config)
     with graph.layer("conv_in"):
-        x = onnx_layers.conv(graph, x, settings, activate=False)
+        x = onnx_layers.conv(graph, x, options, activate=False)
     for index, stride in enumerate(reversed(model_config.ratios)):
         with graph.layer(f"stage_{index}"):
             x = _residuals(graph, x, model_config)
             with graph.layer("downsample"):
-                x = onnx_layers.conv(graph, x, settings, stride=stride)
+                x = onnx_layers.conv(graph, x, options, stride=stride)
     x = _lstm(graph, x, model_config)
     with graph.layer("conv_out"):
-        return onnx_layers.conv(graph, x, settings)
+        return onnx_layers.conv(graph, x, options)
 
 
 def _seanet_decoder(graph: Graph, x: Value, model_config: ml_collections.ConfigDict) -> Value:
     """Map latents [B, D, F] to audio [B, C, T], as `networks.seanet.Decoder`."""
-    settings = _settings(model_config)
+    options = _options(model_config)
     with graph.layer("conv_in"):
-        x = onnx_layers.conv(graph, x, settings, activate=False)
+        x = onnx_layers.conv(graph, x, options, activate=False)
     x = _lstm(graph, x, model_config)
     for index, stride in enumerate(model_config.ratios):
         with graph.layer(f"stage_{index}"):
             with graph.layer("upsample"):
-                x = onnx_layers.conv_transpose(graph, x, settings, stride=stride)
+                x = onnx_layers.conv_transpose(graph, x, options, stride=stride)
             x = _residuals(graph, x, model_config)
     with graph.layer("conv_out"):
-        return onnx_layers.conv(graph, x, settings)
+        return onnx_layers.conv(graph, x, options)
 
 
 def _residuals(graph: Graph, x: Value, model_config: ml_collections.ConfigDict) -> Value:
     """Run the residual layers of a stage, as `networks.seanet.Residual`."""
-    settings = _settings(model_config)
+    options = _options(model_config)
     for index in range(model_config.num_residual_layers):
         with graph.layer(f"residual_{index}"):
             with graph.layer("conv_0"):
                 dilation = model_config.dilation_base**index
-                y = onnx_layers.conv(graph, x, settings, dilation=dilation)
+                y = onnx_layers.conv(graph, x, options, dilation=dilation)
             with graph.layer("conv_1"):
-                y = onnx_layers.conv(graph, y, settings)
+                y = onnx_layers.conv(graph, y, options)
             if model_config.shortcut == "conv":
                 with graph.layer("shortcut"):
-                    x = onnx_layers.conv(graph, x, settings, activate=False)
+                    x = onnx_layers.conv(graph, x, options, activate=False)
             x = graph.op("Add", x, y)
     return x
 
@@ -110,8 +110,8 @@ def _lstm(graph: Graph, x: Value, model_config: ml_collections.ConfigDict) -> Va
         return onnx_layers.lstm(graph, x, model_config.num_lstm_layers)
 
 
-def _settings(model_config: ml_collections.ConfigDict) -> onnx_layers.ConvSettings:
-    return onnx_layers.ConvSettings(model_config.causal, model_config.norm, model_config.pad_mode)
+def _options(model_config: ml_collections.ConfigDict) -> onnx_layers.ConvOptions:
+    return onnx_layers.ConvOptions(model_config.causal, model_config.norm, model_config.pad_mode)
 
 
 def _scale(graph: Graph, audio: Value) -> Value:

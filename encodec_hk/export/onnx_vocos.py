@@ -37,7 +37,7 @@ def build(
     block are another output, `rest`.
     """
     vocos = model_config.vocos
-    settings = onnx_layers.ConvSettings(vocos.causal, norm="none", pad_mode="constant")
+    options = onnx_layers.ConvOptions(vocos.causal, norm="none", pad_mode="constant")
     count = graph.op("Shape", codes, start=1, end=2)
     index = graph.op("Sub", count, graph.constant([1]))
     norms = graph.constant(config.vocos_norms(model_config))
@@ -45,7 +45,7 @@ def build(
 
     with graph.layer("embed"):
         with graph.layer("conv"):
-            x = onnx_layers.conv(graph, latents, settings, activate=False)
+            x = onnx_layers.conv(graph, latents, options, activate=False)
         x = _adaptive_norm(graph, graph.op("Transpose", x, perm=[0, 2, 1]), norm)  # [B, F, C]
     for number in range(vocos.num_layers):
         with graph.layer(f"block_{number}"):
