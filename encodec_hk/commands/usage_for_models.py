@@ -76,8 +76,9 @@ CONVERT = flag_types.Command(
 
 EXPORT = flag_types.Command(
     "Write a model as files for programs without this package.",
-    "Write a folder that other runtimes load: onnx for ONNX Runtime ({onnx} writes it), stablehlo "
-    "for JAX without Haiku. The folder appears when it is complete.",
+    "Write a folder that other runtimes load: onnx for ONNX Runtime, stablehlo for JAX without "
+    "Haiku, web for a page that codes in the browser. The folder appears when it is complete. onnx "
+    "and web need {onnx}.",
     (
         flag_types.CHECKPOINT,
         flag_types.Flag("format", EXPORT_FORMATS, "", "The format to write.", otherwise="required"),
@@ -104,6 +105,7 @@ EXPORT = flag_types.Command(
     examples=(
         "export --format=onnx --output=codec_onnx",
         "export --format=stablehlo --output=codec_stablehlo",
+        "export --format=web --output=codec_page",
     ),
 )
 
