@@ -62,16 +62,17 @@ class Exported:
 
     def decode(self, codes, scales, num_samples):
         """Audio [T, C] of codes [K, F] and scales [S, 1], segment by segment."""
-        if not self.facts["segments"]:
-            inputs = {} if scales is None else {"scale": scales}
-            audio = self.run("decoder", codes=codes[None].astype(np.int64), **inputs)["audio"]
-            return audio[0].T[:num_samples]
         parts = []
-        for scale in scales:
-            count = -(-self.facts["segments"]["length"] // self.facts["hop"])
-            piece, codes = codes[None, :, :count].astype(np.int64), codes[:, count:]
-            parts.append(self.run("decoder", codes=piece, scale=scale[None])["audio"][0].T)
-        return segments.overlap_add(parts, self.facts["segments"]["stride"])[:num_samples]
+        for index, piece in enumerate(cut(self.facts, np.zeros(num_samples))):
+            count = -(-len(piece) // self.facts["hop"])
+            inputs = {"codes": codes[None, :, :count].astype(np.int64)}
+            codes = codes[:, count:]
+            if scales is not None:
+                inputs["scale"] = scales[index][None]
+            parts.append(self.run("decoder", **inputs)["audio"][0].T)
+        if self.facts["segments"]:
+            return segments.overlap_add(parts, self.facts["segments"]["stride"])[:num_samples]
+        return parts[0][:num_samples]
 
 
 def cut(facts, item):
