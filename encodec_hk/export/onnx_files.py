@@ -53,16 +53,7 @@ def write(
     is_causal = model_config.vocos.causal if is_vocos else model_config.causal
     entries["decoder"] = _stream(codec, "decoder", is_causal, 1 if is_vocos else first)
     _write_network(codec, folder, facts, "decoder", entries["decoder"], build)
-    segments = None
-    if codec.framing.has_segments:
-        segments = {"length": codec.framing.length, "stride": codec.framing.stride}
-    text = {
-        **facts,
-        "normalize": model_config.normalize,
-        "segments": segments,
-        **entries,
-        "files": model_facts.files(folder),
-    }
+    text = {**facts, **entries, "files": model_facts.files(folder)}
     (folder / MANIFEST).write_text(json.dumps(text, indent=1) + "\n")
 
 
