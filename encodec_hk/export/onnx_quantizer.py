@@ -30,7 +30,7 @@ def encode(graph: Graph, latents: Value, count: Value) -> Value:
     stage = graph.subgraph()
     with stage.layer("stage"):
         index = stage.input("codebook", (), np.int64)
-        go_on = stage.input("go_on", (), np.bool_)
+        goes_on = stage.input("goes_on", (), np.bool_)
         residual = stage.input("residual", None)
         book = stage.op("Gather", books, index)  # [N, D]
         product = stage.op("Gemm", residual, book, alpha=-2.0, transB=1)
@@ -39,10 +39,11 @@ def encode(graph: Graph, latents: Value, count: Value) -> Value:
         distance = stage.op("Add", distance, stage.op("Gather", squares, index))
         codes = stage.op("ArgMin", distance, axis=1, keepdims=0)  # of equal ones the first
         rest = stage.op("Sub", residual, stage.op("Gather", book, codes))
-        stage.output("goes_on", go_on, (), np.bool_)
+        stage.output("still_goes_on", goes_on, (), np.bool_)
         stage.output("rest", rest, None)
         stage.output("stage_codes", codes, None, np.int64)
-    _, codes = graph.ops("Loop", count, "", vectors, outputs=2, body=stage.body("stage"))
+    go_on = graph.constant(True, np.bool_)
+    _, codes = graph.ops("Loop", count, go_on, vectors, outputs=2, body=stage.body("stage"))
 
     sizes = [graph.op("Shape", latents, start=at, end=at + 1) for at in (0, 2)]
     shape = graph.op("Concat", graph.constant([-1]), *sizes, axis=0)

@@ -117,7 +117,7 @@ def _head(graph: Graph, x: Value, hop: int, n_fft: int) -> Value:
     sums = [_overlap_add(graph, each, hop, n_fft) for each in (windows, squares)]
     if graph.kind == "whole":
         trim = (n_fft - hop) // 2
-        return graph.slice(graph.op("Div", *sums), trim, -trim)
+        return graph.op("Div", *(graph.slice(each, trim, -trim) for each in sums))
     return _continued(graph, graph.op("Concat", *sums, axis=1), n_fft - hop)
 
 

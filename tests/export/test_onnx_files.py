@@ -14,6 +14,7 @@ import onnx
 import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
+from onnx import reference
 
 import encodec_hk
 from encodec_hk import config
@@ -68,23 +69,28 @@ class OnnxTestCase(parameterized.TestCase):
         super().setUp()
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
 
-    def check_items(self, codec, exported, items, num_codebooks):
-        """Encode items [T, C] with both, decode the codec's codes with both."""
-        encoded = codec.encode(items, num_codebooks=num_codebooks)
+    def check_items(self, codec, exported, items, counts):
+        """Encode items [T, C] with both, for several numbers of codebooks; decode with both.
+
+        The codec's codes of fewer codebooks are the first of those of more.
+        """
+        encoded = codec.encode(items, num_codebooks=max(counts))
         decoded = codec.decode(encoded)
         wrong, total, largest = 0, 0, 0.0
         for index, item in enumerate(items):
-            expected = encoded.codes[index, :, : encoded.num_frames[index]]
-            found, scales = exported.encode(item, np.array(num_codebooks))
-            self.assertEqual(found.shape, expected.shape)
-            for margin in exported_onnx.margins(codec, exported.facts, item, found, expected):
-                self.assertLess(margin, exported_onnx.MARGIN, f"{len(item)} samples")
-            wrong, total = wrong + np.sum(found != expected), total + found.size
+            codes = encoded.codes[index, :, : encoded.num_frames[index]]
+            for count in counts:
+                found, scales = exported.encode(item, np.array(count))
+                expected = codes[:count]
+                self.assertEqual(found.shape, expected.shape)
+                for margin in exported_onnx.margins(codec, exported.facts, item, found, expected):
+                    self.assertLess(margin, exported_onnx.MARGIN, f"{len(item)} samples")
+                wrong, total = wrong + np.sum(found != expected), total + found.size
             if scales is not None:
                 own = encoded.scales[index, : len(scales)]
                 np.testing.assert_allclose(scales[:, 0], own, rtol=1e-5)
                 scales = own[:, None]
-            audio = exported.decode(expected, scales, len(item))
+            audio = exported.decode(codes, scales, len(item))
             self.assertEqual(audio.shape, item.shape)
             difference = np.abs(audio - decoded[index, : len(item)]).max()
             self.assertLess(difference, AUDIO_ERROR, f"{len(item)} samples")
@@ -101,19 +107,32 @@ class GraphsTest(OnnxTestCase):
         for path in self.folder.glob("*.onnx"):
             onnx.checker.check_model(path, full_check=True)
         items = [signal(length, codec.channels, seed=length) for length in LENGTHS]
-        self.check_items(codec, exported, items, 1 if variant == "vocos" else 3)
+        self.check_items(codec, exported, items, (1,) if variant == "vocos" else (1, 3))
 
-    def test_every_bandwidth_and_batch(self):
-        codec = random_codec("causal")
+    def test_batches(self):
+        exported = exported_onnx.Exported(random_codec("causal"), self.folder)
+        audio, count = signal(5, 1, 100), {"num_codebooks": np.array(3)}
+        codes = exported.run("encoder", audio=audio, **count)["codes"]
+        decoded = exported.run("decoder", codes=codes)["audio"]
+        for row in range(5):
+            one = audio[row : row + 1]
+            found = exported.run("encoder", audio=one, **count)["codes"]
+            np.testing.assert_array_equal(found[0], codes[row])
+            found = exported.run("decoder", codes=found)["audio"]
+            np.testing.assert_allclose(found[0], decoded[row], atol=1e-6)
+
+    @parameterized.parameters("causal", "segmented", "vocos_causal")
+    def test_another_runtime(self, variant):
+        codec = random_codec(variant)
         exported = exported_onnx.Exported(codec, self.folder)
-        audio = signal(5, 1, 100)
-        encoded = codec.encode(audio.swapaxes(1, 2), num_codebooks=3)
-        for count in (1, 2, 3):
-            outputs = exported.run("encoder", audio=audio, num_codebooks=np.array(count))
-            np.testing.assert_array_equal(outputs["codes"], encoded.codes[:, :count])
-        decoded = exported.run("decoder", codes=outputs["codes"])["audio"]
-        expected = codec.decode(encoded).swapaxes(1, 2)
-        np.testing.assert_allclose(decoded[..., :100], expected, atol=1e-6)
+        for length in (1, 47):
+            inputs = {"audio": signal(2, codec.channels, length), "num_codebooks": np.array(2)}
+            for network in ("encoder", "decoder"):
+                expected = exported.run(network, **inputs)
+                found = reference.ReferenceEvaluator(f"{self.folder}/{network}.onnx")
+                for value, other in zip(expected.values(), found.run(None, inputs), strict=True):
+                    np.testing.assert_allclose(other, value, atol=1e-6)
+                inputs = expected
 
     @parameterized.parameters("causal", "zeros", "vocos_causal")
     def test_streams(self, variant):
@@ -255,9 +274,8 @@ class FullSizeTest(OnnxTestCase):
         lengths = (1, 31, 319, 320, 321, 2240, 47680, 100_000, 10 * codec.sample_rate)
         longest = references.audio(11, codec.sample_rate, codec.channels, seed=3)
         items = [longest[31 * index :][:length] for index, length in enumerate(lengths)]
-        for bandwidth in codec.model_config.bandwidths:
-            count = config.num_codebooks_for(codec.model_config, bandwidth)
-            self.check_items(codec, exported, items, count)
+        counts = list(exported.facts["bandwidths"].values())
+        self.check_items(codec, exported, items, counts)
 
     def test_streams(self):
         exported = exported_onnx.Exported(references.codec("encodec_24khz"), self.folder)
