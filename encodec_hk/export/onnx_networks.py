@@ -1,7 +1,6 @@
 """The networks of a codec as ONNX graphs.
 
-Shapes: B rows, C audio channels, T samples, F frames, K codebooks, N entries of a codebook, D
-latent channels.
+Shapes: B rows, C audio channels, T samples, F frames, K codebooks, D latent channels.
 """
 
 from __future__ import annotations
