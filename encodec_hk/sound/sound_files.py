@@ -93,6 +93,17 @@ def _as_value_error(path: str | os.PathLike[str]) -> contextlib.AbstractContextM
     return file_errors.as_value_error(path, soundfile.LibsndfileError)
 
 
+class _ForwardFile(soundfile.SoundFile):
+    """A file to read from start to end.
+
+    `soundfile` seeks in a seekable file after every read, to where it is. libmpg123 then decodes
+    four frames of an MP3 file again. At low bitrates sound is spread over more: it came out wrong.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 class SoundReader:
     """Reads a sound file of any format of libsndfile, whatever its suffix, block by block.
 
@@ -135,7 +146,7 @@ class SoundReader:
             if where := truncation.find(file):
                 self._report(f"cut off after {where}")
             try:
-                sound = soundfile.SoundFile(file.fileno(), closefd=False)
+                sound = _ForwardFile(file.fileno(), closefd=False)
             except soundfile.LibsndfileError as error:
                 file.seek(0)
                 if line := foreign_formats.recognise(path, file.read(16)):
@@ -143,7 +154,7 @@ class SoundReader:
                 raise
             if not sound.frames and (finished := truncation.finished(file)) is not None:
                 sound.close()
-                sound = soundfile.SoundFile(stack.enter_context(finished))
+                sound = _ForwardFile(stack.enter_context(finished))
             self._sound = stack.enter_context(sound)
             self._files = stack.pop_all()
         self.sample_rate: int = self._sound.samplerate

@@ -49,6 +49,19 @@ class FilesTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "name: the file is empty"):
             sound_files.SoundReader("name", content=b"")
 
+    @parameterized.parameters((44100, 2), (22050, 1))
+    def test_blocks_of_an_mp3_file_of_few_kbps(self, sample_rate: int, channels: int) -> None:
+        path = self.folder / "a.mp3"
+        settings = {"compression_level": 0.99, "bitrate_mode": "CONSTANT"}
+        samples = noise(3 * sample_rate, channels)
+        soundfile.write(path, samples, sample_rate, **settings)
+        with soundfile.SoundFile(path) as file:
+            whole = file.read(dtype="float32", always_2d=True)
+        with sound_files.SoundReader(path) as reader:
+            blocks = [reader.read(5000) for _ in range(0, len(whole), 5000)]
+            self.assertEmpty(reader.read(1))
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
     @parameterized.parameters(
         *itertools.product((".wav", ".flac", ".aiff", ".au", ".caf", ".rf64", ".w64"), (1, 2, 6))
     )
