@@ -6,6 +6,7 @@ libsndfile raises an error for FLAC; of WAV, AIFF and MP3 files it reads what is
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import struct
 from typing import Any, BinaryIO, NamedTuple
@@ -149,9 +150,14 @@ class _Frame(NamedTuple):
 
 def _frame(data: mmap.mmap, at: int) -> _Frame | None:
     """Return the header of a frame; None if there is none, or of a free bitrate."""
-    if at + 4 > len(data):
+    return _frame_of(data[at : at + 4])
+
+
+@functools.lru_cache(maxsize=256)  # the frames of a file have few different headers
+def _frame_of(header: bytes) -> _Frame | None:
+    if len(header) < 4:
         return None
-    first, second, third, fourth = data[at : at + 4]
+    first, second, third, fourth = header
     version, layer = second >> 3 & 3, 4 - (second >> 1 & 3)
     kbps_index, rate_index = third >> 4, third >> 2 & 3
     is_frame = first == 0xFF and second >> 5 == 7 and version != 1 and layer != 4
