@@ -27,6 +27,8 @@ from encodec_hk.tokens import item_table
 from encodec_hk.tokens import reader_slots
 from encodec_hk.tokens import sound_sources
 
+_FILES = 1000  # whose readers are known, of those with excerpts
+
 
 class Readers(Protocol):
     """What reads items; see the module.
@@ -91,8 +93,7 @@ class InlineReaders:
 
     def close(self) -> None:
         """Close what is open."""
-        for slot in range(len(self._buffer)):
-            self._slots.drop(slot)
+        self._slots.close()
 
 
 class ReaderPool:
@@ -119,6 +120,7 @@ class ReaderPool:
         self._buffer: np.ndarray = np.ndarray(self._shape, np.float32, self._memory.buf)
         self._readers = [self._start() for _ in range(num_processes)]
         self._of_slot: dict[int, _Reader] = {}
+        self._of_file: dict[bytes, int] = {}  # numbers of readers, by path
         self._start_time = time.monotonic()
 
     @property
@@ -128,12 +130,9 @@ class ReaderPool:
         return min(sum(reader.waited for reader in self._readers) / max(elapsed, 1e-9), 1.0)
 
     def request(self, slot: int, item: item_table.AudioItem | None = None) -> None:
-        """See `Readers`. Rows of one row group of a Parquet file go to one process."""
+        """See `Readers`. One process reads a row group of a Parquet file, or a file's excerpts."""
         if item is not None:
-            if item.group >= 0:
-                reader = self._readers[item.group % len(self._readers)]
-            else:
-                reader = min(self._readers, key=lambda reader: len(reader.slots))
+            reader = self._readers[self._choose(item)]
             self._of_slot[slot] = reader
             reader.slots.add(slot)
         reader = self._of_slot[slot]
@@ -181,6 +180,19 @@ class ReaderPool:
         with contextlib.suppress(BufferError):  # a view of samples may still be alive
             self._memory.close()
         self._memory.unlink()
+
+    def _choose(self, item: item_table.AudioItem) -> int:
+        """Return the number of the process to read an item."""
+        if item.group >= 0:
+            return item.group % len(self._readers)
+        if item.duration is not None and item.path in self._of_file:
+            return self._of_file[item.path]
+        found = min(range(len(self._readers)), key=lambda at: len(self._readers[at].slots))
+        if item.duration is not None:
+            while len(self._of_file) >= _FILES:
+                del self._of_file[next(iter(self._of_file))]
+            self._of_file[item.path] = found
+        return found
 
     def _forget(self, slot: int) -> None:
         reader = self._of_slot.pop(slot, None)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from encodec_hk.tokens import item_table
+from encodec_hk.tokens import open_sounds
 from encodec_hk.tokens import sound_sources
 
 _TRIES = 3  # of what the system refuses
@@ -52,6 +53,7 @@ class ReaderSlots:
         self._settings = settings
         self._buffer = buffer
         self._sources: dict[int, sound_sources.SoundSource] = {}
+        self._waiting = open_sounds.OpenSounds()
         self._items: dict[int, item_table.AudioItem] = {}
         self._taken: dict[int, int] = {}  # samples, to find the place again
 
@@ -83,20 +85,28 @@ class ReaderSlots:
         self._close(slot)
         self._items.pop(slot, None)
 
+    def close(self) -> None:
+        """Close what is open."""
+        for slot in list(self._sources):
+            self.drop(slot)
+        self._waiting.close()
+
     def _fill(self, slot: int) -> Reply:
         source = self._sources.get(slot)
+        missing = 0
         if source is None:
-            source = sound_sources.SoundSource(self._items[slot], self._settings)
+            source = sound_sources.SoundSource(self._items[slot], self._settings, self._waiting)
             self._sources[slot] = source
             missing = self._taken[slot]
-            while missing:
-                passed, _ = source.take(min(missing, source.source_rate))
-                missing -= len(passed)
-        samples, is_last = source.take(self._buffer.shape[1] // source.width)
-        self._buffer[slot, : samples.size] = samples.reshape(-1)
-        self._taken[slot] += len(samples)
+        size = self._buffer.shape[1] // source.width
+        into = self._buffer[slot, : size * source.width].reshape(size, source.width)
+        while missing:
+            passed, _ = source.take(into[:missing])
+            missing -= passed
+        length, is_last = source.take(into)
+        self._taken[slot] += length
         reply = Reply(
-            slot, len(samples), source.width, is_last, source.source_rate, source.source_channels
+            slot, length, source.width, is_last, source.source_rate, source.source_channels
         )
         if is_last:
             self.drop(slot)

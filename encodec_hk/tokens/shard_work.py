@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from encodec_hk.tokens import item_table
+from encodec_hk.tokens import open_sounds
 from encodec_hk.tokens import schema
 from encodec_hk.tokens import shard_files
 
@@ -83,8 +86,8 @@ class ShardWork:
         ]
         skipped = set(skipped)
         self.skipped = len(skipped)
-        self.waiting = [i for i in range(len(items)) if i not in (done or {}) and i not in skipped]
-        self.waiting.sort(key=self._order)
+        waiting = (i for i in range(len(items)) if i not in (done or {}) and i not in skipped)
+        self.waiting = reading_order(items, waiting)
         self.seconds = sum(items[index].seconds for index in self.waiting)
         self._left = len(self.waiting)
         self._limit = limit
@@ -121,8 +124,35 @@ class ShardWork:
             for index, message in sorted(self.errors.items())
         ]
 
-    def _order(self, index: int) -> tuple[bytes, int, float, int]:
-        """Longest first; but row groups of Parquet files one after the other, as reads are."""
-        item = self.items[index]
+
+def reading_order(items: Sequence[item_table.AudioItem], indices: Iterable[int]) -> list[int]:
+    """Return the order in which to read items: longest first, with two exceptions.
+
+    Row groups of Parquet files follow each other. Excerpts come last, those of a file in its order,
+    so that it is decoded once. Some files take turns, as each is read by one process:
+
+        a@0 b@0 c@0  a@10 b@10 c@10  ...
+    """
+    whole: list[int] = []
+    of_file: dict[bytes, list[int]] = collections.defaultdict(list)
+    for index in indices:
+        item = items[index]
+        if item.duration is None:
+            whole.append(index)
+        else:
+            of_file[item.path].append(index)
+
+    def of_whole(index: int) -> tuple[bytes, int, float, int]:
+        item = items[index]
         is_grouped = item.container == item_table.PARQUET
         return item.path if is_grouped else b"", item.group, -item.seconds, index
+
+    order = sorted(whole, key=of_whole)
+    files = [
+        sorted(own, key=lambda index: (items[index].offset, index)) for own in of_file.values()
+    ]
+    for start in range(0, len(files), open_sounds.FILES_IN_TURNS):
+        in_turns = files[start : start + open_sounds.FILES_IN_TURNS]
+        rounds = itertools.zip_longest(*in_turns)
+        order += [index for own in rounds for index in own if index is not None]
+    return order

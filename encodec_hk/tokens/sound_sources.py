@@ -25,6 +25,7 @@ from encodec_hk.system import file_errors
 from encodec_hk.tokens import av_sounds
 from encodec_hk.tokens import containers
 from encodec_hk.tokens import item_table
+from encodec_hk.tokens import open_sounds
 from encodec_hk.tokens import urls
 
 POLICIES = ("mean", "split", "first")
@@ -37,6 +38,7 @@ _FAULTS_OF_FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotAD
 _NUMBERS_OF_FILES = (errno.ENAMETOOLONG, errno.ELOOP)
 _SYSTEM = 2  # libsndfile's code
 _SHORT = 0.01  # seconds that an excerpt may lack, for rounded durations
+_MOST_AT_ONCE = 2**20  # float32 values of an excerpt that is read at once: 43 s at 24 kHz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +79,18 @@ class SoundSource:
       width: columns of what `take` returns: the model's channels, or with "split" the source's.
     """
 
-    def __init__(self, item: item_table.AudioItem, settings: ReadSettings):
+    def __init__(
+        self,
+        item: item_table.AudioItem,
+        settings: ReadSettings,
+        waiting: open_sounds.OpenSounds | None = None,
+    ):
         """Open an item.
+
+        Args:
+          item: the item.
+          settings: how to read it.
+          waiting: readers of files, to take that of an excerpt from, and to put it back.
 
         Raises:
           ValueError: if it cannot be decoded.
@@ -86,59 +98,95 @@ class SoundSource:
           SkippedItem: if its length is known, and not allowed.
         """
         self._item, self._settings = item, settings
+        self._waiting = None if item.duration is None else waiting
+        sound = self._waiting and self._waiting.take(item.path, item.offset or 0.0)
         with _faults(item):
-            self._reader = _open(item, settings)
-            self._closing = contextlib.ExitStack()
-            self._closing.callback(self._reader.close)
+            self._reader = sound.reader if sound else _open(item, settings)
+        self._closing = contextlib.ExitStack()
+        self._closing.callback(self._reader.close)
         self.source_rate, self.source_channels = self._reader.sample_rate, self._reader.channels
         self._stated = self._reader.num_samples
         is_split = settings.policy == "split"
         self.width = self.source_channels if is_split else settings.channels
         self._resampler = resampling.Resampler(self.source_rate, settings.sample_rate, self.width)
         self._queue = step_queue.StepQueue()
+        self._position = sound.position if sound else 0  # of the reader
         self._count = 0  # samples of the item, at the source's rate
         self._has_ended = False
         self._left: int | None = None
         try:
-            with _faults(item):
-                if item.offset:
-                    self._reader.skip(round(item.offset * self.source_rate))
             if item.duration is not None:
                 self._left = round(item.duration * self.source_rate)
+                self._check_allowed(self._left)
+            start = round((item.offset or 0.0) * self.source_rate)
+            if start > self._position:
+                with _faults(item):
+                    self._reader.skip(start - self._position)
+                self._position = start
+            if self._is_short_excerpt():
+                # The next excerpt can then go on where this one ends.
+                while not self._has_ended:
+                    self._advance()
             if self._reader.is_exact and item.offset is None and self._stated is not None:
                 self._check_allowed(self._stated)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, SkippedItem):
+                self._put_back()
             self.close()
             raise
 
-    def take(self, size: int) -> tuple[np.ndarray, bool]:
-        """Return the next samples, float32 [size, width], fewer at the end, and whether it is that.
+    def take(self, into: np.ndarray) -> tuple[int, bool]:
+        """Put the next samples into float32 [T, width].
+
+        Returns:
+          How many samples there are, fewer than T at the end, and whether the item ends there.
 
         Raises:
           ValueError, SystemFault, SkippedItem: as `__init__`.
         """
-        while not self._has_ended and len(self._queue) <= size:
-            count = self.source_rate if self._left is None else min(self._left, self.source_rate)
-            with _faults(self._item):
-                samples = self._reader.read(count) if count else np.zeros((0, self.source_channels))
-            self._count += len(samples)
-            if self._left is not None:
-                self._left -= len(samples)
-            self._has_ended = not len(samples)
-            if self._has_ended:
-                self._check_end()
-                self._queue.put(self._resampler.finish())
-            else:
-                if self._settings.max_seconds is not None:
-                    self._check_not_longer(self._count)
-                self._queue.put(self._resampler.push(self._mix(samples)))
-        empty = np.zeros((0, self.width), np.float32)
-        piece = np.concatenate([empty, *self._queue.take(size)])
-        return piece, self._has_ended and not len(self._queue)
+        while not self._has_ended and len(self._queue) <= len(into):
+            self._advance()
+        count = 0
+        for piece in self._queue.take(len(into)):
+            into[count : count + len(piece)] = piece
+            count += len(piece)
+        return count, self._has_ended and not len(self._queue)
 
     def close(self) -> None:
         """Close the source."""
         self._closing.close()
+
+    def _advance(self) -> None:
+        """Read up to a second."""
+        count = self.source_rate if self._left is None else min(self._left, self.source_rate)
+        with _faults(self._item):
+            samples = self._reader.read(count) if count else np.zeros((0, self.source_channels))
+        self._count += len(samples)
+        self._position += len(samples)
+        if self._left is not None:
+            self._left -= len(samples)
+        if len(samples):
+            if self._settings.max_seconds is not None:
+                self._check_not_longer(self._count)
+            self._queue.put(self._resampler.push(self._mix(samples)))
+            return
+        self._has_ended = True
+        self._put_back()
+        self._check_end()
+        self._queue.put(self._resampler.finish())
+
+    def _is_short_excerpt(self) -> bool:
+        seconds = self._item.duration
+        if seconds is None:
+            return False
+        return seconds * self._settings.sample_rate * self.width <= _MOST_AT_ONCE
+
+    def _put_back(self) -> None:
+        """Let the reader wait for the next excerpt of its file."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._closing.pop_all()
+            waiting.put(open_sounds.OpenSound(self._item.path, self._reader, self._position))
 
     def _mix(self, samples: np.ndarray) -> np.ndarray:
         settings = self._settings
@@ -169,9 +217,7 @@ class SoundSource:
             raise SkippedItem
 
 
-def _open(
-    item: item_table.AudioItem, settings: ReadSettings
-) -> sound_files.SoundReader | av_sounds.AvReader:
+def _open(item: item_table.AudioItem, settings: ReadSettings) -> open_sounds.Reader:
     """Open an item with the decoder for it."""
     content = _content(item, settings.base)
     place = urls.join(settings.base, os.fsdecode(item.path))
