@@ -299,15 +299,27 @@ class _Decoding:
 
 
 def check_codec(rows: token_rows.TokenRows, codec: encodec_hk.Codec) -> None:
-    """Raise ValueError if a codec is not the one that made the codes of a data set."""
+    """Raise ValueError if a codec is not for the codes of a data set.
+
+    A decoder that was converted alone knows the name of the model that makes its codes, and not its
+    fingerprint: it is for every data set of that name.
+    """
     info, own = rows.info, codec.codes_of
-    fingerprint = own.fingerprint or codec.fingerprint
-    if info.fingerprint != fingerprint:
+    file = file_paths.shown(rows.paths[0])
+    is_same, made_with, here = info.checkpoint == own.name, info.checkpoint, own.name
+    if own.fingerprint is not None:
+        is_same = info.fingerprint == own.fingerprint
+        made_with += f" (fingerprint {info.fingerprint[:16]})"
+        here += f" ({own.fingerprint[:16]})"
+    if not is_same:
         raise ValueError(
-            f"{file_paths.shown(rows.paths[0])}: made with {info.checkpoint} (fingerprint "
-            f"{info.fingerprint[:16]}), the checkpoint here is {own.name} "
-            f"({fingerprint[:16]}); --checkpoint=FILE names another"
+            f"{file}: made with {made_with}, the checkpoint here is {here}; "
+            "--checkpoint=FILE names another"
         )
+    for name in ("sample_rate", "channels", "hop_length"):
+        given, wanted = getattr(info, name), getattr(codec, name)
+        if given != wanted:
+            raise ValueError(f"{file}: made with {name} {given}, the checkpoint here has {wanted}")
 
 
 def file_name(id: str, suffix: str) -> str:

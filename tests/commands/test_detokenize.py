@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import pathlib
@@ -14,6 +15,7 @@ import numpy as np
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from encodec_hk import checkpoint
 from encodec_hk import config
 from encodec_hk import tokens
 from encodec_hk.commands import checkpoints
@@ -194,6 +196,21 @@ class DetokenizeTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, message):
             self.detokenize()
         self.assertEqual(self.sounds(), [])
+
+    def test_decoder_that_knows_the_name_of_its_encoder_only(self):
+        rows, info = self.write({"a": 320})
+        made_by = functools.partial(checkpoint.CodesOf, source="", fingerprint=None)
+        self.codec = infer_cases.like(self.codec, name="vocos", _codes_of=made_by("encodec_24khz"))
+        self.assertEqual(self.detokenize(sample_format="float32"), 0)
+        self.check("a", "a.wav")
+        token_files.write(self.path, rows, dataclasses.replace(info, sample_rate=48000))
+        message = "made with sample_rate 48000, the checkpoint here has 24000$"
+        with self.assertRaisesRegex(ValueError, message):
+            self.detokenize(force=True)
+        self.codec = infer_cases.like(self.codec, _codes_of=made_by("encodec_32khz"))
+        message = "made with encodec_24khz, the checkpoint here is encodec_32khz; --checkpoint=FILE"
+        with self.assertRaisesRegex(ValueError, message):
+            self.detokenize(force=True)
 
     def test_a_damaged_row_is_skipped(self):
         rows, info = self.write({"a": 320, "b": 640, "c": 960})
