@@ -23,7 +23,8 @@ _TOLERANCE = 0.25  # seconds by which the stated duration may exceed the decoded
 class AvReader:
     """Reads a sound file with PyAV, block by block; the interface is that of `SoundReader`.
 
-    The decoder removes priming samples, so that the first sample is that of the original.
+    The decoder removes priming samples, so that the first sample is that of the original. Padding
+    at the end is removed where the file says how much it is: in MP4 and Opus.
 
     Attributes:
       sample_rate: Hz.
@@ -96,12 +97,21 @@ class AvReader:
 
     def _decode(self, stream: Any) -> Iterator[np.ndarray]:
         resampler = self._av.AudioResampler(format="fltp")  # keeps rate and channels
+        held: list[np.ndarray] = []
+        stated = 0  # samples of the held frame that are sound; 0 if the file does not say
         for frame in self._container.decode(stream):
+            yield from held
+            held = []
             for part in resampler.resample(frame):
                 samples = part.to_ndarray().T
                 if samples.shape[1] != self.channels:
                     raise ValueError(f"{self._path}: the number of channels changes")
-                yield np.ascontiguousarray(samples, np.float32)
+                held.append(np.ascontiguousarray(samples, np.float32))
+            is_exact = frame.time_base is not None and frame.time_base * self.sample_rate == 1
+            stated = frame.duration if is_exact and frame.duration else 0
+        # The encoder padded the last frame. MP4 files say how much of it is sound.
+        for samples in held:
+            yield samples[: stated or None]
 
     def _check_length(self) -> None:
         if self.num_samples is None:

@@ -1,5 +1,7 @@
 """Tokenizing: the codes are those of the file alone, and the bytes depend on nothing else."""
 
+import contextlib
+import io
 import pathlib
 import shutil
 import tempfile
@@ -13,6 +15,7 @@ from absl.testing import parameterized
 
 from encodec_hk import checkpoint
 from encodec_hk.sound import sound_files
+from encodec_hk.tokens import av_sounds
 from encodec_hk.tokens import schema
 from tests import infer_cases
 from tests import tokenize_cases
@@ -180,6 +183,13 @@ class TokenizerTest(parameterized.TestCase):
         self.assertEqual([row["source"] for row in rows], ["a.m4a", "b.webm"])
         for row in rows:
             self.assertAlmostEqual(row["duration"], 2.0, delta=0.05)
+
+    @parameterized.parameters(10 * 1024, 24017, 48000)
+    def test_m4a_has_the_length_of_the_original(self, length):
+        path = self.folder / "a.m4a"
+        tokenize_cases.write_av(path, tokenize_cases.clip(3, 2.0)[0][:length], 44100)
+        with contextlib.closing(av_sounds.AvReader(path, io.BytesIO(path.read_bytes()))) as reader:
+            self.assertLen(reader.read(2 * length), length)
 
     def test_excerpts_and_kept_fields_of_a_manifest(self):
         samples, rate = tokenize_cases.clip(4, 3.0)
