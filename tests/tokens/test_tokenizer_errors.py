@@ -30,12 +30,12 @@ def read_and_die(*arguments):
     """Read as a reader process does, but for items that kill it."""
     source = sound_sources.SoundSource
 
-    def open_source(item, settings):
+    def open_source(item, settings, *others):
         marker = pathlib.Path(settings.base, "died")
         if "kills" in item.source or ("once" in item.source and not marker.exists()):
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return source(item, settings)
+        return source(item, settings, *others)
 
     sound_sources.SoundSource = open_source
     _READ(*arguments)
