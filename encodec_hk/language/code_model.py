@@ -63,7 +63,7 @@ class CodeModel(NamedTuple):
       intervals: (params, codes [B, K, F]) -> start and frequency of each code, int32 [B, K, F].
       first_past: (B) -> the past of rows that have not begun.
       next_frame: (params, past, frame, codes [B, K], choose) -> (past, codes [B, K], carry): the
-        codes after those of frame - 1. For each codebook in turn, `choose(carry, frequencies
+        codes after those of frame - 1. For each codebook in turn, `choose(carry, logits
         [B, V])` returns the carry and the codes [B].
     """
 
@@ -138,10 +138,10 @@ class LanguageNetwork(hk.Module):
         return jnp.clip(x + second(jnp.clip(first(earlier, now), 0, _CLIP)), -peak, peak)
 
     def head(self, index: int, y: jax.Array, inner: jax.Array) -> jax.Array:
-        """Return the frequencies [..., V] of a codebook; `inner` is the sum of inner tables."""
+        """Return the logits [..., V] of a codebook; `inner` is the sum of inner tables."""
         hidden, logits = self._heads[index]
         z = jnp.clip(hidden(y, jnp.clip(inner, -_CLIP, _CLIP)), 0, _CLIP)
-        return integer_arithmetic.frequencies(logits(z))
+        return logits(z)
 
     def inner(self, index: int, codes: jax.Array) -> jax.Array:
         """Return the inner table's rows [..., Z] of a codebook's codes."""
@@ -156,7 +156,7 @@ class LanguageNetwork(hk.Module):
         return self.norm(x)
 
     def each_head(self, codes: jax.Array) -> list[jax.Array]:
-        """Return for each codebook in use the frequencies [B, F, V]."""
+        """Return for each codebook in use the logits [B, F, V]."""
         chex.assert_rank(codes, 3)
         y = self.hidden(codes)
         inner = jnp.zeros((*y.shape[:2], self._sizes.head_width), jnp.int32)
@@ -220,7 +220,7 @@ def build(sizes: Sizes) -> CodeModel:
             hk.transform(lambda *args: forward(lambda network: method(network, *args)))
         )
 
-    every = transform(lambda network, codes: jnp.stack(network.each_head(codes), axis=1))
+    every = transform(_all_frequencies)
     intervals = transform(_intervals)
     step = transform(LanguageNetwork.next_frame)
 
@@ -293,10 +293,15 @@ def _tensor(found: tuple[Sequence[int], str] | None) -> str:
     return "none" if found is None else f"{found[1]}{list(found[0])}"
 
 
+def _all_frequencies(network: LanguageNetwork, codes: jax.Array) -> jax.Array:
+    found = map(integer_arithmetic.frequencies, network.each_head(codes))
+    return jnp.stack(list(found), axis=1)
+
+
 def _intervals(network: LanguageNetwork, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
     pairs = [
-        integer_arithmetic.start_of(found, codes[:, k])
-        for k, found in enumerate(network.each_head(codes))
+        integer_arithmetic.interval(logits, codes[:, k])
+        for k, logits in enumerate(network.each_head(codes))
     ]
     starts, own = zip(*pairs, strict=True)
     return jnp.stack(starts, axis=1), jnp.stack(own, axis=1)

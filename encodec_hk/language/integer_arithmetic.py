@@ -16,7 +16,8 @@ import numpy as np
 EXACT = 2**24  # float32 holds all integers up to this
 PEAK = 127  # of inputs of a product, and of weights
 SUM_PEAK = 2047  # of the residual sum
-UNIT = 32  # integers of 1.0 in all activations; of one bit in the logits
+_UNIT_BITS = 5
+UNIT = 2**_UNIT_BITS  # integers of 1.0 in all activations; of one bit in the logits
 FREQUENCY_BITS = 16
 TOTAL = 2**FREQUENCY_BITS  # sum of the frequencies of a code
 MAX_SHIFT = 24
@@ -62,39 +63,74 @@ def frequencies(logits: jax.Array) -> jax.Array:
     Each is at least 1, and they sum up to 2**16. A weight is 2**(-d / 32) in 16 bits, of the
     distance d from the largest logit: a parabola between powers of two.
     """
-    num_codes = logits.shape[-1]
-    top = jnp.max(logits, axis=-1, keepdims=True)
-    distance = jnp.minimum(top - logits, _MAX_DISTANCE)
-    rest = distance & (UNIT - 1)
-    weights = ((65536 - 1375 * rest + 11 * rest * rest) >> (distance // UNIT)).astype(jnp.uint32)
-    total = jnp.sum(weights, axis=-1, keepdims=True, dtype=jnp.uint32)
-    found = 1 + (weights * jnp.uint32(TOTAL - num_codes) // total).astype(jnp.int32)
+    found, first = _shares(logits)
     missing = TOTAL - jnp.sum(found, axis=-1, keepdims=True, dtype=jnp.int32)
-    is_top = jnp.arange(num_codes) == jnp.argmax(logits, axis=-1, keepdims=True)
-    return found + jnp.where(is_top, missing, 0)
+    return found + jnp.where(jnp.arange(found.shape[-1]) == first, missing, 0)
 
 
-def start_of(found: jax.Array, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the start and the frequency of codes [...] among frequencies [..., V], int32."""
-    index = jnp.arange(found.shape[-1])
+def interval(logits: jax.Array, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the start and the frequency of codes [...] with logits [..., V], int32."""
+    found, first = _shares(logits)
     codes = codes[..., None]
-    start = jnp.sum(jnp.where(index < codes, found, 0), axis=-1, dtype=jnp.int32)
-    own = jnp.sum(jnp.where(index == codes, found, 0), axis=-1, dtype=jnp.int32)
-    return start, own
+    below = jnp.where(jnp.arange(found.shape[-1]) < codes, found, 0)
+    # Both sums in one pass, which takes most of the time.
+    total, start = jax.lax.reduce(
+        (found, below), (0, 0), lambda a, b: (a[0] + b[0], a[1] + b[1]), (found.ndim - 1,)
+    )
+    own = jnp.take_along_axis(found, codes, axis=-1)
+    missing, codes, first = TOTAL - total, codes[..., 0], first[..., 0]
+    start += jnp.where(first < codes, missing, 0)
+    return start, own[..., 0] + jnp.where(first == codes, missing, 0)
 
 
-def code_at(found: jax.Array, slots: jax.Array) -> jax.Array:
-    """Return the code int32 [B] whose interval among frequencies [B, V] holds slots [B].
+def code_at(
+    logits: jax.Array, slots: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the codes whose intervals hold slots, with their starts and frequencies.
 
     The search has two levels, of groups of 32 codes and within a group.
+
+    Args:
+      logits: int32 [B, V].
+      slots: int32 [B], 0 to 2**16 - 1.
+
+    Returns:
+      Codes, starts and frequencies, int32 [B].
     """
+    found = frequencies(logits)
     rows, num_codes = found.shape
     size = min(32, num_codes)
     groups = found.reshape(rows, num_codes // size, size)
     sums = jnp.sum(groups, axis=-1, dtype=jnp.int32)
-    ends = jnp.cumsum(sums, axis=-1, dtype=jnp.int32)
-    group = jnp.sum(ends <= slots[:, None], axis=-1, dtype=jnp.int32)
-    start = jnp.sum(jnp.where(jnp.arange(ends.shape[1]) < group[:, None], sums, 0), axis=-1)
+    group, start = _place(sums, slots)
     inner = jnp.take_along_axis(groups, group[:, None, None], axis=1)[:, 0]
-    ends = start[:, None] + jnp.cumsum(inner, axis=-1, dtype=jnp.int32)
-    return group * size + jnp.sum(ends <= slots[:, None], axis=-1, dtype=jnp.int32)
+    code, within = _place(inner, slots - start)
+    own = jnp.take_along_axis(inner, code[:, None], axis=1)[:, 0]
+    return group * size + code, start + within, own
+
+
+def _place(counts: jax.Array, slots: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return which of the intervals of lengths [B, N] holds slots [B], and where it starts."""
+    ends = jnp.cumsum(counts, axis=-1, dtype=jnp.int32)
+    is_before = ends <= slots[:, None]
+    index = jnp.sum(is_before, axis=-1, dtype=jnp.int32)
+    return index, jnp.sum(jnp.where(is_before, counts, 0), axis=-1, dtype=jnp.int32)
+
+
+def _shares(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return frequencies [..., V] that sum up to too little, and the code [..., 1] for the rest."""
+    num_codes = logits.shape[-1]
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    distance = jnp.minimum(top - logits, _MAX_DISTANCE)
+    rest = distance & (UNIT - 1)
+    weights = (65536 - 1375 * rest + 11 * rest * rest) >> (distance >> _UNIT_BITS)
+    total = jnp.sum(weights, axis=-1, keepdims=True, dtype=jnp.int32)
+    # An integer division takes far longer than a float product that is off by one at most, and its
+    # correction: the remainder is exact modulo 2**32.
+    scale = (TOTAL - num_codes) / total.astype(jnp.float32)
+    quotient = (weights.astype(jnp.float32) * scale).astype(jnp.int32)
+    remainder = weights * (TOTAL - num_codes) - quotient * total
+    quotient += (remainder >= total).astype(jnp.int32) - (remainder < 0).astype(jnp.int32)
+    index = jnp.arange(num_codes)
+    first = jnp.min(jnp.where(logits == top, index, num_codes), axis=-1, keepdims=True)
+    return 1 + quotient, first

@@ -142,10 +142,9 @@ def _programs(sizes: code_model.Sizes) -> tuple[Callable[..., Any], Callable[...
             past, codes, place, found = carry
             is_used = frame < frames
 
-            def choose(place: rans.Words, frequencies: jax.Array) -> tuple[rans.Words, jax.Array]:
-                code = integer_arithmetic.code_at(frequencies, rans.slots(place))
-                interval = integer_arithmetic.start_of(frequencies, code)
-                return rans.advance(place, *interval, is_used), code
+            def choose(place: rans.Words, logits: jax.Array) -> tuple[rans.Words, jax.Array]:
+                code, start, own = integer_arithmetic.code_at(logits, rans.slots(place))
+                return rans.advance(place, start, own, is_used), code
 
             past, codes, place = network.next_frame(params, past, frame, codes, place, choose)
             found = jax.lax.dynamic_update_index_in_dim(found, codes, frame, 2)

@@ -25,8 +25,9 @@ def stepwise(params, codes):
     past, last, found = MODEL.first_past(len(codes)), np.zeros(codes.shape[:2], np.int32), []
     for frame in range(codes.shape[2]):
 
-        def choose(seen, frequencies, frame=frame):
-            return [*seen, np.asarray(frequencies)], codes[:, len(seen), frame]
+        def choose(seen, logits, frame=frame):
+            found = np.asarray(integer_arithmetic.frequencies(logits))
+            return [*seen, found], codes[:, len(seen), frame]
 
         past, last, seen = MODEL.next_frame(params, past, np.int32(frame), last, [], choose)
         found.append(np.stack(seen, axis=1))
@@ -106,8 +107,12 @@ class CodeModelTest(parameterized.TestCase):
         found = integer_arithmetic.frequencies(logits)
         ends = np.cumsum(np.asarray(found), axis=-1)
         for slot in (0, 1, 700, 32768, 65535):
-            code = integer_arithmetic.code_at(found, np.full(3, slot, np.int32))
+            code, *interval = integer_arithmetic.code_at(logits, np.full(3, slot, np.int32))
             np.testing.assert_array_equal(code, (ends <= slot).sum(axis=-1))
+            for one, two in zip(interval, integer_arithmetic.interval(logits, code), strict=True):
+                np.testing.assert_array_equal(one, two)
+            own = np.take_along_axis(np.asarray(found), np.asarray(code)[:, None], axis=1)[:, 0]
+            np.testing.assert_array_equal(interval[1], own)
 
 
 if __name__ == "__main__":
