@@ -32,7 +32,7 @@ from encodec_hk.language import integer_arithmetic
 
 Params = Mapping[str, Mapping[str, Any]]
 Past = tuple[jax.Array, ...]
-"""For each layer its last inputs, int32 [B, dilation, D], a ring by frame."""
+"""For each layer its last inputs, int8 [B, dilation, D], a ring by frame."""
 _CLIP = integer_arithmetic.PEAK
 
 
@@ -182,7 +182,9 @@ class LanguageNetwork(hk.Module):
             y = self.norm(x)
             place = frame % dilation
             earlier = jax.lax.dynamic_index_in_dim(past[index], place, 1, keepdims=False)
-            new.append(jax.lax.dynamic_update_index_in_dim(past[index], y, place, 1))
+            new.append(
+                jax.lax.dynamic_update_index_in_dim(past[index], y.astype(jnp.int8), place, 1)
+            )
             x = self.layer(index, x, earlier, y)
         y = self.norm(x)
         inner = jnp.zeros((len(y), self._sizes.head_width), jnp.int32)
@@ -230,7 +232,7 @@ def build(sizes: Sizes) -> CodeModel:
 
     def first_past(rows: int) -> Past:
         return tuple(
-            jnp.zeros((rows, dilation, sizes.width), jnp.int32) for dilation in sizes.dilations
+            jnp.zeros((rows, dilation, sizes.width), jnp.int8) for dilation in sizes.dilations
         )
 
     return CodeModel(param_shapes, every.apply, intervals.apply, first_past, step.apply)

@@ -60,35 +60,32 @@ def product(x: jax.Array, w: jax.Array) -> jax.Array:
 def frequencies(logits: jax.Array) -> jax.Array:
     """Map logits int32 [..., V], base 2 in 1/32 bit, to frequencies int32 [..., V].
 
-    Each is at least 1, and they sum up to 2**16. A weight is 2**(-d / 32) in 16 bits, of the
-    distance d from the largest logit: a parabola between powers of two.
+    Each is at least 1, and they sum up to 2**16. Code v starts at v + W(v) (2**16 - V) div W(V),
+    where W(v) is the sum of the weights of the codes before v.
     """
-    found, first = _shares(logits)
-    missing = TOTAL - jnp.sum(found, axis=-1, keepdims=True, dtype=jnp.int32)
-    return found + jnp.where(jnp.arange(found.shape[-1]) == first, missing, 0)
+    ends = jnp.cumsum(_weights(logits), axis=-1, dtype=jnp.int32)
+    below = jnp.pad(ends, [(0, 0)] * (ends.ndim - 1) + [(1, 0)])
+    return jnp.diff(_starts(jnp.arange(below.shape[-1]), below, ends[..., -1:], ends.shape[-1]))
 
 
 def interval(logits: jax.Array, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the start and the frequency of codes [...] with logits [..., V], int32."""
-    found, first = _shares(logits)
-    codes = codes[..., None]
-    below = jnp.where(jnp.arange(found.shape[-1]) < codes, found, 0)
+    weights = _weights(logits)
+    num_codes, index = weights.shape[-1], codes[..., None]
+    earlier = jnp.where(jnp.arange(num_codes) < index, weights, 0)
     # Both sums in one pass, which takes most of the time.
-    total, start = jax.lax.reduce(
-        (found, below), (0, 0), lambda a, b: (a[0] + b[0], a[1] + b[1]), (found.ndim - 1,)
+    total, below = jax.lax.reduce(
+        (weights, earlier), (0, 0), lambda a, b: (a[0] + b[0], a[1] + b[1]), (weights.ndim - 1,)
     )
-    own = jnp.take_along_axis(found, codes, axis=-1)
-    missing, codes, first = TOTAL - total, codes[..., 0], first[..., 0]
-    start += jnp.where(first < codes, missing, 0)
-    return start, own[..., 0] + jnp.where(first == codes, missing, 0)
+    own = jnp.take_along_axis(weights, index, axis=-1)[..., 0]
+    start = _starts(codes, below, total, num_codes)
+    return start, _starts(codes + 1, below + own, total, num_codes) - start
 
 
-def code_at(
-    logits: jax.Array, slots: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def code_at(logits: jax.Array, slots: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the codes whose intervals hold slots, with their starts and frequencies.
 
-    The search has two levels, of groups of 32 codes and within a group.
+    The search has two levels: groups of codes, and the codes of a group.
 
     Args:
       logits: int32 [B, V].
@@ -97,40 +94,57 @@ def code_at(
     Returns:
       Codes, starts and frequencies, int32 [B].
     """
-    found = frequencies(logits)
-    rows, num_codes = found.shape
-    size = min(32, num_codes)
-    groups = found.reshape(rows, num_codes // size, size)
+    weights, slots = _weights(logits), slots[:, None]
+    rows, num_codes = weights.shape
+    size = 1 << num_codes.bit_length() // 2  # codes of a group
+    groups = weights.reshape(rows, num_codes // size, size)
     sums = jnp.sum(groups, axis=-1, dtype=jnp.int32)
-    group, start = _place(sums, slots)
-    inner = jnp.take_along_axis(groups, group[:, None, None], axis=1)[:, 0]
-    code, within = _place(inner, slots - start)
-    own = jnp.take_along_axis(inner, code[:, None], axis=1)[:, 0]
-    return group * size + code, start + within, own
+    below = _sums_before(sums)
+    total = jnp.sum(sums, axis=-1, keepdims=True, dtype=jnp.int32)
+    starts = _starts(jnp.arange(sums.shape[1]) * size, below, total, num_codes)
+    group = _last_at(starts, slots)
+    own = jnp.take_along_axis(groups, group[..., None], axis=1)[:, 0]
+    below = jnp.take_along_axis(below, group, axis=1) + _sums_before(own)
+    first = group * size
+    starts = _starts(first + jnp.arange(size), below, total, num_codes)
+    place = _last_at(starts, slots)
+    start, end = (
+        _starts(first + place + more, jnp.take_along_axis(sums, place, axis=1), total, num_codes)
+        for more, sums in ((0, below), (1, below + own))
+    )
+    return (first + place)[:, 0], start[:, 0], (end - start)[:, 0]
 
 
-def _place(counts: jax.Array, slots: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return which of the intervals of lengths [B, N] holds slots [B], and where it starts."""
-    ends = jnp.cumsum(counts, axis=-1, dtype=jnp.int32)
-    is_before = ends <= slots[:, None]
-    index = jnp.sum(is_before, axis=-1, dtype=jnp.int32)
-    return index, jnp.sum(jnp.where(is_before, counts, 0), axis=-1, dtype=jnp.int32)
+def _weights(logits: jax.Array) -> jax.Array:
+    """Return 2**(-d / 32) in 16 bits, of the distances d from the largest logit, int32 [..., V].
 
-
-def _shares(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return frequencies [..., V] that sum up to too little, and the code [..., 1] for the rest."""
-    num_codes = logits.shape[-1]
-    top = jnp.max(logits, axis=-1, keepdims=True)
-    distance = jnp.minimum(top - logits, _MAX_DISTANCE)
+    It is a parabola between powers of two.
+    """
+    distance = jnp.minimum(jnp.max(logits, axis=-1, keepdims=True) - logits, _MAX_DISTANCE)
     rest = distance & (UNIT - 1)
-    weights = (65536 - 1375 * rest + 11 * rest * rest) >> (distance >> _UNIT_BITS)
-    total = jnp.sum(weights, axis=-1, keepdims=True, dtype=jnp.int32)
-    # An integer division takes far longer than a float product that is off by one at most, and its
-    # correction: the remainder is exact modulo 2**32.
-    scale = (TOTAL - num_codes) / total.astype(jnp.float32)
-    quotient = (weights.astype(jnp.float32) * scale).astype(jnp.int32)
-    remainder = weights * (TOTAL - num_codes) - quotient * total
-    quotient += (remainder >= total).astype(jnp.int32) - (remainder < 0).astype(jnp.int32)
-    index = jnp.arange(num_codes)
-    first = jnp.min(jnp.where(logits == top, index, num_codes), axis=-1, keepdims=True)
-    return 1 + quotient, first
+    return (65536 - 1375 * rest + 11 * rest * rest) >> (distance >> _UNIT_BITS)
+
+
+def _starts(codes: jax.Array, below: jax.Array, total: jax.Array, num_codes: int) -> jax.Array:
+    """Return where codes start, `below` the sum of the weights before them.
+
+    An integer division takes far longer than a float product, which is off by one at most, and its
+    correction: the remainder is exact, as it is computed modulo 2**32.
+    """
+    factor = TOTAL - num_codes
+    scale = factor / total.astype(jnp.float32)
+    quotient = (below.astype(jnp.float32) * scale).astype(jnp.int32)
+    rest = below * factor - quotient * total
+    return codes + quotient + (rest >= total).astype(jnp.int32) - (rest < 0).astype(jnp.int32)
+
+
+def _sums_before(values: jax.Array) -> jax.Array:
+    """Return for each of [B, N] the sum of those before it."""
+    index = jnp.arange(values.shape[1])
+    is_before = index[:, None] < index
+    return jnp.sum(jnp.where(is_before, values[..., None], 0), axis=1, dtype=jnp.int32)
+
+
+def _last_at(starts: jax.Array, slots: jax.Array) -> jax.Array:
+    """Return the last of rising starts [B, N] that is at most the slot [B, 1], as [B, 1]."""
+    return jnp.sum(starts <= slots, axis=-1, keepdims=True, dtype=jnp.int32) - 1

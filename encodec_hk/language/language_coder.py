@@ -35,7 +35,7 @@ class LanguageCoder:
       codec: fingerprint of the codec whose codes the model knows.
     """
 
-    def __init__(self, model: language_file.LanguageModel, rows: int = 8):
+    def __init__(self, model: language_file.LanguageModel, rows: int = 16):
         """Put the model on JAX's default device."""
         self.model = model
         self.rows = rows

@@ -17,13 +17,12 @@ def shifted(x, values):
 
 
 def frequencies(logits):
-    top = int(logits.argmax())
-    distance = np.minimum(logits[top] - logits, 544)
+    distance = np.minimum(logits.max() - logits, 544)
     rest = distance % 32
     weights = (65536 - 1375 * rest + 11 * rest * rest) >> (distance // 32)
-    found = 1 + weights * (65536 - len(logits)) // weights.sum()
-    found[top] += 65536 - found.sum()
-    return found
+    below = np.concatenate([[0], np.cumsum(weights)])
+    starts = np.arange(len(below)) + below * (65536 - len(logits)) // below[-1]
+    return np.diff(starts)
 
 
 class Oracle:

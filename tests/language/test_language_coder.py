@@ -12,7 +12,7 @@ from tests.language import random_language
 
 CODER = language_coder.LanguageCoder(random_language.model())
 ORACLE = numpy_language.Oracle(random_language.params(), random_language.SIZES.dilations)
-GOLDEN = "19cee82674e7c27d364d883a5a63e08ac5e74c9443673f0d31093171a9430faa"
+GOLDEN = "d719d9a1937a82625c30a12896c905ff08851bc52fec112fcdb3debc45838677"
 
 
 def blocks(frames=(9, 8, 1, 9, 3), num_codebooks=4):
