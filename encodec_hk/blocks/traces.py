@@ -31,7 +31,10 @@ from encodec_hk.system import part_file
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # All that a trace can run through: this file, the networks, and what these may import.
-_SOURCES = ("blocks/traces.py", "networks/**/*.py", "config.py", "system/**/*.py")
+_SOURCES = (
+    *("blocks/traces.py", "networks/**/*.py", "config.py", "system/**/*.py"),
+    "language/*.py",
+)
 _PACKAGES = ("dm-haiku", "jax", "jaxlib")
 _DIGEST = 32  # bytes at the start of a file: the SHA-256 of the rest
 

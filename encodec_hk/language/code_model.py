@@ -31,7 +31,7 @@ import numpy as np
 from encodec_hk.language import integer_arithmetic
 
 Params = Mapping[str, Mapping[str, Any]]
-Past = tuple[jax.Array, ...]
+Past = tuple[jax.Array | np.ndarray, ...]
 """For each layer its last inputs, int8 [B, dilation, D], a ring by frame."""
 _CLIP = integer_arithmetic.PEAK
 
@@ -55,22 +55,18 @@ class Sizes(NamedTuple):
 
 
 class CodeModel(NamedTuple):
-    """Pure functions of a language model; params are integers, see `param_shapes`.
+    """Pure functions of a language model; params are integers, see `param_shapes` below.
 
     Attributes:
-      param_shapes: () -> the shapes and types of the params.
       all_frequencies: (params, codes int32 [B, K, F]) -> int32 [B, K, F, V], in parallel.
       intervals: (params, codes [B, K, F]) -> start and frequency of each code, int32 [B, K, F].
-      first_past: (B) -> the past of rows that have not begun.
       next_frame: (params, past, frame, codes [B, K], choose) -> (past, codes [B, K], carry): the
         codes after those of frame - 1. For each codebook in turn, `choose(carry, logits
         [B, V])` returns the carry and the codes [B].
     """
 
-    param_shapes: Callable[[], Params]
     all_frequencies: Callable[..., jax.Array]
     intervals: Callable[..., tuple[jax.Array, jax.Array]]
-    first_past: Callable[[int], Past]
     next_frame: Callable[..., Any]
 
 
@@ -225,17 +221,41 @@ def build(sizes: Sizes) -> CodeModel:
     every = transform(_all_frequencies)
     intervals = transform(_intervals)
     step = transform(LanguageNetwork.next_frame)
+    return CodeModel(every.apply, intervals.apply, step.apply)
 
-    def param_shapes() -> Params:
-        codes = jax.ShapeDtypeStruct((1, sizes.num_codebooks, 2), jnp.int32)
-        return jax.eval_shape(every.init, jax.random.PRNGKey(0), codes)
 
-    def first_past(rows: int) -> Past:
-        return tuple(
-            jnp.zeros((rows, dilation, sizes.width), jnp.int8) for dilation in sizes.dilations
-        )
+def param_shapes(sizes: Sizes) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Return the shapes and types of the params of a model."""
+    width, head_width, num_codes = sizes.width, sizes.head_width, sizes.codebook_size
+    num_inner = max(sizes.num_codebooks - 1, 1)
+    thresholds, factors = integer_arithmetic.norm_table(width)
+    found = {
+        "language": {
+            "norm_thresholds": jax.ShapeDtypeStruct(thresholds.shape, np.int32),
+            "norm_factors": jax.ShapeDtypeStruct(factors.shape, np.int32),
+            "tables": jax.ShapeDtypeStruct((sizes.num_codebooks, num_codes, width), np.int8),
+            "inner_tables": jax.ShapeDtypeStruct((num_inner, num_codes, head_width), np.int8),
+        }
+    }
+    products = {}
+    for index in range(len(sizes.dilations)):
+        products[f"layer_{index}_first"] = 2 * width, width
+        products[f"layer_{index}_second"] = width, width
+    for index in range(sizes.num_codebooks):
+        products[f"head_{index}_hidden"] = width + head_width, head_width
+        products[f"head_{index}_logits"] = head_width, num_codes
+    for name, (num_inputs, num_outputs) in products.items():
+        found[name] = {
+            "w": jax.ShapeDtypeStruct((num_inputs, num_outputs), np.int8),
+            "b": jax.ShapeDtypeStruct((num_outputs,), np.int32),
+            "shift": jax.ShapeDtypeStruct((num_outputs,), np.int32),
+        }
+    return found
 
-    return CodeModel(param_shapes, every.apply, intervals.apply, first_past, step.apply)
+
+def first_past(sizes: Sizes, rows: int) -> Past:
+    """Return the past of rows that have not begun."""
+    return tuple(np.zeros((rows, dilation, sizes.width), np.int8) for dilation in sizes.dilations)
 
 
 def check_params(params: Params, sizes: Sizes) -> None:
@@ -244,7 +264,7 @@ def check_params(params: Params, sizes: Sizes) -> None:
     Raises:
       ValueError: one line that names what is wrong.
     """
-    expected = build(sizes).param_shapes()
+    expected = param_shapes(sizes)
     shapes = [
         {
             f"{module}.{key}": (tuple(value.shape), np.dtype(value.dtype).name)

@@ -9,6 +9,8 @@ Shapes: B rows, K codebooks, F frames, W words.
 from __future__ import annotations
 
 import functools
+import os
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,13 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from encodec_hk.blocks import traces
 from encodec_hk.language import code_model
 from encodec_hk.language import integer_arithmetic
 from encodec_hk.language import language_file
 from encodec_hk.language import rans
 
-# Frames that programs are compiled for; longer blocks double the last.
-_FRAMES = (1, 8, 32, 75)
+# Frames that programs encode; longer blocks double the last.
+_FRAMES = (8, 75, 150)
+# Frames that a program decodes; longer blocks take several calls, so that no file can ask for a
+# program of its own.
+_STEPS = 150
 
 
 class LanguageCoder:
@@ -35,21 +41,38 @@ class LanguageCoder:
       codec: fingerprint of the codec whose codes the model knows.
     """
 
-    def __init__(self, model: language_file.LanguageModel, rows: int = 16):
-        """Put the model on JAX's default device."""
+    def __init__(
+        self,
+        model: language_file.LanguageModel,
+        rows: int = 16,
+        traces_folder: str | os.PathLike[str] | None = None,
+    ):
+        """Put the model on JAX's default device.
+
+        Args:
+          model: the language model.
+          rows: blocks that are decoded at once, at most.
+          traces_folder: keep traces there, see `encodec_hk.load`.
+        """
         self.model = model
         self.rows = rows
         self.max_codebooks = model.sizes.num_codebooks
         self.codec = model.codec
-        self._params = {
-            module: {
-                # Products take float32; a conversion in each step would cost more than the product.
-                name: jnp.asarray(value, jnp.float32 if name == "w" else value.dtype)
-                for name, value in values.items()
+        # Products take float32; a conversion in each step would cost more than the product.
+        self._params = jax.device_put(
+            {
+                module: {
+                    name: np.asarray(value, np.float32 if name == "w" else value.dtype)
+                    for name, value in values.items()
+                }
+                for module, values in model.params.items()
             }
-            for module, values in model.params.items()
-        }
-        self._encode, self._decode = _programs(model.sizes)
+        )
+        keeps_traces = traces_folder is not None and jax.device_count() == 1
+        # On the device, as the outputs of a kept program are: else the next call compiles again.
+        self._device = jax.devices()[0] if keeps_traces else None
+        folder = os.fspath(traces_folder) if traces_folder is not None and keeps_traces else None
+        self._encode, self._decode = _programs(model.sizes, folder)
 
     @property
     def fingerprint(self) -> str:
@@ -66,7 +89,8 @@ class LanguageCoder:
             count, frames = block.shape
             codes = np.zeros((1, count, _capacity(frames)), np.int32)
             codes[0, :, :frames] = block
-            outputs = jax.device_get(self._encode(self._params, codes, np.array([frames])))
+            lengths = np.array([frames], np.int32)
+            outputs = jax.device_get(self._encode(self._params, codes, lengths))
             coded.append(rans.to_bytes(*(each[0] for each in outputs)))
         return coded
 
@@ -74,6 +98,8 @@ class LanguageCoder:
         self, payloads: Sequence[bytes], frames: Sequence[int], num_codebooks: int
     ) -> list[np.ndarray | None]:
         """Return the codes of blocks, int32 [K, F] each; None for one that is damaged.
+
+        Decoding ends where no block has words left, whatever number of frames they claim.
 
         Args:
           payloads: what `encode` returned.
@@ -90,33 +116,45 @@ class LanguageCoder:
         self, payloads: Sequence[bytes], frames: Sequence[int], num_codebooks: int
     ) -> list[np.ndarray | None]:
         rows = 1 if len(payloads) == 1 else self.rows
-        capacity = _capacity(max(frames))
         states = np.full(rows, rans.FIRST, np.uint32)
-        words = np.zeros((rows, capacity * num_codebooks), np.uint32)
-        counts, lengths = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
-        is_right = np.zeros(rows, bool)
+        words = [np.zeros(0, np.uint16)] * rows
+        lengths = np.zeros(rows, np.int32)  # frames of the blocks that are not damaged
         for row, data in enumerate(payloads):
             parts = rans.from_bytes(data)
             # A code takes one word at most.
             if parts is not None and len(parts[1]) <= frames[row] * num_codebooks:
-                states[row], own = parts
-                words[row, : len(own)] = own
-                counts[row], lengths[row] = len(own), frames[row]
-                is_right[row] = True
-        if not is_right.any():
-            return [None] * len(payloads)
-        outputs = self._decode(
-            self._params, num_codebooks, capacity, states, words, lengths, lengths.max()
-        )
-        codes, end, used = jax.device_get(outputs)
-        is_right &= (end == rans.FIRST) & (used == counts)
+                states[row], words[row] = parts
+                lengths[row] = frames[row]
+        window = np.zeros((rows, _STEPS * num_codebooks), np.uint32)
+        past: Any = code_model.first_past(self.model.sizes, rows)
+        last: Any = np.zeros((rows, num_codebooks), np.int32)
+        past, last = jax.device_put((past, last), self._device)
+        found = []
+        for first in range(0, max(frames), _STEPS):
+            if not (lengths > first).any():
+                break
+            for row, own in enumerate(words):
+                own = own[: window.shape[1]]
+                window[row, : len(own)] = own
+            counts = np.array([len(own) for own in words], np.int32)
+            past, last, codes, states, used = self._decode(
+                self._params, past, last, states, window, counts, lengths, np.int32(first)
+            )
+            codes, states, used = jax.device_get((codes, states, used))
+            found.append(codes)
+            lengths = np.where(used > counts, 0, lengths)
+            words = [own[count:] for own, count in zip(words, used, strict=True)]
+        is_right = (lengths > 0) & (states == rans.FIRST) & [not len(own) for own in words]
         return [
-            codes[row, :, : frames[row]] if is_right[row] else None for row in range(len(payloads))
+            np.concatenate(found, axis=2)[row, :, : frames[row]] if is_right[row] else None
+            for row in range(len(payloads))
         ]
 
 
 @functools.lru_cache(maxsize=8)
-def _programs(sizes: code_model.Sizes) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _programs(
+    sizes: code_model.Sizes, traces_folder: str | None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the compiled functions of models of these sizes."""
     network = code_model.build(sizes)
 
@@ -129,17 +167,23 @@ def _programs(sizes: code_model.Sizes) -> tuple[Callable[..., Any], Callable[...
 
     def decode(
         params: Any,
-        num_codebooks: int,
-        capacity: int,
+        past: code_model.Past,
+        last: jax.Array,
         states: jax.Array,
         words: jax.Array,
+        counts: jax.Array,
         frames: jax.Array,
-        num_steps: jax.Array,
-    ) -> tuple[jax.Array, ...]:
-        rows = len(states)
+        first: jax.Array,
+    ) -> tuple[Any, ...]:
+        """Decode from frame `first` on; `last` are the codes [B, K] before it."""
 
-        def step(frame: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            past, codes, place, found = carry
+        def goes_on(carry: tuple[Any, ...]) -> jax.Array:
+            frame, _, _, place, _ = carry
+            has_words = place.next <= counts
+            return (frame < first + _STEPS) & jnp.any(has_words & (frame < frames))
+
+        def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+            frame, past, codes, place, found = carry
             is_used = frame < frames
 
             def choose(place: rans.Words, logits: jax.Array) -> tuple[rans.Words, jax.Array]:
@@ -147,23 +191,26 @@ def _programs(sizes: code_model.Sizes) -> tuple[Callable[..., Any], Callable[...
                 return rans.advance(place, start, own, is_used), code
 
             past, codes, place = network.next_frame(params, past, frame, codes, place, choose)
-            found = jax.lax.dynamic_update_index_in_dim(found, codes, frame, 2)
-            return past, codes, place, found
+            found = jax.lax.dynamic_update_index_in_dim(found, codes, frame - first, 2)
+            return frame + 1, past, codes, place, found
 
-        first = (
-            network.first_past(rows),
-            jnp.zeros((rows, num_codebooks), jnp.int32),
-            rans.Words(states, words, jnp.zeros(rows, jnp.int32)),
-            jnp.zeros((rows, num_codebooks, capacity), jnp.int32),
-        )
-        _, _, place, found = jax.lax.fori_loop(0, num_steps, step, first)
-        return found, place.state, place.next
+        place = rans.Words(states, words, jnp.zeros(len(states), jnp.int32))
+        found = jnp.zeros((*last.shape, _STEPS), jnp.int32)
+        carry = jax.lax.while_loop(goes_on, step, (first, past, last, place, found))
+        _, past, last, place, found = carry
+        return past, last, found, place.state, place.next
 
-    return jax.jit(encode), jax.jit(decode, static_argnums=(1, 2))
+    if traces_folder is None:
+        return jax.jit(encode), jax.jit(decode)
+    store = traces.TraceStore(pathlib.Path(traces_folder), repr(sizes))
+    return (
+        jax.jit(store.program("language_encode", encode)),
+        jax.jit(store.program("language_decode", decode)),
+    )
 
 
 def _capacity(frames: int) -> int:
-    """Return the frames of the program for a block."""
+    """Return the frames of the program that encodes a block."""
     for size in _FRAMES:
         if frames <= size:
             return size

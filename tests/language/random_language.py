@@ -24,7 +24,7 @@ def integers(label, shape, low, high):
 def params(sizes=SIZES):
     table = integer_arithmetic.norm_table(sizes.width)
     found = {}
-    for module, values in code_model.build(sizes).param_shapes().items():
+    for module, values in code_model.param_shapes(sizes).items():
         found[module] = {}
         for name, value in values.items():
             label, low, high = f"{module}.{name}", -127, 127

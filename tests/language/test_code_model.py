@@ -22,7 +22,11 @@ GOLDEN = "96976039774c3a837de4ca53aed7885a0a30d89a5b6be7a79f6957800e8089a9"
 
 def stepwise(params, codes):
     """Return the frequencies [B, K, F, V] frame by frame, as a decoder finds them."""
-    past, last, found = MODEL.first_past(len(codes)), np.zeros(codes.shape[:2], np.int32), []
+    past, last, found = (
+        code_model.first_past(SIZES, len(codes)),
+        np.zeros(codes.shape[:2], np.int32),
+        [],
+    )
     for frame in range(codes.shape[2]):
 
         def choose(seen, logits, frame=frame):
