@@ -125,7 +125,8 @@ def load_language(
         if found is None:
             return None
         language_path = str(found)
-    return language_coder.LanguageCoder(language_file.load(language_path))
+    folder = compilation_cache.traces_folder()
+    return language_coder.LanguageCoder(language_file.load(language_path), traces_folder=folder)
 
 
 def _language_beside(

@@ -129,9 +129,10 @@ class FileCoder:
             decoder = functools.partial(
                 items.ItemDecoder, self._decoder, codec.framing, codec.channels
             )
-        if encoder and decoder and not self._is_live and self._warming is None:
-            # Compile the decoder while the encoder compiles, which takes seconds too. Not for live
-            # streams: they have several programs, some of which they may never need.
+        if decoder and not self._is_live and self._warming is None:
+            # Compile the decoder while the encoder or a language model compiles, which takes
+            # seconds too. Not for live streams: they have several programs, some of which they may
+            # never need.
             like = np.zeros((self._num_codebooks, 0), np.int32)
             self._warming = threading.Thread(
                 target=self._decoder.warm_up, args=(like,), daemon=True

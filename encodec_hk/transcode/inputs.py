@@ -20,9 +20,11 @@ from encodec_hk.sound import pcm
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 from encodec_hk.sound import truncation
+from encodec_hk.system import background
 from encodec_hk.system import file_errors
 
 _SILENCE = 1e-12  # scale of a lost segment
+_AHEAD = 16  # blocks that a thread decodes ahead with a language model
 
 
 @contextlib.contextmanager
@@ -185,6 +187,9 @@ class CodesIn:
         if self._reader.header.lm:
             bitstream.check_predictor(predictor, self._reader.header)
         self._blocks = self._read(recover)
+        self._ahead: background.Ahead[bitstream.Block] | None = None
+        if self.header.language is not None and not is_live:
+            self._blocks = self._ahead = background.Ahead(self._blocks, _AHEAD)
         self._is_live = is_live
         self._next: bitstream.Block | None = None
         self._num_blocks = 0  # returned so far
@@ -248,6 +253,8 @@ class CodesIn:
 
     def close(self) -> None:
         """Close the file."""
+        if self._ahead is not None:
+            self._ahead.stop()
         self._file.close()
 
     def _read(self, recover: bool) -> Iterator[bitstream.Block]:

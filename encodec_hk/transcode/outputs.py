@@ -10,21 +10,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from encodec_hk import bitstream
+from encodec_hk.bitstream import version1_layout
 from encodec_hk.blocks import items
 from encodec_hk.sound import pcm
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
+from encodec_hk.system import background
 from encodec_hk.system import file_errors
 from encodec_hk.system import part_file
+
+_WAITING = 8  # pieces that wait for a language model
+_LIVE_FRAMES = 8  # of a stream's short blocks
 
 
 class SoundOut:
@@ -101,6 +107,8 @@ class SoundOut:
 class CodesOut:
     """Codes, written to an .ecdc file.
 
+    A language model codes them in a thread beside the codec's work.
+
     Version 0 stores the length of the signal at the start of the file. Until the length is known,
     the codes wait in a temporary file.
     """
@@ -127,6 +135,7 @@ class CodesOut:
           predictor: Meta's language model, if the header needs it.
           coder: the coder of the header's language model, if it names one.
         """
+        self._calls = None if coder is None else background.Calls(_WAITING)
         self._path = path
         self._header = header
         self._is_live = is_live
@@ -147,6 +156,12 @@ class CodesOut:
                 bitstream.open_writer(io.BytesIO(), like, predictor=predictor)
             else:
                 self._writer = bitstream.open_writer(file, header, predictor=predictor, coder=coder)
+            if self._calls is not None and coder is not None:
+                # Compile while the codec compiles.
+                whole = version1_layout.layout_for(header).block_frames
+                for frames in (_LIVE_FRAMES, whole) if is_live else (whole,):
+                    silence = np.zeros((header.num_codebooks, frames), np.int32)
+                    self._calls.put(functools.partial(coder.encode, [silence]))
             stack.pop_all()
 
     def write(self, parts: Iterable[items.Codes]) -> None:
@@ -156,17 +171,22 @@ class CodesOut:
                 if not codes.shape[1]:
                     continue
                 if self._writer is not None:
-                    self._writer.write(codes, scales)
+                    self._call(functools.partial(self._writer.write, codes, scales))
                     continue
                 self._spool.put(codes.astype(np.uint16))
                 if scales is not None:
                     self._spool.put(scales)
             if self._is_live and self._writer is not None:
-                self._writer.flush()
+                self._call(self._writer.flush)
+                if self._calls is not None:
+                    self._calls.wait()
 
     def finish(self, num_samples: int | None) -> None:
         """Write the rest and complete the file, for a signal of `num_samples` samples."""
         with self._errors():
+            if self._calls is not None:
+                self._calls.wait()
+                self._calls.stop()
             if self._writer is None:
                 header = dataclasses.replace(self._header, num_samples=num_samples)
                 self._writer = bitstream.open_writer(self._file, header, predictor=self._predictor)
@@ -182,9 +202,17 @@ class CodesOut:
 
     def abort(self) -> None:
         """Delete the file."""
+        if self._calls is not None:
+            self._calls.stop()
         if self._part is not None:
             self._part.abort()
         self._spool.close()
+
+    def _call(self, call: Callable[[], object]) -> None:
+        if self._calls is None:
+            call()
+        else:
+            self._calls.put(call)
 
     def _errors(self) -> contextlib.AbstractContextManager[None]:
         return file_errors.as_value_error(self._path, ValueError)

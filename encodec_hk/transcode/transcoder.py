@@ -7,8 +7,9 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import threading
 from collections.abc import Callable
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import encodec_hk
 from encodec_hk import bitstream
@@ -25,6 +26,7 @@ from encodec_hk.transcode import outputs
 from encodec_hk.transcode import plan
 from encodec_hk.transcode import stdio
 
+_T = TypeVar("_T")
 # The headerless format of each sample format.
 _RAW_FORMATS = {"int16": "s16le", "int24": "s24le", "float32": "f32le"}
 
@@ -74,7 +76,7 @@ class Transcoder:
         self._options = options
         self._codec = functools.cache(codec)
         self._predictor = functools.cache(predictor)
-        self._language = functools.cache(language)
+        self._language = _once(language)
         self._pipes = contextlib.ExitStack()  # closes those that are written
         self.found = plan.find(inputs, output, options.suffix)
         self._num_codebooks = 0  # of the codes of sound
@@ -277,6 +279,17 @@ class Transcoder:
                 "--language=FILE names it"
             )
         return found
+
+
+def _once(function: Callable[[], _T]) -> Callable[[], _T]:
+    """Return the function, called at most once, by whichever thread needs it first."""
+    lock, kept = threading.Lock(), functools.cache(function)
+
+    def call() -> _T:
+        with lock:
+            return kept()
+
+    return call
 
 
 def _make_folder_of(path: pathlib.Path) -> None:
