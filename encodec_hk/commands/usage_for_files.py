@@ -36,7 +36,7 @@ INFER = flag_types.Command(
             ("v0", "v1"),
             "",
             "Version of .ecdc files. v0 is Meta's; v1 can be sought in and checks its blocks.",
-            otherwise="v0 for Meta's two models, else v1",
+            otherwise="v0 for Meta's two models, else v1; v1 with a --language of train_language",
         ),
         flag_types.Flag(
             "entropy",

@@ -37,8 +37,8 @@ class Options:
       rescale: scale an output that exceeds full scale, instead of clipping it.
       force: replace outputs that exist.
       suffix: the suffix of outputs that OUT does not name, and the format on stdout and pipes.
-      format: the version of .ecdc files, "v0" or "v1"; None for the default of `ecdc.header`, or
-        for the source's version if codes are copied.
+      format: the version of .ecdc files, "v0" or "v1"; None for the source's version if codes are
+        copied, for version 1 if a language model for it is named, else for that of `ecdc.header`.
       entropy: how codes are stored, a name of `ENTROPIES`: "language" with the language model of
         the codec, "none" without, "auto" with it if there is one and the file can have it, "meta"
         with Meta's.
@@ -93,6 +93,12 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name}: got {value}, must be a whole number above 0")
+
+    @property
+    def wants_language(self) -> bool:
+        """Whether new files should have a language model of version 1, if it is for their codes."""
+        is_named = self.entropy == "auto" and self.language_kind == "language"
+        return is_named or self.entropy == "language"
 
     @property
     def version(self) -> int | None:

@@ -252,6 +252,8 @@ class Transcoder:
                 header = ecdc.copied(source.header, num_codebooks, version, lm)
         else:
             samples = source.coded_samples
+            if version is None and self._options.wants_language:
+                version = 1  # also with the names of Meta's models
             header = ecdc.header(self._codec(), num_codebooks, samples, version, lm)
         entropy = None
         if not lm:

@@ -87,6 +87,16 @@ class LanguageTest(infer_cases.CodesTestCase):
             file.write(found)
         np.testing.assert_array_equal(self.codes(path), self.codes(self.plain))
 
+    def test_a_named_model_makes_version_1_of_metas_model_too(self) -> None:
+        for entropy in ("auto", "language"):
+            path = self.run_to(
+                self.source, f"{entropy}.ecdc", language=self.language, entropy=entropy
+            )
+            header = self.header(path)
+            self.assertEqual((header.version, header.language), (1, self.model.fingerprint))
+        path = self.run_to(self.source, "none.ecdc", language=self.language, entropy="none")
+        self.assertEqual(self.header(path).version, 0)
+
     def test_info(self) -> None:
         out = io.StringIO()
         self.assertEqual(info.run(None, self.coded, out), 0)
