@@ -83,7 +83,9 @@ def run(
     for codec in codecs:
         codec.check_encoder()
     default = config.checkpoint if config is not None else ""
-    models = model_coder.make_all(codecs, [path or default for path in paths], bitrates)
+    languages = [checkpoints.load_language(config, path) for path in paths]
+    sources = [path or default for path in paths]
+    models = model_coder.make_all(codecs, sources, bitrates, languages)
     others, missing = baseline_coder.make_all(models, baselines, bitrates)
     folder = pathlib.Path(out or "evaluation_" + "_".join(model.name for model in models))
     files, unreadable = _find(data, folder, speech or ())

@@ -22,6 +22,8 @@ class Coded:
       samples: float32 [T, C], aligned with the input and of its length and sample rate.
       payload_bytes: what the decoder decodes: packed codes, packets or frames.
       total_bytes: the whole file.
+      language_payload_bytes, language_total_bytes: the same of a file with a language model; None
+        without one.
       encode_seconds: time from samples to codes, or to the file.
       decode_seconds: time back to samples.
       codes: int32 [K, F] of an EnCodec model, else None.
@@ -35,6 +37,8 @@ class Coded:
     decode_seconds: float
     codes: np.ndarray | None = None
     num_entries: int = 0
+    language_payload_bytes: int | None = None
+    language_total_bytes: int | None = None
 
 
 class EvaluationCoder(Protocol):

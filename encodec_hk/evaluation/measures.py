@@ -104,6 +104,18 @@ MEASURES: dict[str, Measure] = {
         "Bitrate of the payload", ("payload", "kbps"), "kbps", is_higher_better=False
     ),
     "total_kbps": Measure("Bitrate with headers", ("file", "kbps"), "kbps", is_higher_better=False),
+    "language_payload_kbps": Measure(
+        "Bitrate of the payload, language model",
+        ("payload", "lang. model"),
+        "kbps",
+        is_higher_better=False,
+    ),
+    "language_total_kbps": Measure(
+        "Bitrate with headers, language model",
+        ("file", "lang. model"),
+        "kbps",
+        is_higher_better=False,
+    ),
     "encode_speed": Measure("Encoding", ("encode", "x real"), "x real time", digits=1),
     "decode_speed": Measure("Decoding", ("decode", "x real"), "x real time", digits=1),
 }

@@ -5,6 +5,7 @@ Shapes: T samples, C channels, K codebooks, F frames, S segments.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pathlib
 import time
@@ -26,12 +27,23 @@ class ModelCoder:
     """An EnCodec model that codes one file at a time; see `coders.EvaluationCoder`."""
 
     def __init__(
-        self, codec: encodec_hk.Codec, bitrates: Sequence[float], name: str, checkpoint: str
+        self,
+        codec: encodec_hk.Codec,
+        bitrates: Sequence[float],
+        name: str,
+        checkpoint: str,
+        language: bitstream.EntropyCoder | None = None,
     ):
-        """Wrap a codec, to evaluate at bitrates in kbps, each a whole number of codebooks."""
+        """Wrap a codec, to evaluate at bitrates in kbps, each a whole number of codebooks.
+
+        Files are measured with its language model too, if there is one for its codes.
+        """
         self.codec = codec
         self.name = name
-        self.identity = codec.fingerprint
+        if language is not None and language.codec != codec.codes_of.fingerprint:
+            language = None
+        self._language = language
+        self.identity = codec.fingerprint + ("" if language is None else f" {language.fingerprint}")
         self.sample_rate, self.channels = codec.sample_rate, codec.channels
         self.bitrates = tuple(float(kbps) for kbps in bitrates)
         self._checkpoint = checkpoint
@@ -43,7 +55,8 @@ class ModelCoder:
         return {
             "kind": "encodec",
             "checkpoint": self._checkpoint,
-            "fingerprint": self.identity,
+            "fingerprint": self.codec.fingerprint,
+            "language": None if self._language is None else self._language.fingerprint,
             "sample_rate": self.sample_rate,
             "channels": self.channels,
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.codec.params)),
@@ -64,7 +77,9 @@ class ModelCoder:
         between = time.perf_counter()
         decoded = self.codec.decode(encoded)
         ended = time.perf_counter()
-        file = self._file(encoded, num_codebooks)
+        file, other = self._file(encoded, num_codebooks), None
+        if self._language is not None and num_codebooks <= self._language.max_codebooks:
+            other = self._file(encoded, num_codebooks, self._language)
         return coders.Coded(
             samples=decoded[0],
             payload_bytes=payloads.ecdc_payload(file),
@@ -73,6 +88,8 @@ class ModelCoder:
             decode_seconds=ended - between,
             codes=encoded.codes[0],
             num_entries=self.codec.model_config.codebook_size,
+            language_payload_bytes=None if other is None else payloads.ecdc_payload(other),
+            language_total_bytes=None if other is None else len(other),
         )
 
     def _compile(self, length: int, num_codebooks: int) -> None:
@@ -93,12 +110,20 @@ class ModelCoder:
         self._compile_seconds += time.perf_counter() - started
         self._compiled.add(key)
 
-    def _file(self, encoded: encodec_hk.Encoded, num_codebooks: int) -> bytes:
+    def _file(
+        self,
+        encoded: encodec_hk.Encoded,
+        num_codebooks: int,
+        language: bitstream.EntropyCoder | None = None,
+    ) -> bytes:
         """Return the .ecdc file of one item."""
         num_samples = int(encoded.num_samples[0])
-        header = ecdc.header(self.codec, num_codebooks, num_samples)
+        version = None if language is None else 1
+        header = ecdc.header(self.codec, num_codebooks, num_samples, version)
+        if language is not None:
+            header = dataclasses.replace(header, language=language.fingerprint)
         file = io.BytesIO()
-        writer = bitstream.open_writer(file, header)
+        writer = bitstream.open_writer(file, header, coder=language)
         start = 0
         for index, frames in enumerate(self.codec.framing.frames(num_samples)):
             scale = None if encoded.scales is None else encoded.scales[0, index : index + 1]
@@ -112,8 +137,11 @@ def make_all(
     codecs: Sequence[encodec_hk.Codec],
     checkpoints: Sequence[str],
     bitrates: Sequence[float] | None,
+    languages: Sequence[bitstream.EntropyCoder | None],
 ) -> list[ModelCoder]:
-    """Return a coder for each codec and its checkpoint file, each with a name of its own.
+    """Return a coder for each codec, its checkpoint file and language model, if it has one.
+
+    Each has a name of its own.
 
     Each codec takes those of the bitrates (kbps) that it has; None takes its bandwidths.
 
@@ -125,13 +153,15 @@ def make_all(
             config.num_codebooks_for(codecs[0].model_config, kbps, field="--bandwidths")
     found = []
     names = _names(codecs, checkpoints)
-    for codec, name, checkpoint in zip(codecs, names, checkpoints, strict=True):
+    for codec, name, checkpoint, language in zip(
+        codecs, names, checkpoints, languages, strict=True
+    ):
         own = codec.model_config.bandwidths
         chosen = [kbps for kbps in bitrates or own if _has(codec, kbps)]
         if not chosen:
             got, allowed = (", ".join(f"{k:g}" for k in each) for each in (bitrates or (), own))
             raise ValueError(f"--bandwidths: got {got}, must be among {codec.name}'s: {allowed}")
-        found.append(ModelCoder(codec, chosen, name, checkpoint))
+        found.append(ModelCoder(codec, chosen, name, checkpoint, language))
     return found
 
 

@@ -194,6 +194,10 @@ def _entry(coded: coders.Coded, sample_rate: int) -> dict[str, Any]:
             "decode_speed": seconds / coded.decode_seconds,
         },
     }
+    for name in ("language_payload", "language_total"):
+        num_bytes = getattr(coded, f"{name}_bytes")
+        if num_bytes is not None:
+            entry["measures"][f"{name}_kbps"] = payloads.kbps(num_bytes, seconds)
     if coded.codes is not None:
         counts = code_counts.count(coded.codes, coded.num_entries)
         entry["counts"] = code_counts.to_json(counts)

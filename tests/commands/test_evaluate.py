@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -25,10 +26,12 @@ from encodec_hk.evaluation import measuring_pool
 from encodec_hk.evaluation import model_coder
 from encodec_hk.evaluation import parity
 from encodec_hk.evaluation import results
+from encodec_hk.language import language_coder
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 from encodec_hk.system import interruption
 from tests import infer_cases
+from tests.language import random_language
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = "small.safetensors"
@@ -144,6 +147,31 @@ class EvaluateTest(parameterized.TestCase):
         self.assertEqual((summary["failed"], summary["parity"]), ({}, {}))
         self.assertIn("small  0.75", self.stdout)
         self.assertIn("[2/2] speech/reading.wav: 2 of 2 rows new", self.stdout)
+
+    def test_bitrates_with_a_language_model(self):
+        codec, audio = codecs()[SMALL], clip("speech_reading", 1, 1.2)[0][None]
+        model = random_language.counting_model(codec, audio)
+        coder = language_coder.LanguageCoder(model)
+        with mock.patch.object(checkpoints, "load_language", return_value=coder):
+            summary = self.run_command()
+            self.assertEqual(summary["codecs"]["small"]["language"], model.fingerprint)
+            self.assertIn("lang. model", self.stdout)
+            for row in self.rows():
+                if row["is_speech"] == "True":
+                    saved = 1 - float(row["language_payload_kbps"]) / float(row["payload_kbps"])
+                    self.assertBetween(saved, 0.1, 0.9)
+                more = float(row["language_total_kbps"]) - float(row["language_payload_kbps"])
+                self.assertGreater(more, 0.5)
+            self.run_command()
+            self.assertEqual(self.num_new(), 0)
+        self.run_command()
+        self.assertEqual(self.num_new(), 4)
+        self.assertEqual({row["language_total_kbps"] for row in self.rows()}, {""})
+        foreign = dataclasses.replace(model, codec="ab" * 32)
+        coder = language_coder.LanguageCoder(foreign)
+        with mock.patch.object(checkpoints, "load_language", return_value=coder):
+            self.run_command()
+        self.assertEqual(self.num_new(), 0)
 
     def test_items_of_the_report(self):
         self.add("music/long.wav", np.tile(clip("music_beat", 0, 3)[0], (4, 1)), 44100)

@@ -8,28 +8,12 @@ from absl.testing import absltest
 
 from encodec_hk import bitstream
 from encodec_hk.commands import info
-from encodec_hk.language import code_model
 from encodec_hk.language import language_coder
 from encodec_hk.language import language_file
 from tests import infer_cases
 from tests.language import random_language
 
 RATE = infer_cases.RATE
-
-
-def counting_model(codec, audio):
-    """Return a language model of how often each code occurs in some audio."""
-    sizes = code_model.Sizes(8, 4, (1,), codec.num_codebooks, codec.model_config.codebook_size)
-    codes = codec.encode(audio, num_codebooks=sizes.num_codebooks).codes
-    params = random_language.params(sizes)
-    for values in params.values():
-        for name in values.keys() & {"w", "b", "shift"}:
-            values[name] = np.zeros_like(values[name])
-    for k in range(sizes.num_codebooks):
-        counts = np.bincount(codes[:, k].ravel(), minlength=sizes.codebook_size) + 0.1
-        params[f"head_{k}_logits"]["b"] = np.round(32 * np.log2(counts)).astype(np.int32)
-    fingerprint = codec.codes_of.fingerprint
-    return language_file.LanguageModel(params, sizes, codec.name, fingerprint, "counts", "CC0-1.0")
 
 
 class LanguageTest(infer_cases.CodesTestCase):
@@ -39,7 +23,7 @@ class LanguageTest(infer_cases.CodesTestCase):
         cls.shared = infer_cases.meta_codec()
         cls.trained = infer_cases.like(cls.shared, source="trained by run.py train")
         cls.audio = infer_cases.noise(3 * RATE + 77)
-        cls.model = counting_model(cls.shared, cls.audio[None])
+        cls.model = random_language.counting_model(cls.shared, cls.audio[None])
 
     def setUp(self) -> None:
         super().setUp()

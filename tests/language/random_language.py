@@ -46,3 +46,18 @@ def model(sizes=SIZES, codec=CODEC):
 def codes(rows, frames, sizes=SIZES, num_codebooks=None):
     shape = (rows, num_codebooks or sizes.num_codebooks, frames)
     return integers("codes", shape, 0, sizes.codebook_size - 1).astype(np.int32)
+
+
+def counting_model(codec, audio):
+    """Return a language model of how often each code occurs in some audio."""
+    sizes = code_model.Sizes(8, 4, (1,), codec.num_codebooks, codec.model_config.codebook_size)
+    codes = codec.encode(audio, num_codebooks=sizes.num_codebooks).codes
+    found = params(sizes)
+    for values in found.values():
+        for name in values.keys() & {"w", "b", "shift"}:
+            values[name] = np.zeros_like(values[name])
+    for k in range(sizes.num_codebooks):
+        counts = np.bincount(codes[:, k].ravel(), minlength=sizes.codebook_size) + 0.1
+        found[f"head_{k}_logits"]["b"] = np.round(32 * np.log2(counts)).astype(np.int32)
+    fingerprint = codec.codes_of.fingerprint
+    return language_file.LanguageModel(found, sizes, codec.name, fingerprint, "counts", "CC0-1.0")
