@@ -1,5 +1,7 @@
 """Training of language models: the integers are those that were trained, and runs resume."""
 
+import dataclasses
+import io
 import pathlib
 import tempfile
 
@@ -8,13 +10,19 @@ import numpy as np
 from absl.testing import absltest
 from absl.testing import parameterized
 
+import encodec_hk
 from configs import encodec_tiny
+from encodec_hk import bitstream
+from encodec_hk import checkpoint
 from encodec_hk.commands import train_language
 from encodec_hk.language import code_model
 from encodec_hk.language import language_coder
 from encodec_hk.language import language_file
+from encodec_hk.training import language_codes
 from encodec_hk.training import language_floats
 from encodec_hk.training import language_loop
+from encodec_hk.transcode import ecdc
+from tests import random_networks
 from tests.language import random_language
 
 CLIPS = pathlib.Path(__file__).parents[2] / "assets" / "clips"
@@ -100,6 +108,43 @@ class LanguageTrainingTest(parameterized.TestCase):
         self.assertEqual((model.name, model.licence), ("encodec_tiny", "CC0-1.0"))
         self.assertTrue((self.folder / "codes.safetensors").is_file())
         self.assertIn("saved_percent_2", (self.folder / "validation.csv").read_text())
+
+    @parameterized.parameters("segmented", "look_ahead")
+    def test_variants(self, kind):
+        """Trains on a codec with segments, or with look-ahead, and codes its files."""
+        config = small_variant(num_steps=3, rounded_steps=1)
+        config.model = random_networks.small(**random_networks.VARIANTS[kind])
+        config.language.num_codebooks = 2
+        config.inference.bandwidth = config.model.bandwidths[0]
+        path = self.folder / "codec.safetensors"
+        facts = {"source": "random", "source_sha256": "", "licence": "CC0-1.0"}
+        params = random_networks.random_params(config.model)
+        checkpoint.save(path, params, config.model, name=config.name, **facts)
+        run = {"checkpoint": str(path), "data": str(CLIPS), "workdir": str(self.folder)}
+        self.assertEqual(train_language.run(config, **run), 0)
+        model = language_file.load(self.folder / "encodec_tiny_language.safetensors")
+        codec = encodec_hk.load(path)
+        self.assertEqual(model.codec, codec.codes_of.fingerprint)
+        rows = language_codes.load(
+            self.folder / "codes.safetensors", codec, str(CLIPS), 2, self.lines.append
+        )
+        if kind == "segmented":  # of which a language model sees one at a time
+            self.assertLessEqual(max(row.shape[1] for row in rows), codec.framing.segment_frames)
+        coder = language_coder.LanguageCoder(model, rows=2)
+        header = dataclasses.replace(ecdc.header(codec, 2, 500, 1), language=model.fingerprint)
+        encoded = codec.encode(np.ones((1, 500, codec.channels), np.float32), num_codebooks=2)
+        frames = list(codec.framing.frames(500))
+        written = np.split(encoded.codes[0], np.cumsum(frames)[:-1], axis=1)
+        file = io.BytesIO()
+        writer = bitstream.open_writer(file, header, coder=coder)
+        for index, codes in enumerate(written):
+            scale = None if encoded.scales is None else encoded.scales[0, index : index + 1]
+            writer.write(codes, scale)
+        writer.finish(500)
+        file.seek(0)
+        blocks = bitstream.open_reader(file, coder=lambda header: coder).blocks()
+        found = np.concatenate([block.codes for block in blocks], axis=1)
+        np.testing.assert_array_equal(found, encoded.codes[0])
 
     @parameterized.parameters(
         ("training.num_steps", 0, "config.language.training.num_steps: got 0, must be"),
