@@ -93,6 +93,8 @@ def get_config() -> ml_collections.ConfigDict:
     language.dilations = (1, 2, 4, 8, 16, 32)
     # Codebooks that it knows, the first ones; codes of more of them are stored without it.
     language.num_codebooks = 8
+    # Those of earlier frames that it sees, at most; each has a table of 1024 x width bytes.
+    language.context_codebooks = 8
 
     # Recipe of `run.py train_language`.
     training = language.training = ml_collections.ConfigDict()

@@ -2,7 +2,7 @@
 
 It is causal over frames, and within a frame each codebook sees those before it.
 
-    x = sum of the tables of frame t-1 (t = 0: none)                      residual sum, +-2047
+    x = sum of the tables of frame t-1, first codebooks (t = 0: none)     residual sum, +-2047
     layer:  y = norm(x)
             a = clip((W1 [y(t - d), y(t)] + b1) >> s1, 0, 127)            d: the layer's dilation
             x = clip(x + ((W2 a + b2) >> s2), -2047, 2047)
@@ -45,6 +45,8 @@ class Sizes(NamedTuple):
       dilations: of the layers, in frames.
       num_codebooks: K at most.
       codebook_size: V.
+      context_codebooks: codebooks of earlier frames that the model sees, at most; the later ones
+        tell little about the next frame, and their tables are large.
     """
 
     width: int
@@ -52,6 +54,12 @@ class Sizes(NamedTuple):
     dilations: tuple[int, ...]
     num_codebooks: int
     codebook_size: int
+    context_codebooks: int = 64
+
+    @property
+    def num_tables(self) -> int:
+        """Codebooks of earlier frames that the model sees."""
+        return min(self.num_codebooks, self.context_codebooks)
 
 
 class CodeModel(NamedTuple):
@@ -109,7 +117,7 @@ class LanguageNetwork(hk.Module):
             for key, value in zip(("thresholds", "factors"), table, strict=True)
         )
         self._tables = hk.get_parameter(
-            "tables", (sizes.num_codebooks, sizes.codebook_size, sizes.width), jnp.int8, jnp.zeros
+            "tables", (sizes.num_tables, sizes.codebook_size, sizes.width), jnp.int8, jnp.zeros
         )
         self._inner = hk.get_parameter(
             "inner_tables",
@@ -120,7 +128,8 @@ class LanguageNetwork(hk.Module):
 
     def embed(self, codes: jax.Array) -> jax.Array:
         """Map codes [..., K] of a frame to the residual sum [..., D] of the next."""
-        x = sum(self._tables[k][codes[..., k]].astype(jnp.int32) for k in range(codes.shape[-1]))
+        count = min(codes.shape[-1], self._sizes.num_tables)
+        x = sum(self._tables[k][codes[..., k]].astype(jnp.int32) for k in range(count))
         return jnp.clip(x, -integer_arithmetic.SUM_PEAK, integer_arithmetic.SUM_PEAK)
 
     def norm(self, x: jax.Array) -> jax.Array:
@@ -233,7 +242,7 @@ def param_shapes(sizes: Sizes) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
         "language": {
             "norm_thresholds": jax.ShapeDtypeStruct(thresholds.shape, np.int32),
             "norm_factors": jax.ShapeDtypeStruct(factors.shape, np.int32),
-            "tables": jax.ShapeDtypeStruct((sizes.num_codebooks, num_codes, width), np.int8),
+            "tables": jax.ShapeDtypeStruct((sizes.num_tables, num_codes, width), np.int8),
             "inner_tables": jax.ShapeDtypeStruct((num_inner, num_codes, head_width), np.int8),
         }
     }

@@ -26,5 +26,5 @@ def sizes(variant: ml_collections.ConfigDict) -> code_model.Sizes:
     return found
 
 
-_FIELDS = ("width", "head_width", "dilations", "num_codebooks")
+_FIELDS = ("width", "head_width", "dilations", "num_codebooks", "context_codebooks")
 _ANY: rules.Rule = ("anything", lambda value: True)

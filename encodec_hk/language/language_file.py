@@ -39,6 +39,7 @@ _SIZE_RULES: dict[str, rules.Rule] = {
     "dilations": rules.tuple_of("whole numbers above 0", lambda value: rules.is_int(value, 1)),
     "num_codebooks": rules.integer(1),
     "codebook_size": rules.POWER_OF_TWO,
+    "context_codebooks": rules.integer(1),
 }
 
 
@@ -89,6 +90,7 @@ def check_sizes(path: str, sizes: code_model.Sizes) -> None:
         ("width", 512),
         ("head_width", 512),
         ("num_codebooks", 64),
+        ("context_codebooks", 64),
         ("codebook_size", 2**14),
     ):
         if getattr(sizes, field) > most:

@@ -78,12 +78,12 @@ class FloatLanguage(hk.Module):
         """Map codes int32 [B, K, F] to logits [B, F, V] in bits, one array for each codebook."""
         sizes = self._sizes
         init = hk.initializers.RandomNormal(0.5)
-        shape = (sizes.num_codebooks, sizes.codebook_size, sizes.width)
+        shape = (sizes.num_tables, sizes.codebook_size, sizes.width)
         tables = _table(hk.get_parameter("tables", shape, init=init), is_rounded)
         shape = (max(sizes.num_codebooks - 1, 1), sizes.codebook_size, sizes.head_width)
         inner_tables = _table(hk.get_parameter("inner_tables", shape, init=init), is_rounded)
         num_used = codes.shape[1]
-        x = sum(tables[k][codes[:, k]] for k in range(num_used))
+        x = sum(tables[k][codes[:, k]] for k in range(min(num_used, sizes.num_tables)))
         x = _delayed(jnp.clip(x, -_SUM_PEAK, _SUM_PEAK), 1)
         table = integer_arithmetic.norm_table(sizes.width)
 

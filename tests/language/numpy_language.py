@@ -45,7 +45,8 @@ class Oracle:
         for frame in range(num_frames):
             x = np.zeros(width, np.int64)
             if frame:
-                x = sum(own["tables"][k, codes[k, frame - 1]] for k in range(num_codebooks))
+                seen = zip(own["tables"], codes[:, frame - 1], strict=False)
+                x = sum(table[code] for table, code in seen)
                 x = np.clip(x, -2047, 2047)
             for index, dilation in enumerate(self.dilations):
                 y = norm(x, *table)

@@ -53,6 +53,23 @@ class CodeModelTest(parameterized.TestCase):
         self.assertEqual(set(found.sum(axis=-1).ravel()), {integer_arithmetic.TOTAL})
         self.assertGreater(found.min(), 0)
 
+    def test_sees_the_first_codebooks_of_earlier_frames(self):
+        sizes = SIZES._replace(context_codebooks=2)
+        params = random_language.params(sizes)
+        self.assertLen(params["language"]["tables"], 2)
+        codes = random_language.codes(1, 6)
+        found = np.asarray(code_model.build(sizes).all_frequencies(params, codes))[0]
+        oracle = numpy_language.Oracle(params, sizes.dilations)
+        np.testing.assert_array_equal(found, oracle.all_frequencies(codes[0]))
+        codes[0, 2:, 3] ^= 1
+        changed = np.asarray(code_model.build(sizes).all_frequencies(params, codes))[0]
+        np.testing.assert_array_equal(changed[:, 4:], found[:, 4:])
+
+    def test_sixteen_codebooks_take_less_than_4_mb(self):
+        sizes = code_model.Sizes(128, 64, (1, 2, 4, 8, 16, 32), 16, 1024, 8)
+        leaves = jax.tree.leaves(code_model.param_shapes(sizes))
+        self.assertLess(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves), 3.8e6)
+
     def test_frames_one_by_one(self):
         codes = random_language.codes(2, 7)
         found = np.asarray(MODEL.all_frequencies(PARAMS, codes))

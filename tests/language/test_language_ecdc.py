@@ -39,7 +39,7 @@ LIKE = dataclasses.replace(
 CODES = np.where(
     np.arange(64) // 10 == 3, random_language.codes(1, 64)[0], random_language.codes(1, 64)[0] % 4
 )
-GOLDEN = "815a46570b3edfcf1f93261bb94e393c2096d11bc10fd5dece832b59c2a7875f"
+GOLDEN = "e92de2169ef46c7aee5526f2075f99cd4cbe10e1b5bcf02107f5254776d74f1a"
 
 
 def whole():
