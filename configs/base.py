@@ -99,11 +99,11 @@ def get_config() -> ml_collections.ConfigDict:
     # Recipe of `run.py train_language`.
     training = language.training = ml_collections.ConfigDict()
     training.seed = 0
-    training.num_steps = 3000
-    training.rounded_steps = 600  # the last steps, in which every value is rounded as the integers
-    training.batch_size = 16  # crops
-    training.crop_frames = 150  # of a crop, at most
-    training.learning_rate = 2e-3  # AdamW, with a cosine to 2 % of it
+    training.num_steps = 5000
+    training.rounded_steps = 500  # the last steps, in which every value is rounded as the integers
+    training.batch_size = 32  # crops
+    training.crop_frames = 75  # of a crop, at most; files begin the model anew about every second
+    training.learning_rate = 1.5e-3  # AdamW, with a cosine to 2 % of it
     training.warmup_steps = 50
     training.log_every = 50  # steps
     training.checkpoint_every = 200

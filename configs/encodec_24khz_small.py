@@ -26,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.num_filters = 16
     model.num_codebooks = 16
     model.bandwidths = (1.5, 3.0, 6.0, 12.0)
+    config.language.num_codebooks = 16
 
     # Settings of the shipped model's run on CPU cores, with small batches of short crops; the
     # weights of the losses come from a few trials. The model's card lists the runs before and

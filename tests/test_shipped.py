@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import os
@@ -19,6 +20,8 @@ from encodec_hk import config
 from encodec_hk.commands import evaluate
 from encodec_hk.evaluation import metrics
 from encodec_hk.evaluation import perceptual
+from encodec_hk.language import language_coder
+from encodec_hk.language import language_file
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 
@@ -27,6 +30,7 @@ pytestmark = pytest.mark.compiles_normally
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 24000  # Hz, of all shipped models
 REGENERATE = "REGENERATE=1 python -m pytest tests/test_shipped.py -k codes"
+GOLDEN_BYTES = "0"  # SHA-256 of what the shipped language model makes of the golden codes
 METRICS = {
     "SI-SNR": metrics.si_snr,
     "ViSQOL": functools.partial(perceptual.visqol, sample_rate=RATE),
@@ -122,3 +126,38 @@ class ShippedTest(parameterized.TestCase):
         self.assertEqual(codes.shape, golden.shape)
         # Other processors round differently, and now and then a near-tie falls the other way.
         self.assertGreater(np.mean(codes == golden), 0.995, f"if it is meant: {REGENERATE}")
+
+
+class ShippedLanguageTest(parameterized.TestCase):
+    """The language model of the default codec's codes."""
+
+    @functools.cached_property
+    def coder(self):
+        path = ROOT / "checkpoints" / "encodec_24khz_small_language.safetensors"
+        self.assertLessEqual(path.stat().st_size, 4_000_000)
+        return language_coder.LanguageCoder(language_file.load(path))
+
+    def test_belongs_to_the_codec(self):
+        self.assertEqual(self.coder.codec, load("encodec_24khz_small").fingerprint)
+
+    def test_bytes_stay_the_same(self):
+        """On every machine: the codes are those of the golden file, whatever the codec gives."""
+        codes = np.load(pathlib.Path(__file__).parent / "golden" / "encodec_24khz_small_codes.npy")
+        blocks = [np.int32(codes[:8, first : first + 75]) for first in range(0, 300, 75)]
+        coded = self.coder.encode(blocks)
+        for block, found in zip(blocks, self.coder.decode(coded, [75] * 4, 8), strict=True):
+            np.testing.assert_array_equal(found, block)
+        digest = hashlib.sha256(b"".join(coded)).hexdigest()
+        self.assertEqual(digest, GOLDEN_BYTES)
+
+    def test_what_the_card_says(self):
+        """Of the bits of codes, in blocks of a second; no less than stated, but for rounding."""
+        shares = stated("encodec_24khz_small_language", "Saved")[6.0]
+        self.assertLen(shares, 5)
+        encoded = load("encodec_24khz_small").encode([clip(name) for name in shares], 6.0)
+        for index, (name, percent) in enumerate(shares.items()):
+            codes = encoded.codes[index, :, : encoded.num_frames[index]]
+            starts = range(0, codes.shape[1], 75)
+            coded = self.coder.encode([codes[:, first : first + 75] for first in starts])
+            found = 100 - 100 * sum(map(len, coded)) / (codes.size * 10 / 8)
+            self.assertAlmostEqual(found, percent, delta=0.2, msg=name)

@@ -18,6 +18,7 @@ import optax
 import safetensors
 import safetensors.numpy
 
+from encodec_hk import config
 from encodec_hk.language import code_model
 from encodec_hk.language import language_config
 from encodec_hk.language import language_file
@@ -85,6 +86,7 @@ class LanguageRun:
         lengths = np.array([row.shape[1] for row in rows], np.float64)
         self._shares = lengths / lengths.sum()
         self._held_out = held_out
+        self._counts = _fewer(variant.model, self.sizes)
         init, self._bits = language_floats.build(self.sizes)
         self._optimizer = optax.chain(
             optax.clip_by_global_norm(1.0), optax.adamw(self._rate, b1=0.9, b2=0.99)
@@ -174,12 +176,12 @@ class LanguageRun:
     def _batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the crops of a step, int32 [B, K, F], and which frames there are, bool [B, F].
 
-        Every fourth step has fewer codebooks: half of them, a quarter, and so on.
+        Every other step has the codebooks of a low bandwidth, see `_fewer`.
         """
         settings, rng = self._settings, np.random.default_rng([self._settings.seed, step])
         count = self.sizes.num_codebooks
-        if step % 4 == 3:
-            count = max(1, count >> int(rng.integers(1, max(count.bit_length(), 2))))
+        if step % 2 and self._counts:
+            count = int(rng.choice(self._counts))
         frames = settings.crop_frames
         crops = []
         for index in rng.choice(len(self._rows), settings.batch_size, p=self._shares):
@@ -222,9 +224,20 @@ class LanguageRun:
         self.step = int(metadata["step"])
 
     def _config(self) -> str:
-        """Return what a run must keep: all but how often it logs."""
-        kept = {name: self._settings[name] for name in _RULES if not name.endswith("_every")}
+        """Return what a run must keep: all but how long it is and how often it logs."""
+        kept = {
+            name: self._settings[name] for name in _RULES if not name.endswith(("_every", "_steps"))
+        }
         return repr((self.sizes._asdict(), kept))
+
+
+def _fewer(model: ml_collections.ConfigDict, sizes: code_model.Sizes) -> list[int]:
+    """Return the codebooks of the bandwidths at which the model sees less of earlier frames.
+
+    At the others, the first codes cost what they cost with all codebooks.
+    """
+    counts = {config.num_codebooks_for(model, bandwidth) for bandwidth in model.bandwidths}
+    return sorted(count for count in counts if count < sizes.num_tables)
 
 
 def _stack(crops: list[np.ndarray], frames: int) -> tuple[np.ndarray, np.ndarray]:
