@@ -22,6 +22,7 @@ LONGEST = (
     *("documentation", "parity", "model", "codec", "streams", "tokenizer", "tokenize"),
     *("train_step", "layers", "loop", "shipped", "evaluate", "tokenizer_errors", "infer"),
     *("convert", "infer_codes", "train", "placement", "token_rows", "locations"),
+    *("web_browser", "onnx_files", "stablehlo_files", "excerpts", "language_training"),
 )
 
 

@@ -86,6 +86,18 @@ class LanguageTrainingTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "a run of another config.language"):
             self.begin("parts", learning_rate=0.1)
 
+    def test_a_run_goes_on_for_more_steps(self):
+        self.begin(num_steps=2, rounded_steps=1).train(lambda: False)
+        longer = self.begin(num_steps=4, rounded_steps=1)
+        self.assertEqual(longer.step, 2)
+        self.assertTrue(longer.train(lambda: False))
+        self.assertEqual(longer.step, 4)
+
+    def test_half_of_the_steps_have_the_codebooks_of_low_bandwidths(self):
+        run = self.begin()  # bandwidths of 2, 4 and 8 codebooks; a model of 3
+        counts = [run._batch(step)[0].shape[1] for step in range(12)]
+        self.assertEqual(counts, [3, 2] * 6)
+
     def test_learns(self):
         constant = [np.full((3, 30), 7, np.int32)] * 4
         run = self.begin(num_steps=40, rounded_steps=10, learning_rate=0.02)
