@@ -115,6 +115,7 @@ class VariantsTest(parameterized.TestCase):
                 "model.num_filters": 16,
                 "model.num_codebooks": 16,
                 "model.bandwidths": (1.5, 3.0, 6.0, 12.0),
+                "language.num_codebooks": 16,
             },
         ),
         (

@@ -18,7 +18,7 @@ from encodec_hk.configs import encodec_tiny
 from encodec_hk.system import file_paths
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHIPPED = ("encodec_24khz_small", "encodec_tiny")  # with checkpoints
+SHIPPED = ("encodec_24khz_small", "encodec_24khz_small_language", "encodec_tiny")
 NEWEST = ("python3.13", "python3.12", "python3.11")
 CORE = """
 import sys
