@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pathlib
 from typing import Any
 
@@ -43,6 +44,33 @@ def facts(codec: encodec_hk.Codec, licence: str) -> dict[str, Any]:
         "normalize": model_config.normalize,
         "segments": segments,
     }
+
+
+def is_causal(codec: encodec_hk.Codec, network: str) -> bool:
+    """Return whether "encoder" or "decoder" looks at no later input."""
+    model_config = codec.model_config
+    if network == "decoder" and config.has_vocos(model_config):
+        return model_config.vocos.causal
+    return model_config.causal
+
+
+def stream(codec: encodec_hk.Codec, network: str) -> dict[str, int]:
+    """Return the length of a stream's first block, and how far the output lags behind.
+
+    They are samples and frames of "encoder", frames and samples of "decoder".
+    """
+    model_config = codec.model_config
+    first = config.minimum_first_block(model_config)
+    encoder_lag, decoder_lag = config.lags(model_config)
+    if network == "encoder":
+        return {"first_block": first * codec.hop_length, "lag": encoder_lag}
+    return {"first_block": 1 if config.has_vocos(model_config) else first, "lag": decoder_lag}
+
+
+def write(path: pathlib.Path, manifest: dict[str, Any]) -> None:
+    """Write a folder's manifest, and in it the other files of the folder."""
+    text = {**manifest, "files": files(path.parent)}
+    path.write_text(json.dumps(text, indent=1) + "\n")
 
 
 def files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:

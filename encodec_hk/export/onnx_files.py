@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import encodec_hk
-from encodec_hk import config
 from encodec_hk.export import model_facts
 from encodec_hk.export import onnx_graph
 from encodec_hk.export import onnx_networks
@@ -37,34 +36,24 @@ def write(
       ValueError: the package onnx is not installed.
     """
     model_config = codec.model_config
-    first = config.minimum_first_block(model_config)
     entries: dict[str, Any] = {"encoder": None}
     if codec.has_encoder:
         build = functools.partial(
             onnx_networks.build_encoder, model_config=model_config, num_codebooks=num_codebooks
         )
-        entries["encoder"] = {
-            "num_codebooks": num_codebooks,
-            **_stream(codec, "encoder", model_config.causal, first * codec.hop_length),
-        }
+        entries["encoder"] = {"num_codebooks": num_codebooks, **_stream(codec, "encoder")}
         _write_network(codec, folder, facts, "encoder", entries["encoder"], build)
     build = functools.partial(onnx_networks.build_decoder, model_config=model_config)
-    is_vocos = config.has_vocos(model_config)
-    is_causal = model_config.vocos.causal if is_vocos else model_config.causal
-    entries["decoder"] = _stream(codec, "decoder", is_causal, 1 if is_vocos else first)
+    entries["decoder"] = _stream(codec, "decoder")
     _write_network(codec, folder, facts, "decoder", entries["decoder"], build)
-    text = {**facts, **entries, "files": model_facts.files(folder)}
-    (folder / MANIFEST).write_text(json.dumps(text, indent=1) + "\n")
+    model_facts.write(folder / MANIFEST, {**facts, **entries})
 
 
-def _stream(
-    codec: encodec_hk.Codec, network: str, is_causal: bool, first_block: int
-) -> dict[str, Any]:
+def _stream(codec: encodec_hk.Codec, network: str) -> dict[str, Any]:
     """Return what the manifest says about streams of a network."""
-    if not is_causal:
+    if not model_facts.is_causal(codec, network):
         return {"streams": False, "why_not": _NOT_CAUSAL}
-    lags = dict(zip(("encoder", "decoder"), config.lags(codec.model_config), strict=True))
-    return {"streams": True, "first_block": first_block, "lag": lags[network]}
+    return {"streams": True, **model_facts.stream(codec, network)}
 
 
 def _write_network(

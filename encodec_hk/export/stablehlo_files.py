@@ -14,7 +14,6 @@ Shapes: B rows of a block, T samples, C channels, F frames, K codebooks.
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,7 +25,6 @@ import numpy as np
 import safetensors.numpy
 
 import encodec_hk
-from encodec_hk import config
 from encodec_hk.export import model_facts
 from encodec_hk.networks import model
 from encodec_hk.networks import quantizer
@@ -59,8 +57,6 @@ def write(
     (folder / _WEIGHTS).write_bytes(safetensors.numpy.save(weights))
     networks = model.build(codec.model_config, platform=PLATFORMS[0])
     rows = _shape(_B, dtype=jnp.int32), _shape(_B, dtype=jnp.bool_)
-    lags = config.lags(codec.model_config)
-    first = config.minimum_first_block(codec.model_config)
     entries = {}
     if codec.has_encoder:
         count = num_codebooks or codec.num_codebooks
@@ -76,8 +72,7 @@ def write(
         (folder / "encoder.stablehlo").write_bytes(program)
         entries["encoder"] = {
             "num_codebooks": count,
-            "first_block": first * codec.hop_length,
-            "lag": 0 if codec.framing.has_segments else lags[0],
+            **model_facts.stream(codec, "encoder"),
             "states": states,
         }
 
@@ -88,19 +83,11 @@ def write(
     codes = _shape(_B, _K, _F, dtype=jnp.int32)
     program, states = _program(decode, weights, networks.decoder_state(1), codes, rows)
     (folder / "decoder.stablehlo").write_bytes(program)
-    entries["decoder"] = {
-        "first_block": 1 if config.has_vocos(codec.model_config) else first,
-        "lag": 0 if codec.framing.has_segments else lags[1],
-        "states": states,
-    }
-    text = {
-        **facts,
-        **entries,
-        "platforms": PLATFORMS,
-        "jax": jax.__version__,
-        "files": model_facts.files(folder),
-    }
-    (folder / MANIFEST).write_text(json.dumps(text, indent=1) + "\n")
+    entries["decoder"] = {**model_facts.stream(codec, "decoder"), "states": states}
+    if codec.framing.has_segments:  # a block holds whole ones
+        entries = {network: {**entry, "lag": 0} for network, entry in entries.items()}
+    manifest = {**facts, **entries, "platforms": PLATFORMS, "jax": jax.__version__}
+    model_facts.write(folder / MANIFEST, manifest)
 
 
 def _weights(codec: encodec_hk.Codec) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ import shutil
 from typing import Any
 
 import encodec_hk
-from encodec_hk import config
+from encodec_hk.export import model_facts
 from encodec_hk.export import onnx_files
 from encodec_hk.export import web_runtime
 from encodec_hk.system import file_paths
@@ -59,12 +59,10 @@ def write(
 
 def _check(codec: encodec_hk.Codec) -> None:
     """Raise ValueError if the page cannot hold a codec."""
-    model_config = codec.model_config
-    decodes_streams = not config.has_vocos(model_config) or model_config.vocos.causal
     problem = None
     if not codec.has_encoder:
         problem = "decodes only"
-    elif not model_config.causal or not decodes_streams:
+    elif not all(model_facts.is_causal(codec, network) for network in ("encoder", "decoder")):
         problem = "is not causal"
     elif codec.channels != 1:
         problem = f"has {codec.channels} channels"
