@@ -9,6 +9,7 @@ import onnxruntime
 from encodec_hk.blocks import segments
 from encodec_hk.export import model_facts
 from encodec_hk.export import onnx_files
+from tests import near_ties
 
 # In a near-tie the squared distances differ by less than this share of the residual's energy.
 MARGIN = 2e-5
@@ -96,15 +97,5 @@ def margins(codec, facts, item, found, expected):
         padded = np.pad(piece, ((0, frames * codec.hop_length - len(piece)), (0, 0)))
         ends = np.array([len(piece)], np.int32), np.array([True])
         latents.append(codec.model.embed_block(codec.params, None, padded[None], *ends)[1][0])
-    latents = np.concatenate(latents).astype(np.float64)
-    books = np.asarray(codec.params["quantizer"]["codebooks"], np.float64)
-    near = []
-    for frame in np.flatnonzero(different.any(axis=0)):
-        first = int(different[:, frame].argmax())
-        residual = latents[frame] - sum(books[k][expected[k, frame]] for k in range(first))
-        ours, theirs = (
-            ((residual - books[first][codes[first, frame]]) ** 2).sum()
-            for codes in (found, expected)
-        )
-        near.append(abs(ours - theirs) / (residual**2).sum())
-    return near
+    books = codec.params["quantizer"]["codebooks"]
+    return near_ties.margins(np.concatenate(latents), books, found, expected)

@@ -12,6 +12,7 @@ import transformers
 from absl.testing import parameterized
 
 from encodec_hk.blocks import segments
+from tests import near_ties
 from tests import references
 
 pytestmark = pytest.mark.compiles_normally
@@ -93,20 +94,8 @@ def flips(network, item, model_config, found, expected):
             piece, _ = segments.normalize(piece)
         with torch.inference_mode():
             latents.append(network.encoder(to_torch(piece))[0].numpy().T)
-    latents = np.concatenate(latents).astype(np.float64)
-    books = [
-        layer._codebook.embed.numpy().astype(np.float64) for layer in network.quantizer.vq.layers
-    ]
-    margins = []
-    for frame in np.flatnonzero(different.any(axis=0)):
-        first = int(different[:, frame].argmax())
-        residual = latents[frame] - sum(books[k][expected[k, frame]] for k in range(first))
-        ours, theirs = (
-            ((residual - books[first][codes[first, frame]]) ** 2).sum()
-            for codes in (found, expected)
-        )
-        margins.append(abs(ours - theirs) / (residual**2).sum())
-    return margins
+    books = [layer._codebook.embed.numpy() for layer in network.quantizer.vq.layers]
+    return near_ties.margins(np.concatenate(latents), books, found, expected)
 
 
 class ParityTest(chex.TestCase):
