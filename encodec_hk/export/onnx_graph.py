@@ -136,13 +136,13 @@ class Graph:
             self._initializers[name] = _onnx().numpy_helper.from_array(array, name)
         return name
 
-    def input(self, name: str, shape: Sequence[Dim] | None, dtype: type = np.float32) -> Value:
+    def input(self, name: str, shape: Sequence[Dim], dtype: type = np.float32) -> Value:
         """Add an input."""
         self._inputs.append(_info(name, shape, dtype))
         return name
 
     def output(
-        self, name: str, value: Value, shape: Sequence[Dim] | None, dtype: type = np.float32
+        self, name: str, value: Value, shape: Sequence[Dim], dtype: type = np.float32
     ) -> None:
         """Make a value an output."""
         self._nodes.append(
@@ -226,7 +226,7 @@ class Graph:
         return name if count == 1 else f"{name}_{count}"
 
 
-def _info(name: str, shape: Sequence[Dim] | None, dtype: type) -> onnx.ValueInfoProto:
+def _info(name: str, shape: Sequence[Dim], dtype: type) -> onnx.ValueInfoProto:
     helper = _onnx().helper
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     return helper.make_tensor_value_info(name, kind, shape)

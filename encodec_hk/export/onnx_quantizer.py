@@ -25,13 +25,14 @@ def encode(graph: Graph, latents: Value, count: Value) -> Value:
     books = graph.weight("codebooks", codebooks)
     squares = graph.weight("squares", quantizer.energies(codebooks)[:, None])
     rows = graph.op("Transpose", latents, perm=[0, 2, 1])
-    vectors = graph.op("Reshape", rows, graph.constant([-1, codebooks.shape[-1]]))  # [B * F, D]
+    channels = codebooks.shape[-1]
+    vectors = graph.op("Reshape", rows, graph.constant([-1, channels]))  # [B * F, D]
 
     stage = graph.subgraph()
     with stage.layer("stage"):
         index = stage.input("codebook", (), np.int64)
         goes_on = stage.input("goes_on", (), np.bool_)
-        residual = stage.input("residual", None)
+        residual = stage.input("residual", ("vectors", channels))
         book = stage.op("Gather", books, index)  # [N, D]
         product = stage.op("Gemm", residual, book, alpha=-2.0, transB=1)
         energy = stage.op("ReduceSumSquare", residual, stage.constant([1]))
@@ -40,8 +41,8 @@ def encode(graph: Graph, latents: Value, count: Value) -> Value:
         codes = stage.op("ArgMin", distance, axis=1, keepdims=0)  # of equal ones the first
         rest = stage.op("Sub", residual, stage.op("Gather", book, codes))
         stage.output("still_goes_on", goes_on, (), np.bool_)
-        stage.output("rest", rest, None)
-        stage.output("stage_codes", codes, None, np.int64)
+        stage.output("rest", rest, ("vectors", channels))
+        stage.output("stage_codes", codes, ("vectors",), np.int64)
     go_on = graph.constant(True, np.bool_)
     _, codes = graph.ops("Loop", count, go_on, vectors, outputs=2, body=stage.body("stage"))
 

@@ -194,6 +194,15 @@ class FolderTest(OnnxTestCase):
         for path in self.folder.glob("*.onnx"):
             self.assertLess(path.stat().st_size, 60_000, path)
 
+    def test_loops_declare_ranks(self):
+        """OpenVINO refuses a loop whose inputs have no rank."""
+        exported_onnx.Exported(random_codec("causal"), self.folder)
+        graph = onnx.load(self.folder / "encoder.onnx", load_external_data=False).graph
+        (loop,) = (node for node in graph.node if node.op_type == "Loop")
+        body = loop.attribute[0].g
+        for value in (*body.input, *body.output):
+            self.assertTrue(value.type.tensor_type.HasField("shape"), value.name)
+
     def test_what_cannot_stream(self):
         facts = exported_onnx.Exported(random_codec("vocos"), self.folder).facts
         self.assertTrue(facts["encoder"]["streams"])
