@@ -22,10 +22,10 @@ import os, signal, sys
 from encodec_hk.tokens import sound_sources
 from tests import tokenize_cases
 source = sound_sources.SoundSource
-def open_source(item, settings):
+def open_source(item, *arguments):
     if "kills" in item.source:
         os.kill(os.getpid(), signal.SIGKILL)
-    return source(item, settings)
+    return source(item, *arguments)
 sound_sources.SoundSource = open_source
 job = tokenize_cases.job(*sys.argv[1:3], shard_hours=1.0)
 tokenize_cases.run(job, limit="2")
