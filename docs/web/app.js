@@ -25,7 +25,8 @@ async function start() {
   const milliseconds = ((1000 * facts.hop) / facts.sample_rate).toFixed(1);
   byId("codes-note").textContent = `A column is ${milliseconds} ms of sound, a row is a codebook, and a colour is one of its `
     + `${facts.codebook_size} entries. Each codebook refines those above it: a lower bitrate is the same file without the lower rows.`;
-  byId("licences").append(`Model: ${facts.name}, licence ${facts.licence}. Computed with `, link("ONNX Runtime", "runtime/LICENSE.txt"),
+  const language = facts.language ? `, with a language model, licence ${facts.language.licence}` : "";
+  byId("licences").append(`Model: ${facts.name}, licence ${facts.licence}${language}. Computed with `, link("ONNX Runtime", "runtime/LICENSE.txt"),
     clips.length ? "; clips under " : "", ...(clips.length ? [link("licences of their own", "clips/LICENSES.md")] : []), ".");
   say("");
   document.documentElement.dataset.ready = "";
@@ -89,7 +90,7 @@ async function take(title, read) {
       samples = samples.slice(0, MOST_SECONDS * facts.sample_rate);
       next = Signal.ofSamples(title, facts, samples);
     }
-    await codec.load(!isCodes);
+    await codec.load(isCodes ? ["decoder", ...(next.file ? ["language"] : [])] : ["encoder", "decoder"]);
     if (isOld()) return;
     show(next);
     code(samples);
@@ -130,11 +131,21 @@ function code(samples) {
       say(`${signal.original ? "Coded" : "Decoded"} ${signal.seconds.toFixed(1)} s in ${seconds} s.${cut}`);
       document.documentElement.dataset.coded = signal.title;
     },
-    failed: fail,
+    saving: (share) => say("Saving", share),
+    saved(file, count) {
+      endSaving();
+      const shrunk = Math.round(100 * (1 - file.size / signal.sizeOf(count)));
+      say(`Saved ${kilobytes(file.size)}.${shrunk > 0 ? ` A language model made the file ${shrunk} % smaller.` : ""}`);
+      download(file, count);
+    },
+    failed(error) {
+      endSaving();
+      fail(error);
+    },
   };
   delete document.documentElement.dataset.coded;
   if (samples) codec.code(samples, signal.counts, handlers);
-  else codec.decode(signal.codes, signal.codebooks, signal.counts, handlers);
+  else codec.decode(signal.codes, signal.file, signal.codebooks, signal.counts, handlers);
   progress();
 }
 
@@ -173,15 +184,36 @@ function choose(index) {
 const chosenCount = () => lanes.count;
 
 function refreshSave() {
-  byId("save").disabled = !signal.isCoded;
+  byId("save").disabled = !signal.isCoded || signal.isSaving;
   byId("save").textContent = `Save ${signal.kbpsOf(chosenCount())} kbps`;
-  byId("saved").textContent = `an .ecdc file of ${kilobytes(signal.sizeOf(chosenCount()))}; open it here, or with encodec-hk`;
+  const size = `${signal.headerOf(chosenCount()).language ? "at most " : ""}${kilobytes(signal.sizeOf(chosenCount()))}`;
+  byId("saved").textContent = `an .ecdc file of ${size}; open it here, or with encodec-hk`;
 }
 
-function save() {
-  const href = URL.createObjectURL(new Blob([signal.file(chosenCount())], { type: "application/octet-stream" }));
+async function save() {
+  const own = signal, count = chosenCount();
+  const header = own.headerOf(count);
+  own.isSaving = true;
+  refreshSave();
+  byId("error").hidden = true;
+  try {
+    if (header.language) await codec.load(["language"]);
+    if (own === signal) codec.save(header, own.codesOf(count));
+  } catch (error) {
+    endSaving();
+    fail(error);
+  }
+}
+
+function endSaving() {
+  signal.isSaving = false;
+  refreshSave();
+}
+
+function download(file, count) {
+  const href = URL.createObjectURL(file);
   const stem = signal.title.replace(/\.\w+$/, "").replace(/[^\p{L}\p{N}_.-]+/gu, "_");
-  Object.assign(link("", href), { download: `${stem}_${signal.kbpsOf(chosenCount())}kbps.ecdc` }).click();
+  Object.assign(link("", href), { download: `${stem}_${signal.kbpsOf(count)}kbps.ecdc` }).click();
   setTimeout(() => URL.revokeObjectURL(href), 60000);
 }
 

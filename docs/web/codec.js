@@ -10,12 +10,16 @@ export class Codec {
     this.loading = Promise.resolve();
   }
 
-  /** Loads the model once, which takes seconds; a codec that only decodes needs no encoder. */
-  load(needsEncoder) {
+  /**
+   * Loads the parts of the model that are needed and were not loaded before, which takes seconds.
+   *
+   * `parts` are "encoder", "decoder" and "language".
+   */
+  load(parts) {
     const load = () => new Promise((resolve, reject) => {
       this.settle = (error) => (error ? reject(error) : resolve());
       this.worker ??= this.#worker();
-      this.worker.postMessage({ kind: "load", facts: this.facts, needsEncoder });
+      this.worker.postMessage({ kind: "load", facts: this.facts, parts });
     });
     this.loading = this.loading.then(load, load);
     return this.loading;
@@ -24,16 +28,26 @@ export class Codec {
   /**
    * Encodes samples, and decodes them from each of these numbers of codebooks.
    *
-   * `handlers` are codes(Int32Array), sound(track, samples), done() and failed(Error). Work that
-   * goes on ends.
+   * `handlers` are codes(Int32Array), sound(track, samples), done(), failed(Error), and of `save`
+   * saving(share) and saved(Blob, codebooks). Work that goes on ends.
    */
   code(samples, counts, handlers) {
     this.#begin({ kind: "code", samples, counts }, handlers);
   }
 
-  /** Decodes codes, ordered by frame, from each of these numbers of codebooks. */
-  decode(codes, codebooks, counts, handlers) {
-    this.#begin({ kind: "decode", codes, codebooks, counts }, handlers);
+  /**
+   * Decodes codes, ordered by frame, from each of these numbers of codebooks.
+   *
+   * `file` is what ecdc.read returned, if its language model has to decode the codes first: then
+   * `codes` has room for them. Otherwise it is null.
+   */
+  decode(codes, file, codebooks, counts, handlers) {
+    this.#begin({ kind: "decode", codes, file, codebooks, counts }, handlers);
+  }
+
+  /** Makes an .ecdc file of the signal that was coded or decoded last. */
+  save(header, codes) {
+    this.worker.postMessage({ kind: "save", id: this.id, header, codes });
   }
 
   #begin(message, handlers) {
@@ -60,6 +74,8 @@ export class Codec {
     else if (kind === "codes") this.handlers.codes(data.codes);
     else if (kind === "sound") this.handlers.sound(data.track, data.samples);
     else if (kind === "done") this.handlers.done();
+    else if (kind === "saving") this.handlers.saving(data.share);
+    else if (kind === "saved") this.handlers.saved(data.file, data.codebooks);
     else this.handlers.failed(new Error(data.message));
   }
 }

@@ -1,15 +1,20 @@
-// Reads and writes .ecdc files of version 1 with packed codes (coding 0): docs/ecdc.md has the tables.
+// Reads and writes .ecdc files of version 1, without segments and scales: docs/ecdc.md has the tables.
 //
 // Codes are one Int32Array, ordered by frame and within a frame by codebook: code k of frame f is
 // codes[f * codebooks + k].
 
+import { pack, unpack } from "./packing.js";
+
 const MAGIC = 0x45434443;  // "ECDC"
 const MARKER = 0xecdb;  // starts a block
 const FIXED_SIZE = 77;  // bytes before the name
+const LANGUAGE_SIZE = 32;  // bytes of the language model's fingerprint
 const HEAD_SIZE = 20;
 const UNKNOWN = 2n ** 64n - 1n;  // number of samples
 const MAX_SAMPLES = 2n ** 48n - 1n;
 const MAX_BLOCK_CODES = 2 ** 21;
+const MAX_CODED_FRAMES = 4096;  // of a block, with a language model
+const LEAST_CODED = 4;  // bytes of a block's codes, with a language model
 const MAX_POINTS = 1024;  // of the index
 const INDEX_EVERY = 8;  // blocks per point of the index, at first; doubles when the index is full
 
@@ -17,19 +22,21 @@ const INDEX_EVERY = 8;  // blocks per point of the index, at first; doubles when
 export class EcdcError extends Error {}
 
 /**
- * Returns the bytes of a file.
+ * Yields the bytes of a file in parts: the header, each block, the end.
  *
- * `header` has name, fingerprint (64 hexadecimal digits), sampleRate, channels, hop, bits, codebooks
- * and samples; the codes are those of all ceil(samples / hop) frames.
+ * `header` has name, fingerprint and language (64 hexadecimal digits, or "" for none), sampleRate,
+ * channels, hop, bits, codebooks and samples; the codes are those of all ceil(samples / hop) frames.
+ * `coder` is the LanguageCoder of the header's language. A block that it does not shrink is packed.
  */
-export function write(header, codes) {
+export function* write(header, codes, coder = null) {
   const frames = Math.ceil(header.samples / header.hop);
   if (codes.length !== frames * header.codebooks) {
     throw new EcdcError(`${header.samples} samples have ${frames} frames, got ${codes.length / header.codebooks}`);
   }
   const blockFrames = fullBlock(header);
-  const parts = [headerBytes(header, blockFrames)];
-  let offset = parts[0].length, points = [], every = INDEX_EVERY;
+  let part = headerBytes(header, blockFrames);
+  yield part;
+  let offset = part.length, points = [], every = INDEX_EVERY;
   for (let first = 0, block = 0; first < frames; first += blockFrames, block += 1) {
     if (block % every === 0) points.push([first, offset]);
     if (points.length > MAX_POINTS) {
@@ -38,14 +45,16 @@ export function write(header, codes) {
     }
     const count = Math.min(blockFrames, frames - first);
     const some = codes.subarray(first * header.codebooks, (first + count) * header.codebooks);
-    parts.push(blockBytes(first, count, pack(some, header.bits)));
-    offset += parts.at(-1).length;
+    const packed = pack(some, header.bits);
+    const coded = coder?.encode(some, header.codebooks) ?? packed;
+    part = blockBytes(first, count, coded.length < packed.length ? coded : packed);
+    yield part;
+    offset += part.length;
   }
-  parts.push(endBytes(frames, header.samples, points));
-  return joined(parts);
+  yield endBytes(frames, header.samples, points);
 }
 
-/** Returns the size in bytes of the file that `write` makes, without making it. */
+/** Returns the bytes of the file that `write` makes, without making it; the most with a language. */
 export function sizeOf(header) {
   const frames = Math.ceil(header.samples / header.hop);
   const blockFrames = fullBlock(header);
@@ -55,28 +64,29 @@ export function sizeOf(header) {
   let every = INDEX_EVERY;
   while (Math.ceil(blocks / every) > MAX_POINTS) every *= 2;
   const end = HEAD_SIZE + 12 + 12 * Math.ceil(blocks / every);
-  const start = FIXED_SIZE + new TextEncoder().encode(header.name).length + 4;
+  const start = FIXED_SIZE + new TextEncoder().encode(header.name).length + (header.language ? LANGUAGE_SIZE : 0) + 4;
   return start + blocks * HEAD_SIZE + Math.max(blocks - 1, 0) * payload(blockFrames) + payload(last) + end;
 }
 
 /**
- * Reads a file of version 1 and coding 0, without segments and scales.
+ * Reads a file, but for the codes.
  *
- * Returns the fields that `write` takes, and codes. The fingerprint is "" if the file has none.
- * Throws EcdcError if the file is another one, damaged or cut off.
+ * Returns the fields of the header that `write` takes, frames, and blocks for `codesOf`. Throws
+ * EcdcError if the file is another one, damaged or cut off.
  */
 export function read(bytes) {
   const { header, blockFrames, start } = readHeader(bytes);
   const view = viewOf(bytes);
-  const seconds = (frame) => `${((frame * header.hop) / header.sampleRate).toFixed(1)} s`;
-  const found = [];
+  const seconds = (frame) => secondsAt(header, frame);
+  const blocks = [];
   let frames = 0;
   for (let at = start; ;) {
     if (at + HEAD_SIZE > bytes.length) throw new EcdcError(`The file is cut off after ${seconds(frames)}.`);
     const head = readHead(view, at);
     const isEnd = head !== null && head.frames === 0;
-    const size = isEnd ? null : payloadSize(header, head?.frames ?? 0);
-    const isRight = head !== null && head.first === frames && (isEnd || (head.frames <= blockFrames && head.length === size));
+    const size = payloadSize(header, head?.frames ?? 0);
+    const isCoded = Boolean(header.language) && head !== null && head.length >= LEAST_CODED && head.length < size && head.length % 2 === 0;
+    const isRight = head !== null && head.first === frames && (isEnd || (head.frames <= blockFrames && (head.length === size || isCoded)));
     if (!isRight) throw new EcdcError(`The file is damaged after ${seconds(frames)}.`);
     const stop = at + HEAD_SIZE + head.length;
     if (stop > bytes.length) throw new EcdcError(`The file is cut off after ${seconds(frames)}.`);
@@ -87,65 +97,26 @@ export function read(bytes) {
       if (head.length >= 12) takeLength(header, view.getBigUint64(at + HEAD_SIZE), frames);
       break;
     }
-    found.push(unpack(bytes.subarray(at + HEAD_SIZE, stop), header.bits, head.frames * header.codebooks));
+    blocks.push({ first: frames, frames: head.frames, payload: bytes.subarray(at + HEAD_SIZE, stop), isCoded });
     frames += head.frames;
     at = stop;
-  }
-  const codes = new Int32Array(frames * header.codebooks);
-  let filled = 0;
-  for (const part of found) {
-    codes.set(part, filled);
-    filled += part.length;
   }
   header.samples ??= frames * header.hop;
   if (Math.ceil(header.samples / header.hop) !== frames) {
     throw new EcdcError(`The file is damaged: ${header.samples} samples, but ${frames} frames.`);
   }
-  return { ...header, frames, codes };
+  return { ...header, frames, blocks };
 }
 
-/** Returns the codes of the first `count` codebooks. */
-export function prefix(codes, codebooks, count) {
-  if (count === codebooks) return codes;
-  const frames = codes.length / codebooks;
-  const some = new Int32Array(frames * count);
-  for (let frame = 0; frame < frames; frame += 1) {
-    for (let k = 0; k < count; k += 1) some[frame * count + k] = codes[frame * codebooks + k];
-  }
-  return some;
-}
-
-/** Packs codes of `bits` bits each, consecutive, least significant bit first. */
-export function pack(codes, bits) {
-  const bytes = new Uint8Array(Math.ceil((codes.length * bits) / 8));
-  let waiting = 0, count = 0, at = 0;  // bits that wait for a whole byte: fewer than 8 + 24
-  for (const code of codes) {
-    waiting += code * 2 ** count;
-    count += bits;
-    while (count >= 8) {
-      bytes[at++] = waiting % 256;
-      waiting = Math.floor(waiting / 256);
-      count -= 8;
-    }
-  }
-  if (count) bytes[at] = waiting;
-  return bytes;
-}
-
-/** Returns `count` codes of packed bytes. */
-export function unpack(bytes, bits, count) {
-  const codes = new Int32Array(count);
-  const limit = 2 ** bits;
-  let waiting = 0, held = 0, at = 0;
-  for (let index = 0; index < count; index += 1) {
-    while (held < bits) {
-      waiting += bytes[at++] * 2 ** held;
-      held += 8;
-    }
-    codes[index] = waiting % limit;
-    waiting = Math.floor(waiting / limit);
-    held -= bits;
-  }
+/**
+ * Returns the codes of a block that `read` found; `coder` is for blocks that are coded.
+ *
+ * Throws EcdcError if the block is damaged.
+ */
+export function codesOf(file, { first, frames, payload, isCoded }, coder = null) {
+  if (!isCoded) return unpack(payload, file.bits, frames * file.codebooks);
+  const codes = coder.decode(payload, frames, file.codebooks);
+  if (codes === null) throw new EcdcError(`The file is damaged after ${secondsAt(file, first)}.`);
   return codes;
 }
 
@@ -166,18 +137,27 @@ const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byt
 
 const payloadSize = (header, frames) => Math.ceil((frames * header.codebooks * header.bits) / 8);
 
+const secondsAt = ({ hop, sampleRate }, frame) => `${((frame * hop) / sampleRate).toFixed(1)} s`;
+
+const bytesOf = (digits) => digits.match(/../g)?.map((pair) => parseInt(pair, 16)) ?? [];
+
+const digitsOf = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 // The frames of a full block: about a second.
-function fullBlock({ sampleRate, hop, codebooks }) {
-  return Math.min(Math.ceil(sampleRate / hop), Math.floor(MAX_BLOCK_CODES / codebooks));
+function fullBlock({ sampleRate, hop, codebooks, language }) {
+  const most = Math.floor(MAX_BLOCK_CODES / codebooks);
+  return Math.min(Math.ceil(sampleRate / hop), language ? Math.min(most, MAX_CODED_FRAMES) : most);
 }
 
 function headerBytes(header, blockFrames) {
   const name = new TextEncoder().encode(header.name);
-  const bytes = new Uint8Array(FIXED_SIZE + name.length + 4);
+  const language = bytesOf(header.language);
+  const bytes = new Uint8Array(FIXED_SIZE + name.length + language.length + 4);
   const view = viewOf(bytes);
   view.setUint32(0, MAGIC);
   view.setUint8(4, 1);
   view.setUint32(5, bytes.length - 9);
+  view.setUint8(9, language.length ? 1 : 0);
   view.setUint8(11, header.bits);
   view.setUint16(12, header.channels);
   view.setUint16(14, header.codebooks);
@@ -185,9 +165,10 @@ function headerBytes(header, blockFrames) {
   view.setUint32(20, header.hop);
   view.setUint32(24, blockFrames);
   view.setBigUint64(36, BigInt(header.samples));
-  bytes.set(header.fingerprint.match(/../g)?.map((digits) => parseInt(digits, 16)) ?? [], 44);
+  bytes.set(bytesOf(header.fingerprint), 44);
   view.setUint8(76, name.length);
   bytes.set(name, FIXED_SIZE);
+  bytes.set(language, FIXED_SIZE + name.length);
   view.setUint32(bytes.length - 4, crc32(bytes.subarray(0, -4)));
   return bytes;
 }
@@ -205,17 +186,16 @@ function readHeader(bytes) {
   if (crc32(bytes.subarray(0, start - 4)) !== view.getUint32(start - 4)) {
     throw new EcdcError("The file's header is damaged.");
   }
-  if (view.getUint8(9) === 1) {
-    throw new EcdcError("The file is compressed with a language model, which this page does not have.");
-  }
-  if (view.getUint8(9) || view.getUint8(10) || view.getUint32(28)) {
+  if (view.getUint8(9) > 1 || view.getUint8(10) || view.getUint32(28)) {
     throw new EcdcError("The file is of a model with segments; this page is for streams.");
   }
   const samples = view.getBigUint64(36);
-  const fingerprint = Array.from(bytes.subarray(44, 76), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const fingerprint = digitsOf(bytes.subarray(44, 76));
+  const nameEnd = start - 4 - (view.getUint8(9) ? LANGUAGE_SIZE : 0);
   const header = {
-    name: new TextDecoder().decode(bytes.subarray(FIXED_SIZE, start - 4)),
+    name: new TextDecoder().decode(bytes.subarray(FIXED_SIZE, nameEnd)),
     fingerprint: /^0*$/.test(fingerprint) ? "" : fingerprint,
+    language: digitsOf(bytes.subarray(nameEnd, start - 4)),
     bits: view.getUint8(11),
     channels: view.getUint16(12),
     codebooks: view.getUint16(14),
@@ -227,7 +207,7 @@ function readHeader(bytes) {
   const codes = blockFrames * header.codebooks;
   const isPossible = header.bits >= 1 && header.bits <= 24 && header.hop && header.sampleRate && header.channels
     && codes >= 1 && codes <= MAX_BLOCK_CODES && (samples === UNKNOWN || samples <= MAX_SAMPLES)
-    && view.getUint8(76) === start - 4 - FIXED_SIZE;
+    && view.getUint8(76) === nameEnd - FIXED_SIZE && (!header.language || blockFrames <= MAX_CODED_FRAMES);
   if (!isPossible) throw new EcdcError("The file's header is impossible.");
   return { header, blockFrames, start };
 }
@@ -270,14 +250,4 @@ function endBytes(frames, samples, points) {
   });
   view.setUint32(payload.length - 4, HEAD_SIZE + payload.length);
   return blockBytes(frames, 0, payload);
-}
-
-function joined(parts) {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }

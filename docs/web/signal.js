@@ -1,6 +1,7 @@
 // A signal on the page: the original, if there is one, its codes, and what they decode to.
 
 import * as ecdc from "./ecdc.js";
+import { prefix } from "./packing.js";
 
 export class Signal {
   /** Begins a signal of samples at the model's rate. */
@@ -29,6 +30,8 @@ export class Signal {
     if (file.codebooks > facts.num_codebooks) {
       throw new ecdc.EcdcError(`The file has ${file.codebooks} codebooks, the model ${facts.num_codebooks}.`);
     }
+    const needsLanguage = file.blocks.some((block) => block.isCoded);
+    if (needsLanguage) checkLanguage(file, facts.language);
     if (!file.frames) throw new ecdc.EcdcError("The file has no sound.");
     const minutes = (seconds) => `${Math.round(seconds / 6) / 10} minutes`;
     const seconds = file.samples / file.sampleRate;
@@ -36,7 +39,8 @@ export class Signal {
       throw new ecdc.EcdcError(`The file lasts ${minutes(seconds)}; this page takes ${minutes(mostSeconds)}.`);
     }
     const signal = new Signal(title, facts, file.samples, file.codebooks, null);
-    signal.add(file.codes);
+    if (needsLanguage) signal.file = file;
+    else for (const block of file.blocks) signal.add(ecdc.codesOf(file, block));
     return signal;
   }
 
@@ -45,6 +49,8 @@ export class Signal {
     this.frames = Math.ceil(length / facts.hop);
     this.codes = new Int32Array(this.frames * codebooks);  // ordered by frame
     this.codedFrames = 0;
+    this.isSaving = false;
+    this.file = null;  // what ecdc.read returned, if the codes are still to be decoded
     const counts = new Set(Object.values(facts.bandwidths).filter((count) => count <= codebooks));
     if (!original) counts.add(codebooks);
     this.counts = [...counts].sort((a, b) => a - b);
@@ -80,20 +86,34 @@ export class Signal {
     return (count * bitsOf(this.facts) * Math.ceil(this.facts.sample_rate / this.facts.hop)) / 1000;
   }
 
-  /** The bytes of the .ecdc file of so many codebooks. */
+  /** The bytes of the .ecdc file of so many codebooks; with a language model, the most. */
   sizeOf(count) {
-    return ecdc.sizeOf(this.#header(count));
+    return ecdc.sizeOf(this.headerOf(count));
   }
 
-  /** The .ecdc file of so many codebooks. */
-  file(count) {
-    return ecdc.write(this.#header(count), ecdc.prefix(this.codes, this.codebooks, count));
+  /** The codes of the first `count` codebooks. */
+  codesOf(count) {
+    return prefix(this.codes, this.codebooks, count);
   }
 
-  #header(count) {
-    const { codes_of: { name, fingerprint }, sample_rate: sampleRate, channels, hop } = this.facts;
+  /** The header of the .ecdc file of so many codebooks: with the language model, if it has as many. */
+  headerOf(count) {
+    const { codes_of: { name, fingerprint }, sample_rate: sampleRate, channels, hop, language } = this.facts;
     const header = { name, fingerprint: fingerprint ?? "", sampleRate, channels, hop, bits: bitsOf(this.facts) };
-    return { ...header, codebooks: count, samples: this.length };
+    const own = language && count <= language.num_codebooks ? language.fingerprint : "";
+    return { ...header, language: own, codebooks: count, samples: this.length };
+  }
+}
+
+// Throws EcdcError if a file's codes cannot be decoded with the page's language model.
+function checkLanguage(file, own) {
+  if (!own) throw new ecdc.EcdcError("The file needs a language model, which this page does not have.");
+  if (file.language !== own.fingerprint) {
+    throw new ecdc.EcdcError(`The file needs the language model ${file.language.slice(0, 8)}, `
+      + `this page has ${own.fingerprint.slice(0, 8)}.`);
+  }
+  if (file.codebooks > own.num_codebooks) {
+    throw new ecdc.EcdcError(`The file has ${file.codebooks} codebooks, its language model ${own.num_codebooks}.`);
   }
 }
 

@@ -1,15 +1,21 @@
 // Encodes and decodes with ONNX Runtime, block by block: memory does not grow with the signal.
 //
-// Takes { kind: "load", facts, needsEncoder }, { kind: "code", id, samples, counts } and
-// { kind: "decode", id, codes, codebooks, counts }; `counts` are numbers of codebooks to decode.
-// A new id ends the work before it. Sends { kind } of
+// Takes { kind: "load", facts, parts }, { kind: "code", id, samples, counts },
+// { kind: "decode", id, codes, file, codebooks, counts } and { kind: "save", id, header, codes };
+// `counts` are numbers of codebooks to decode. A new id ends the work before it; saving goes on
+// beside the work of its id. Sends { kind } of
 //   "loading"  loaded, total: bytes
 //   "loaded"   threads
 //   "codes"    id, codes: Int32Array of the next frames, ordered by frame
 //   "sound"    id, track: index of a count, samples: Float32Array of the next samples
 //   "done"     id
+//   "saving"   id, share: from 0 to 1
+//   "saved"    id, codebooks, file: Blob
 //   "failed"   id (null while loading), message
 
+import { CodeModel } from "./code_model.js";
+import * as ecdc from "./ecdc.js";
+import { LanguageCoder } from "./language_coder.js";
 import * as ort from "./runtime/ort.wasm.min.js";
 
 const url = (name) => new URL(name, import.meta.url).href;
@@ -19,12 +25,15 @@ ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardw
 ort.env.logLevel = "error";
 
 const sessions = {};  // by name of the graph, such as encoder_start
+let coder = null;  // the LanguageCoder
 let facts = null;
 let current = null;  // id of the work that goes on
 
 self.onmessage = ({ data }) => {
   if (data.kind === "load") {
     settle(null, load(data));
+  } else if (data.kind === "save") {
+    settle(data.id, save(data));
   } else {
     current = data.id;
     settle(data.id, data.kind === "code" ? code(data) : decode(data));
@@ -39,11 +48,12 @@ async function settle(id, work) {
   }
 }
 
-async function load({ facts: given, needsEncoder }) {
+async function load({ facts: given, parts }) {
   facts = given;
-  const sides = ["encoder", "decoder"].filter((side) => needsEncoder || side === "decoder")
-    .filter((side) => !sessions[`${side}_step`]);
+  const sides = ["encoder", "decoder"].filter((side) => parts.includes(side) && !sessions[`${side}_step`]);
   const names = sides.flatMap((side) => [`${side}_start.onnx`, `${side}_step.onnx`, `${side}.weights`]);
+  const needsLanguage = parts.includes("language") && !coder;
+  if (needsLanguage) names.push(facts.language.file);
   const total = names.reduce((sum, name) => sum + sizeOf(name), 0);
   let loaded = 0;
   const files = {};
@@ -60,6 +70,7 @@ async function load({ facts: given, needsEncoder }) {
       sessions[`${side}_${part}`] = await ort.InferenceSession.create(files[`${side}_${part}.onnx`], options);
     }
   }
+  if (needsLanguage) coder = new LanguageCoder(new CodeModel(files[facts.language.file]));
   self.postMessage({ kind: "loaded", threads: ort.env.wasm.numThreads });
 }
 
@@ -118,14 +129,36 @@ async function code({ id, samples, counts }) {
   if (current === id) self.postMessage({ kind: "done", id });
 }
 
-async function decode({ id, codes, codebooks, counts }) {
+async function decode({ id, codes, file, codebooks, counts }) {
   const decoders = counts.map(() => new Stream("decoder"));
   const size = blockFrames() * codebooks;
+  let known = file ? 0 : codes.length, next = 0;  // codes, and the block of the next ones
   for (let at = 0; at < codes.length; at += size) {
+    while (known < Math.min(at + size, codes.length)) {
+      if (await isStopped(id)) return;
+      const some = ecdc.codesOf(file, file.blocks[next], coder);
+      codes.set(some, known);
+      known += some.length;
+      next += 1;
+      self.postMessage({ kind: "codes", id, codes: some });
+    }
     if (await isStopped(id)) return;
     await decodeBlock(id, codes.subarray(at, at + size), codebooks, counts, decoders, at + size >= codes.length);
   }
   if (current === id) self.postMessage({ kind: "done", id });
+}
+
+async function save({ id, header, codes }) {
+  const parts = [];
+  let size = 0;
+  const most = ecdc.sizeOf(header);
+  for (const part of ecdc.write(header, codes, header.language ? coder : null)) {
+    if (await isStopped(id)) return;
+    parts.push(part);
+    size += part.length;
+    self.postMessage({ kind: "saving", id, share: size / most });
+  }
+  self.postMessage({ kind: "saved", id, codebooks: header.codebooks, file: new Blob(parts) });
 }
 
 async function decodeBlock(id, codes, codebooks, counts, decoders, isLast) {

@@ -121,7 +121,7 @@ def load_language(
       ValueError: if the file is missing or damaged.
     """
     if not language_path or language_kind(language_path) == "meta":
-        found = _language_beside(variant, checkpoint_path)
+        found = language_beside(variant, checkpoint_path)
         if found is None:
             return None
         language_path = str(found)
@@ -129,9 +129,10 @@ def load_language(
     return language_coder.LanguageCoder(language_file.load(language_path), traces_folder=folder)
 
 
-def _language_beside(
+def language_beside(
     variant: ml_collections.ConfigDict | None, checkpoint_path: str | None
 ) -> pathlib.Path | None:
+    """Return the file of the language model beside a command's checkpoint, None without one."""
     named = checkpoint_path or (variant.checkpoint if variant is not None else None)
     if not named:
         return None

@@ -47,11 +47,13 @@ def run(
         raise ValueError("export: needs --format and --output")
     if format not in export_formats.FORMATS:
         raise rules.error("format", format, f"one of {', '.join(export_formats.FORMATS)}")
-    options = {}
+    options: dict[str, pathlib.Path | None] = {}
     if runtime is not None:
         if "runtime" not in export_formats.FORMATS[format].options:
             raise ValueError(f"--runtime: for --format=web alone, got --format={format}")
         options["runtime"] = pathlib.Path(runtime).expanduser()
+    if "language" in export_formats.FORMATS[format].options:
+        options["language"] = checkpoints.language_beside(variant, checkpoint)
     path = pathlib.Path(output).expanduser().absolute()
     _check_output(output, path, force)
     codec = checkpoints.load_codec(variant, checkpoint)

@@ -35,5 +35,5 @@ class ExportFormat(NamedTuple):
 FORMATS = {
     "onnx": ExportFormat(onnx_files.write, onnx_files.MANIFEST),
     "stablehlo": ExportFormat(stablehlo_files.write, stablehlo_files.MANIFEST),
-    "web": ExportFormat(web_page.write, web_page.MANIFEST, ("runtime",)),
+    "web": ExportFormat(web_page.write, web_page.MANIFEST, ("runtime", "language")),
 }
