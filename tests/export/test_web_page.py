@@ -32,13 +32,15 @@ SOURCES = file_paths.shipped("docs/web")
 # Reads a file, and writes it again with some of its codebooks.
 NODE = """
 import { readFileSync, writeFileSync } from "node:fs";
-const [module, source, target, count] = process.argv.slice(1);
-const ecdc = await import(module);
+const [folder, source, target, count] = process.argv.slice(1);
+const ecdc = await import(`${folder}/ecdc.js`);
+const { prefix } = await import(`${folder}/packing.js`);
 try {
   const file = ecdc.read(new Uint8Array(readFileSync(source)));
-  const codes = ecdc.prefix(file.codes, file.codebooks, Number(count) || file.codebooks);
+  const all = Int32Array.from(file.blocks.flatMap((block) => [...ecdc.codesOf(file, block)]));
+  const codes = prefix(all, file.codebooks, Number(count) || file.codebooks);
   const header = { ...file, codebooks: Number(count) || file.codebooks };
-  const bytes = ecdc.write(header, codes);
+  const bytes = Buffer.concat([...ecdc.write(header, codes)]);
   if (bytes.length !== ecdc.sizeOf(header)) throw new Error(`sizeOf: ${ecdc.sizeOf(header)}`);
   writeFileSync(target, bytes);
 } catch (error) {
@@ -174,7 +176,7 @@ class EcdcTest(parameterized.TestCase):
         """What node reads and writes again; what it says, if it cannot read it."""
         source, target = self.folder / "in.ecdc", self.folder / "out.ecdc"
         source.write_bytes(data)
-        command = ["node", "--input-type=module", "-e", NODE, (SOURCES / "ecdc.js").as_uri()]
+        command = ["node", "--input-type=module", "-e", NODE, SOURCES.as_uri()]
         command += [str(source), str(target), str(count)]
         done = subprocess.run(command, capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stderr)
