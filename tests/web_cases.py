@@ -75,11 +75,14 @@ def served(folder, headers=None):
         server.shutdown()
 
 
-def write_page(codec, folder):
-    """Export a page with ONNX Runtime from npm; skip the test if that cannot be had."""
+def write_page(codec, folder, language=None):
+    """Export a page with ONNX Runtime from npm; skip the test if that cannot be had.
+
+    `language` is the file of a language model.
+    """
     folder.mkdir()
     try:
-        web_page.write(codec, folder, model_facts.facts(codec, "MIT"))
+        web_page.write(codec, folder, model_facts.facts(codec, "MIT"), language=language)
     except ValueError as error:
         if "npm" in str(error):
             raise unittest.SkipTest(str(error)) from error
@@ -99,9 +102,9 @@ def wav(samples, subtype):
     return file.getvalue()
 
 
-def read(data):
+def read(data, coder=None):
     """The header and the codes [K, F] of an .ecdc file."""
-    reader = bitstream.open_reader(io.BytesIO(data))
+    reader = bitstream.open_reader(io.BytesIO(data), coder=lambda header: coder)
     codes = np.concatenate([block.codes for block in reader.blocks()], axis=1)
     return reader.header, codes
 

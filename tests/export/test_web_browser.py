@@ -14,9 +14,13 @@ from absl.testing import parameterized
 
 import encodec_hk
 from encodec_hk import bitstream
+from encodec_hk.language import language_coder
+from encodec_hk.language import language_file
+from encodec_hk.system import file_paths
 from tests import browser
 from tests import random_networks
 from tests import web_cases
+from tests.language import random_language
 
 MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 ISOLATED = {
@@ -41,10 +45,12 @@ def header(codec, num_codebooks, num_samples, **changes):
     return bitstream.Header(**fields)
 
 
-def written(codec, codes, num_samples, **changes):
-    """The bytes that `run.py infer --entropy=none` writes for codes [K, F]."""
+def written(codec, codes, num_samples, coder=None, **changes):
+    """The bytes that `run.py infer` writes for codes [K, F]; without a coder, --entropy=none."""
     file = io.BytesIO()
-    writer = bitstream.open_writer(file, header(codec, len(codes), num_samples, **changes))
+    language = coder and coder.fingerprint
+    own = header(codec, len(codes), num_samples, language=language, **changes)
+    writer = bitstream.open_writer(file, own, coder=coder)
     writer.write(codes)
     writer.finish(num_samples)
     return file.getvalue()
@@ -57,7 +63,11 @@ class WebPageTest(parameterized.TestCase):
         cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         driver = cls.enterClassContext(browser.chromium(cls.folder, *MICROPHONE))
         cls.codec = encodec_hk.load("encodec_tiny")
-        web_cases.write_page(cls.codec, cls.folder / "page")
+        samples = web_cases.sound("speech_reading", 2.51)
+        model = random_language.counting_model(cls.codec, samples[None, :, None])
+        cls.coder = language_coder.LanguageCoder(model)
+        language_file.save(cls.folder / "model.safetensors", model)
+        web_cases.write_page(cls.codec, cls.folder / "page", cls.folder / "model.safetensors")
         url = cls.enterClassContext(web_cases.served(cls.folder / "page"))
         cls.page = web_cases.Page(driver, cls.folder, url)
         cls.page.open()
@@ -76,11 +86,13 @@ class WebPageTest(parameterized.TestCase):
         expected = self.encode(samples)
         self.page.code(f"{subtype}.wav", data)
         file = self.page.saved(f"{subtype}_6kbps.ecdc")
-        found_header, codes = web_cases.read(file)
-        self.assertEqual(found_header, header(self.codec, 8, len(samples)))
+        found_header, codes = web_cases.read(file, self.coder)
+        language = self.coder.fingerprint
+        self.assertEqual(found_header, header(self.codec, 8, len(samples), language=language))
         self.assertGreaterEqual(np.mean(codes == expected), EQUAL_CODES)
         if np.array_equal(codes, expected):
-            self.assertEqual(file, written(self.codec, expected, len(samples)))
+            self.assertEqual(file, written(self.codec, expected, len(samples), self.coder))
+            self.assertRegex(self.page.text("status"), r"^Saved 1\.\d kB\. .* \d+ % smaller\.$")
         decoded = self.codec.decode(self.codec.encoded(codes[None, :4]))[0, :, 0]
         np.testing.assert_allclose(self.page.decoded(1), decoded, rtol=0, atol=FULL_SCALE_ERROR)
 
@@ -88,9 +100,9 @@ class WebPageTest(parameterized.TestCase):
         samples = web_cases.sound("music_guitar", 1.2)
         self.page.code("lower.wav", web_cases.wav(samples, "FLOAT"))
         self.page.press("2")
-        few = web_cases.read(self.page.saved("lower_1.5kbps.ecdc"))[1]
+        few = web_cases.read(self.page.saved("lower_1.5kbps.ecdc"), self.coder)[1]
         self.page.press("4")
-        all_codes = web_cases.read(self.page.saved("lower_6kbps.ecdc"))[1]
+        all_codes = web_cases.read(self.page.saved("lower_6kbps.ecdc"), self.coder)[1]
         np.testing.assert_array_equal(few, all_codes[:2])
         self.assertIn("1.5 kbps", self.page.text("tracks"))
 
@@ -103,9 +115,24 @@ class WebPageTest(parameterized.TestCase):
         np.testing.assert_allclose(found, decoded, rtol=0, atol=FULL_SCALE_ERROR)
         self.assertNotIn("Original", self.page.text("tracks"))
 
+    def test_open_and_save_with_the_language_model(self):
+        samples = web_cases.sound("speech_reading", 2.5)
+        codes = self.encode(samples)
+        file = written(self.codec, codes, len(samples), self.coder)
+        self.assertLess(len(file), 0.9 * len(written(self.codec, codes, len(samples))))
+        self.page.code("coded.ecdc", file)
+        sent = self.page.js(
+            "return window.sent.filter((m) => m.kind === 'codes').flatMap((m) => [...m.codes])"
+        )
+        np.testing.assert_array_equal(np.reshape(sent, (-1, 8)).T, codes)
+        decoded = self.codec.decode(self.codec.encoded(codes[None]))[0, :, 0]
+        np.testing.assert_allclose(self.page.decoded(2), decoded, rtol=0, atol=FULL_SCALE_ERROR)
+        self.page.press("3")
+        self.assertEqual(self.page.saved("coded_6kbps.ecdc"), file)
+
     def test_any_format_of_the_browser(self):
         self.page.code("beat.flac", (web_cases.CLIPS / "music_beat.flac").read_bytes())
-        found_header, codes = web_cases.read(self.page.saved("beat_6kbps.ecdc"))
+        found_header, codes = web_cases.read(self.page.saved("beat_6kbps.ecdc"), self.coder)
         self.assertEqual(found_header.num_samples, 5 * 24000)
         expected = self.encode(web_cases.sound("music_beat"))
         # Another resampler: the coarse codes agree, the fine ones less.
@@ -120,7 +147,7 @@ class WebPageTest(parameterized.TestCase):
         loaded = self.page.js("return window.sent.find(({ kind }) => kind === 'loaded')")
         cores = self.page.js("return navigator.hardwareConcurrency")
         self.assertEqual(loaded["threads"], min(4, cores))
-        codes = web_cases.read(self.page.saved("threads_6kbps.ecdc"))[1]
+        codes = web_cases.read(self.page.saved("threads_6kbps.ecdc"), self.coder)[1]
         self.assertGreaterEqual(np.mean(codes == self.encode(samples)), EQUAL_CODES)
 
     def test_microphone(self):
@@ -194,10 +221,11 @@ class WebPageTest(parameterized.TestCase):
         other = written(self.codec, codes, 64000, fingerprint="ab" * 32)
         named = written(self.codec, codes, 64000, name="other", fingerprint=None)
         long = written(self.codec, np.zeros((2, 50_000), np.int32), 16_000_000)
-        language = bytearray(good)
-        language[9] = 1  # coding
         size = 9 + struct.unpack("!I", good[5:9])[0]
-        language[size - 4 : size] = struct.pack("!I", zlib.crc32(language[: size - 4]))
+        spoken = self.encode(web_cases.sound("speech_reading", 2))
+        language = bytearray(written(self.codec, spoken, 48000, self.coder))
+        language[size - 4 : size + 28] = b"\xab" * 32  # the language model's fingerprint
+        language[size + 28 : size + 32] = struct.pack("!I", zlib.crc32(language[: size + 28]))
         changed = bytearray(good)
         changed[size + 1200] ^= 1
         for name, data, message in (
@@ -206,7 +234,7 @@ class WebPageTest(parameterized.TestCase):
             ("other.ecdc", other, r"made with encodec_tiny \(abababab\), this page has .*\(c0e4"),
             ("named.ecdc", named, "made with other, this page has encodec_tiny"),
             ("long.ecdc", long, r"lasts 11\.1 minutes; this page takes 10 minutes"),
-            ("language.ecdc", language, "compressed with a language model"),
+            ("language.ecdc", language, "needs the language model abababab, this page has"),
             ("version.ecdc", good[:4] + b"\0" + good[5:], "version 0 .*reads version 1"),
             ("header.ecdc", good[:20] + b"?" + good[21:], "header is damaged"),
             ("changed.ecdc", changed, r"damaged after 1\.0 s"),
@@ -242,10 +270,10 @@ class WebPageTest(parameterized.TestCase):
 
 @pytest.mark.slow
 class OtherModelsTest(absltest.TestCase):
-    def open(self, codec):
+    def open(self, codec, language=None):
         folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         driver = self.enter_context(browser.chromium(folder))
-        web_cases.write_page(codec, folder / "page")
+        web_cases.write_page(codec, folder / "page", language)
         url = self.enter_context(web_cases.served(folder / "page"))
         page = web_cases.Page(driver, folder, url)
         page.open()
@@ -264,14 +292,18 @@ class OtherModelsTest(absltest.TestCase):
 
     def test_the_default_model_on_the_clips(self):
         codec = encodec_hk.load("encodec_24khz_small")
-        page = self.open(codec)
+        path = file_paths.shipped("checkpoints") / "encodec_24khz_small_language.safetensors"
+        coder = language_coder.LanguageCoder(language_file.load(path))
+        page = self.open(codec, path)
         equal = total = 0
         for path in sorted(web_cases.CLIPS.glob("*.flac")):
             samples = web_cases.sound(path.stem)
             expected = codec.encode([samples[:, None]], bandwidth=12.0).codes[0]
             page.code(f"{path.stem}.wav", web_cases.wav(samples, "FLOAT"))
             page.press("5")
-            codes = web_cases.read(page.saved(f"{path.stem}_12kbps.ecdc"))[1]
+            file = page.saved(f"{path.stem}_12kbps.ecdc")
+            codes = web_cases.read(file, coder)[1]
+            self.assertEqual(file, written(codec, codes, len(samples), coder))
             equal += np.sum(codes == expected)
             total += codes.size
             decoded = codec.decode(codec.encoded(codes[None]))[0, :, 0]
