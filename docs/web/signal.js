@@ -86,9 +86,9 @@ export class Signal {
     return (count * bitsOf(this.facts) * Math.ceil(this.facts.sample_rate / this.facts.hop)) / 1000;
   }
 
-  /** The bytes of the .ecdc file of so many codebooks; with a language model, the most. */
+  /** The bytes of the .ecdc file of so many codebooks, with packed codes. */
   sizeOf(count) {
-    return ecdc.sizeOf(this.headerOf(count));
+    return ecdc.sizeOf({ ...this.headerOf(count), language: "" });
   }
 
   /** The codes of the first `count` codebooks. */

@@ -22,10 +22,12 @@ from encodec_hk import bitstream
 from encodec_hk.export import model_facts
 from encodec_hk.export import web_page
 from encodec_hk.export import web_runtime
+from encodec_hk.language import language_file
 from encodec_hk.system import file_paths
 from tests import bitstream_files
 from tests import random_networks
 from tests import web_cases
+from tests.language import random_language
 
 SOURCES = file_paths.shipped("docs/web")
 
@@ -81,6 +83,23 @@ class WebPageTest(absltest.TestCase):
         self.assertIn("CC0", (page / "clips" / "LICENSES.md").read_text())
         facts = json.loads((page / web_page.MANIFEST).read_text())
         self.assertEqual(facts["encoder"]["num_codebooks"], 8)
+
+    def test_language_model(self):
+        runtime = web_cases.package(self.folder / "package")
+        path = self.folder / "a_language.safetensors"
+        model = random_language.model(codec=tiny().fingerprint)
+        for own in (random_language.model(), model):  # of another codec, of this one
+            language_file.save(path, own)
+            page = self.write(tiny(), runtime=runtime, language=path)
+            facts = json.loads((page / web_page.MANIFEST).read_text())
+            self.assertEqual("language" in facts, own is model)
+            self.assertEqual((page / "model" / "language.safetensors").exists(), own is model)
+            if own is not model:
+                shutil.rmtree(page)
+        copy = page / "model" / facts["language"]["file"]
+        self.assertEqual(copy.read_bytes(), path.read_bytes())
+        self.assertIn(copy.name, facts["files"])
+        self.assertEqual(facts["language"]["fingerprint"], model.fingerprint)
 
     def test_nothing_of_others_is_in_the_sources(self):
         for path in SOURCES.iterdir():
