@@ -25,7 +25,7 @@ async function start() {
   const milliseconds = ((1000 * facts.hop) / facts.sample_rate).toFixed(1);
   byId("codes-note").textContent = `A column is ${milliseconds} ms of sound, a row is a codebook, and a colour is one of its `
     + `${facts.codebook_size} entries. Each codebook refines those above it: a lower bitrate is the same file without the lower rows.`;
-  const language = facts.language ? `, with a language model, licence ${facts.language.licence}` : "";
+  const language = facts.language ? `; language model: licence ${facts.language.licence}` : "";
   byId("licences").append(`Model: ${facts.name}, licence ${facts.licence}${language}. Computed with `, link("ONNX Runtime", "runtime/LICENSE.txt"),
     clips.length ? "; clips under " : "", ...(clips.length ? [link("licences of their own", "clips/LICENSES.md")] : []), ".");
   say("");

@@ -158,7 +158,7 @@ async function save({ id, header, codes }) {
     size += part.length;
     self.postMessage({ kind: "saving", id, share: size / most });
   }
-  self.postMessage({ kind: "saved", id, codebooks: header.codebooks, file: new Blob(parts) });
+  self.postMessage({ kind: "saved", id, codebooks: header.codebooks, file: new Blob(parts, { type: "application/octet-stream" }) });
 }
 
 async function decodeBlock(id, codes, codebooks, counts, decoders, isLast) {
