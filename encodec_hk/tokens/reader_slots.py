@@ -101,8 +101,10 @@ class ReaderSlots:
         size = self._buffer.shape[1] // source.width
         into = self._buffer[slot, : size * source.width].reshape(size, source.width)
         while missing:
-            passed, _ = source.take(into[:missing])
+            passed, is_last = source.take(into[:missing])
             missing -= passed
+            if is_last and missing:
+                raise ValueError(f"{self._items[slot].source}: it became shorter while it was read")
         length, is_last = source.take(into)
         self._taken[slot] += length
         reply = Reply(

@@ -14,6 +14,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk.sound import sound_files
+from encodec_hk.tokens import item_table
 from encodec_hk.tokens import reader_pool
 from encodec_hk.tokens import reader_slots
 from encodec_hk.tokens import schema
@@ -157,6 +158,28 @@ class ErrorsTest(parameterized.TestCase):
         self.assertIn(os.strerror(number), result.failure)
         (result,) = tokenize_cases.run(self.job())
         self.assertEqual(result.receipt.rows, 6)
+
+    def test_file_that_became_shorter(self):
+        path = self.inputs / "00.flac"
+        samples, rate = soundfile.read(path)
+        settings = sound_sources.ReadSettings(str(self.inputs), rate, 1)
+        slots = reader_slots.ReaderSlots(settings, np.zeros((1, 1000), np.float32))
+        slots.fill(0, item_table.AudioItem("a", "00.flac", b"00.flac"))
+        slots.fill(0, None)
+        take, faults = sound_sources.SoundSource.take, [1]
+
+        def fail_once(source, into):
+            if faults:
+                faults.clear()
+                soundfile.write(path, samples[:1500], rate)
+                raise sound_sources.SystemFault("00.flac: Input/output error")
+            return take(source, into)
+
+        with mock.patch.object(sound_sources.SoundSource, "take", fail_once):
+            reply = slots.fill(0, None)
+        self.assertEqual(
+            reply[-2:], (reader_slots.DATA, "00.flac: it became shorter while it was read")
+        )
 
     def test_other_shards_go_on_after_one_that_fails(self):
         job = self.job(shard_hours=1e-4)
