@@ -59,6 +59,9 @@ class EntropyCoder(Protocol):
     ) -> list[np.ndarray | None]:
         """Return the codes of blocks, int32 [K, F]; None for one that is damaged."""
 
+    def warm_up(self, num_blocks: int, num_codebooks: int) -> None:
+        """Prepare for decoding so many blocks at once, so that no later call need do it."""
+
 
 class EcdcWriter(abc.ABC):
     """Writes codes without seeking. `finish` completes the file and leaves it open.

@@ -112,6 +112,17 @@ class LanguageCoder:
             found += self._decode_part(payloads[part], frames[part], num_codebooks)
         return found
 
+    def warm_up(self, num_blocks: int, num_codebooks: int) -> None:
+        """Compile the program that decodes so many blocks at once, or load it.
+
+        Args:
+          num_blocks: those of a call of `decode`; all numbers from 2 on have one program.
+          num_codebooks: K.
+        """
+        # Any words will do.
+        words = rans.FIRST.to_bytes(rans.STATE_BYTES)
+        self.decode([words] * num_blocks, [1] * num_blocks, num_codebooks)
+
     def _decode_part(
         self, payloads: Sequence[bytes], frames: Sequence[int], num_codebooks: int
     ) -> list[np.ndarray | None]:

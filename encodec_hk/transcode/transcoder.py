@@ -9,6 +9,7 @@ import functools
 import pathlib
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any, BinaryIO, TypeVar, cast
 
 import encodec_hk
@@ -45,6 +46,7 @@ class Transcoder:
     """
 
     _pipe_codes: inputs.CodesIn | None = None  # once opened
+    _warming: futures.Future[None] | None = None  # of the language model, once begun
 
     def __init__(
         self,
@@ -213,6 +215,7 @@ class Transcoder:
                 coder=self._coder_of,
             )
             if not self._writes_codes(job):
+                self._warm_up_language(source.header, job)
                 ecdc.check(source.header, self._codec())
             stack.pop_all()
         if job.from_pipe:
@@ -272,8 +275,26 @@ class Transcoder:
             coder=entropy,
         )
 
+    def _warm_up_language(self, header: bitstream.Header, job: plan.Job) -> None:
+        """Begin to load the language model of the first file that needs it, beside the codec."""
+        if header.language is None or self._warming is not None:
+            return
+        # Blocks that come one by one have a program of their own.
+        is_single = job.from_pipe or (header.duration is not None and header.duration <= 1)
+
+        def warm_up() -> None:
+            coder = self._language()
+            if coder is not None and header.num_codebooks <= coder.max_codebooks:
+                coder.warm_up(1 if is_single else coder.rows, header.num_codebooks)
+
+        pool = futures.ThreadPoolExecutor(1)
+        self._warming = pool.submit(warm_up)
+        pool.shutdown(wait=False)
+
     def _coder_of(self, header: bitstream.Header) -> bitstream.EntropyCoder:
         """Return the coder for a file's codes; the reader checks that it is the right one."""
+        if self._warming is not None:
+            self._warming.result()
         found = self._language()
         if found is None:
             raise ValueError(

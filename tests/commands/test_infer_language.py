@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import threading
 
 import numpy as np
 from absl.testing import absltest
@@ -10,6 +11,8 @@ from encodec_hk import bitstream
 from encodec_hk.commands import info
 from encodec_hk.language import language_coder
 from encodec_hk.language import language_file
+from encodec_hk.transcode import plan
+from encodec_hk.transcode import transcoder
 from tests import infer_cases
 from tests.language import random_language
 
@@ -51,6 +54,26 @@ class LanguageTest(infer_cases.CodesTestCase):
         found = self.run_to(self.coded, "found.wav", language=self.language)
         expected = self.run_to(self.plain, "expected.wav")
         np.testing.assert_array_equal(self.samples(found), self.samples(expected))
+
+    def test_language_model_loads_beside_the_codec(self) -> None:
+        begun, results = threading.Event(), []
+
+        def language():
+            begun.set()
+            return language_coder.LanguageCoder(self.model)
+
+        def codec():
+            self.assertTrue(begun.wait(60))
+            return self.shared
+
+        target = self.path("beside.wav")
+        work = transcoder.Transcoder(
+            self.coded, target, plan.Options(sample_format="float32"), codec, language=language
+        )
+        work.run(results.append)
+        self.assertEqual([result.error for result in results], [None])
+        expected = self.run_to(self.plain, "plain.wav")
+        np.testing.assert_array_equal(self.samples(target), self.samples(expected))
 
     def test_copies(self) -> None:
         again = self.run_to(self.plain, "again.ecdc", language=self.language)

@@ -7,6 +7,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk.language import language_coder
+from tests import compilation
 from tests.language import numpy_language
 from tests.language import random_language
 
@@ -39,6 +40,21 @@ class LanguageCoderTest(parameterized.TestCase):
         for block, *found in zip(given, together, alone, strict=True):
             for each in found:
                 np.testing.assert_array_equal(each, block)
+
+    @parameterized.parameters(1, 2)
+    def test_warm_up_compiles_all(self, num_blocks):
+        sizes = random_language.SIZES._replace(dilations=(1, num_blocks))  # not compiled yet
+        coder = language_coder.LanguageCoder(random_language.model(sizes))
+        given = blocks()[:num_blocks]
+        data, frames = coder.encode(given), [block.shape[1] for block in given]
+        with compilation.counted() as compiled:
+            coder.warm_up(num_blocks, 4)
+            self.assertNotEmpty(compiled)
+            compiled.clear()
+            found = coder.decode(data, frames, 4)
+            self.assertEmpty(compiled)
+        for block, each in zip(given, found, strict=True):
+            np.testing.assert_array_equal(each, block)
 
     def test_golden_bytes(self):
         digest = hashlib.sha256(b"".join(CODER.encode(blocks()))).hexdigest()
