@@ -33,6 +33,8 @@ from encodec_hk.language import integer_arithmetic
 Params = Mapping[str, Mapping[str, Any]]
 Past = tuple[jax.Array | np.ndarray, ...]
 """For each layer its last inputs, int8 [B, dilation, D], a ring by frame."""
+Heads = tuple["_Product", "_Product"]
+"""Of each head its hidden product and that of its logits, arrays [K, ...]."""
 _CLIP = integer_arithmetic.PEAK
 
 
@@ -68,34 +70,55 @@ class CodeModel(NamedTuple):
     Attributes:
       all_frequencies: (params, codes int32 [B, K, F]) -> int32 [B, K, F, V], in parallel.
       intervals: (params, codes [B, K, F]) -> start and frequency of each code, int32 [B, K, F].
-      next_frame: (params, past, frame, codes [B, K], choose) -> (past, codes [B, K], carry): the
-        codes after those of frame - 1. For each codebook in turn, `choose(carry, logits
-        [B, V])` returns the carry and the codes [B].
+      heads: (params, K) -> the parameters of the first K heads, stacked, for `next_frame`.
+      next_frame: (params, heads, past, frame, codes [B, K], carry, choose) -> (past, codes [B, K],
+        carry): the codes after those of frame - 1. For each codebook in turn, `choose(carry, logits
+        [B, V])` returns the carry, a tree of arrays, and the codes [B]. With heads, a program loops
+        over the codebooks; with None it has a copy of the loop's body for each, so it takes longer
+        to compile and to load, and is faster for one row.
     """
 
     all_frequencies: Callable[..., jax.Array]
     intervals: Callable[..., tuple[jax.Array, jax.Array]]
+    heads: Callable[..., Heads]
     next_frame: Callable[..., Any]
 
 
-class Shifted(hk.Module):
-    """An integer product whose outputs have a bias and a shift each."""
+class _Product(NamedTuple):
+    """The parameters of an integer product whose outputs have a bias and a shift each.
 
-    def __init__(self, num_outputs: int, name: str):
-        super().__init__(name=name)
-        self.num_outputs = num_outputs
+    Attributes:
+      w: [I, O], integers within +-127.
+      b: int32 [O].
+      shift: int32 [O].
+    """
+
+    w: jax.Array
+    b: jax.Array
+    shift: jax.Array
 
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         """Map int32 [..., I] arrays, of joined inputs, to int32 [..., O]."""
-        size = sum(x.shape[-1] for x in inputs)
-        w = hk.get_parameter("w", (size, self.num_outputs), jnp.int8, jnp.zeros)
+        first, out = 0, self.b
+        for x in inputs:
+            out = out + integer_arithmetic.product(x, self.w[first : first + x.shape[-1]])
+            first += x.shape[-1]
+        return out >> self.shift
+
+
+class Shifted(hk.Module):
+    """The parameters of a product in a network."""
+
+    def __init__(self, num_inputs: int, num_outputs: int, name: str):
+        super().__init__(name=name)
+        self.num_inputs, self.num_outputs = num_inputs, num_outputs
+
+    def __call__(self) -> _Product:
+        """Return the parameters."""
+        w = hk.get_parameter("w", (self.num_inputs, self.num_outputs), jnp.int8, jnp.zeros)
         b = hk.get_parameter("b", (self.num_outputs,), jnp.int32, jnp.zeros)
         shift = hk.get_parameter("shift", (self.num_outputs,), jnp.int32, jnp.zeros)
-        first, out = 0, b
-        for x in inputs:
-            out = out + integer_arithmetic.product(x, w[first : first + x.shape[-1]])
-            first += x.shape[-1]
-        return out >> shift
+        return _Product(w, b, shift)
 
 
 class LanguageNetwork(hk.Module):
@@ -138,19 +161,24 @@ class LanguageNetwork(hk.Module):
 
     def layer(self, index: int, x: jax.Array, earlier: jax.Array, now: jax.Array) -> jax.Array:
         """Add a layer's output to the residual sum; `earlier` and `now` are its normed inputs."""
-        first, second = self._layers[index]
+        first, second = (product() for product in self._layers[index])
         peak = integer_arithmetic.SUM_PEAK
         return jnp.clip(x + second(jnp.clip(first(earlier, now), 0, _CLIP)), -peak, peak)
 
-    def head(self, index: int, y: jax.Array, inner: jax.Array) -> jax.Array:
-        """Return the logits [..., V] of a codebook; `inner` is the sum of inner tables."""
+    def head(self, index: int) -> tuple[_Product, _Product]:
+        """Return the hidden product and that of the logits of a codebook."""
         hidden, logits = self._heads[index]
-        z = jnp.clip(hidden(y, jnp.clip(inner, -_CLIP, _CLIP)), 0, _CLIP)
-        return logits(z)
+        return hidden(), logits()
 
-    def inner(self, index: int, codes: jax.Array) -> jax.Array:
-        """Return the inner table's rows [..., Z] of a codebook's codes."""
-        return self._inner[index][codes].astype(jnp.int32)
+    def heads(self, count: int) -> Heads:
+        """See `CodeModel.heads`."""
+        found = [self.head(k) for k in range(count)]
+        return jax.tree.map(lambda *arrays: jnp.stack(arrays), *found)
+
+    def inner(self, index: int | jax.Array, codes: jax.Array) -> jax.Array:
+        """Return the inner table's rows [..., Z] of a codebook's codes; the last has no table."""
+        rows = jnp.asarray(self._inner).at[index, codes].get(mode="clip")
+        return rows.astype(jnp.int32)
 
     def hidden(self, codes: jax.Array) -> jax.Array:
         """Map codes [B, K, F] to the inputs of the heads, int32 [B, F, D]."""
@@ -167,13 +195,14 @@ class LanguageNetwork(hk.Module):
         inner = jnp.zeros((*y.shape[:2], self._sizes.head_width), jnp.int32)
         found = []
         for k in range(codes.shape[1]):
-            found.append(self.head(k, y, inner))
+            found.append(_logits(self.head(k), y, inner))
             if k + 1 < codes.shape[1]:
                 inner = inner + self.inner(k, codes[:, k])
         return found
 
     def next_frame(
         self,
+        heads: Heads | None,
         past: Past,
         frame: jax.Array,
         codes: jax.Array,
@@ -192,31 +221,39 @@ class LanguageNetwork(hk.Module):
             )
             x = self.layer(index, x, earlier, y)
         y = self.norm(x)
-        inner = jnp.zeros((len(y), self._sizes.head_width), jnp.int32)
-        chosen: list[jax.Array] = []
-        for k in range(codes.shape[1]):
-            if k:
-                inner = inner + self.inner(k - 1, chosen[-1])
-            carry, code = choose(carry, self.head(k, y, inner))
-            chosen.append(code)
-        return tuple(new), jnp.stack(chosen, axis=1), carry
+
+        def codebook(state: tuple[Any, ...], own: Any) -> tuple[tuple[Any, ...], jax.Array]:
+            (carry, inner), (k, head) = state, own
+            carry, code = choose(carry, _logits(head, y, inner))
+            return (carry, inner + self.inner(k, code)), code
+
+        state = carry, jnp.zeros((len(y), self._sizes.head_width), jnp.int32)
+        if heads is None:
+            chosen = []
+            for k in range(codes.shape[1]):
+                state, code = codebook(state, (k, self.head(k)))
+                chosen.append(code)
+            return tuple(new), jnp.stack(chosen, axis=1), state[0]
+        state, found = jax.lax.scan(codebook, state, (np.arange(codes.shape[1]), heads))
+        return tuple(new), found.T, state[0]
 
 
 def build(sizes: Sizes) -> CodeModel:
     """Return the functions of a language model of these sizes."""
+    width, head_width = sizes.width, sizes.head_width
 
     def forward(apply: Callable[[LanguageNetwork], Any]) -> Any:
         layers = [
             (
-                Shifted(sizes.width, f"layer_{index}_first"),
-                Shifted(sizes.width, f"layer_{index}_second"),
+                Shifted(2 * width, width, f"layer_{index}_first"),
+                Shifted(width, width, f"layer_{index}_second"),
             )
             for index in range(len(sizes.dilations))
         ]
         heads = [
             (
-                Shifted(sizes.head_width, f"head_{index}_hidden"),
-                Shifted(sizes.codebook_size, f"head_{index}_logits"),
+                Shifted(width + head_width, head_width, f"head_{index}_hidden"),
+                Shifted(head_width, sizes.codebook_size, f"head_{index}_logits"),
             )
             for index in range(sizes.num_codebooks)
         ]
@@ -229,8 +266,9 @@ def build(sizes: Sizes) -> CodeModel:
 
     every = transform(_all_frequencies)
     intervals = transform(_intervals)
+    heads = transform(LanguageNetwork.heads)
     step = transform(LanguageNetwork.next_frame)
-    return CodeModel(every.apply, intervals.apply, step.apply)
+    return CodeModel(every.apply, intervals.apply, heads.apply, step.apply)
 
 
 def param_shapes(sizes: Sizes) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
@@ -336,6 +374,12 @@ def _intervals(network: LanguageNetwork, codes: jax.Array) -> tuple[jax.Array, j
     ]
     starts, own = zip(*pairs, strict=True)
     return jnp.stack(starts, axis=1), jnp.stack(own, axis=1)
+
+
+def _logits(head: tuple[_Product, _Product], y: jax.Array, inner: jax.Array) -> jax.Array:
+    """Return the logits [..., V] of a head; `inner` is the sum of inner tables."""
+    hidden, logits = head
+    return logits(jnp.clip(hidden(y, jnp.clip(inner, -_CLIP, _CLIP)), 0, _CLIP))
 
 
 def _delayed(x: jax.Array, frames: int) -> jax.Array:

@@ -187,6 +187,7 @@ def _programs(
         first: jax.Array,
     ) -> tuple[Any, ...]:
         """Decode from frame `first` on; `last` are the codes [B, K] before it."""
+        heads = network.heads(params, last.shape[1]) if len(last) > 1 else None
 
         def goes_on(carry: tuple[Any, ...]) -> jax.Array:
             frame, _, _, place, _ = carry
@@ -201,7 +202,9 @@ def _programs(
                 code, start, own = integer_arithmetic.code_at(logits, rans.slots(place))
                 return rans.advance(place, start, own, is_used), code
 
-            past, codes, place = network.next_frame(params, past, frame, codes, place, choose)
+            past, codes, place = network.next_frame(
+                params, heads, past, frame, codes, place, choose
+            )
             found = jax.lax.dynamic_update_index_in_dim(found, codes, frame - first, 2)
             return frame + 1, past, codes, place, found
 

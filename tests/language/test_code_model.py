@@ -3,6 +3,7 @@
 import hashlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -20,21 +21,24 @@ MODEL = code_model.build(SIZES)
 GOLDEN = "96976039774c3a837de4ca53aed7885a0a30d89a5b6be7a79f6957800e8089a9"
 
 
-def stepwise(params, codes):
+def stepwise(params, codes, heads):
     """Return the frequencies [B, K, F, V] frame by frame, as a decoder finds them."""
-    past, last, found = (
-        code_model.first_past(SIZES, len(codes)),
-        np.zeros(codes.shape[:2], np.int32),
-        [],
-    )
-    for frame in range(codes.shape[2]):
+    rows, num_codebooks, num_frames = codes.shape
+    past, last = code_model.first_past(SIZES, rows), np.zeros((rows, num_codebooks), np.int32)
+    found = []
+    for frame in range(num_frames):
 
-        def choose(seen, logits, frame=frame):
-            found = np.asarray(integer_arithmetic.frequencies(logits))
-            return [*seen, found], codes[:, len(seen), frame]
+        def choose(carry, logits, frame=frame):
+            k, seen = carry
+            seen = seen.at[:, k].set(integer_arithmetic.frequencies(logits))
+            return (k + 1, seen), jnp.asarray(codes)[:, k, frame]
 
-        past, last, seen = MODEL.next_frame(params, past, np.int32(frame), last, [], choose)
-        found.append(np.stack(seen, axis=1))
+        carry = jnp.int32(0), jnp.zeros((rows, num_codebooks, SIZES.codebook_size), jnp.int32)
+        past, last, (_, seen) = MODEL.next_frame(
+            params, heads, past, np.int32(frame), last, carry, choose
+        )
+        np.testing.assert_array_equal(last, codes[:, :, frame])
+        found.append(np.asarray(seen))
     return np.stack(found, axis=2)
 
 
@@ -70,10 +74,12 @@ class CodeModelTest(parameterized.TestCase):
         leaves = jax.tree.leaves(code_model.param_shapes(sizes))
         self.assertLess(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves), 3.8e6)
 
-    def test_frames_one_by_one(self):
-        codes = random_language.codes(2, 7)
+    @parameterized.product(num_codebooks=(1, 3, 4), is_loop=(False, True))
+    def test_frames_one_by_one(self, num_codebooks, is_loop):
+        codes = random_language.codes(2, 7, num_codebooks=num_codebooks)
         found = np.asarray(MODEL.all_frequencies(PARAMS, codes))
-        np.testing.assert_array_equal(found, stepwise(PARAMS, codes))
+        heads = MODEL.heads(PARAMS, num_codebooks) if is_loop else None
+        np.testing.assert_array_equal(found, stepwise(PARAMS, codes, heads))
 
     def test_batch_and_jit(self):
         codes = random_language.codes(8, 9)
