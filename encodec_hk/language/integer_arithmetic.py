@@ -1,7 +1,7 @@
 """Integer arithmetic with one result on every device: the layers of the language model.
 
 Products are float32 products of integers. They are exact, whatever the order of the sums, while
-every partial sum stays within 2**24; `code_model.check_params` checks this of the weights. The rest
+every partial sum stays within 2**24; `code_params.check` checks this of the weights. The rest
 is int32 and uint32. No step uses a float exponential, root or quotient.
 
 Shapes: leading axes ..., I inputs, O outputs, V entries of a codebook.

@@ -24,6 +24,7 @@ import safetensors
 import safetensors.numpy
 
 from encodec_hk.language import code_model
+from encodec_hk.language import code_params
 from encodec_hk.system import part_file
 from encodec_hk.system import rules
 
@@ -67,7 +68,7 @@ class LanguageModel:
         if not re.fullmatch("[0-9a-f]{64}", self.codec):
             raise ValueError(f"codec: got {self.codec!r}, must be 64 hexadecimal digits")
         check_sizes("sizes", self.sizes)
-        code_model.check_params(self.params, self.sizes)
+        code_params.check(self.params, self.sizes)
 
     @functools.cached_property
     def fingerprint(self) -> str:

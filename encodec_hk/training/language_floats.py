@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from encodec_hk.language import code_model
+from encodec_hk.language import code_params
 from encodec_hk.language import integer_arithmetic
 
 _UNIT = float(integer_arithmetic.UNIT)
@@ -161,7 +162,7 @@ def to_integers(params: Any, sizes: code_model.Sizes) -> code_model.Params:
             "b": b.astype(np.int32),
             "shift": shift,
         }
-    code_model.check_params(found, sizes)
+    code_params.check(found, sizes)
     return found
 
 

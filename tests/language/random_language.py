@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 
 from encodec_hk.language import code_model
+from encodec_hk.language import code_params
 from encodec_hk.language import integer_arithmetic
 from encodec_hk.language import language_file
 
@@ -24,7 +25,7 @@ def integers(label, shape, low, high):
 def params(sizes=SIZES):
     table = integer_arithmetic.norm_table(sizes.width)
     found = {}
-    for module, values in code_model.param_shapes(sizes).items():
+    for module, values in code_params.shapes(sizes).items():
         found[module] = {}
         for name, value in values.items():
             label, low, high = f"{module}.{name}", -127, 127

@@ -9,6 +9,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from encodec_hk.language import code_model
+from encodec_hk.language import code_params
 from encodec_hk.language import integer_arithmetic
 from tests.language import numpy_language
 from tests.language import random_language
@@ -71,7 +72,7 @@ class CodeModelTest(parameterized.TestCase):
 
     def test_sixteen_codebooks_take_less_than_4_mb(self):
         sizes = code_model.Sizes(128, 64, (1, 2, 4, 8, 16, 32), 16, 1024, 8)
-        leaves = jax.tree.leaves(code_model.param_shapes(sizes))
+        leaves = jax.tree.leaves(code_params.shapes(sizes))
         self.assertLess(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves), 3.8e6)
 
     @parameterized.product(num_codebooks=(1, 3, 4), is_loop=(False, True))
@@ -113,13 +114,13 @@ class CodeModelTest(parameterized.TestCase):
         wrong.flat[0] = value
         params["head_1_hidden"][name] = wrong
         with self.assertRaisesRegex(ValueError, message):
-            code_model.check_params(params, SIZES)
+            code_params.check(params, SIZES)
 
     def test_checks_names_and_shapes(self):
         params = {module: dict(values) for module, values in PARAMS.items()}
         del params["layer_1_first"]["b"]
         with self.assertRaisesRegex(ValueError, r"layer_1_first.b: got none, must be int32\[24\]"):
-            code_model.check_params(params, SIZES)
+            code_params.check(params, SIZES)
 
     def test_products_at_the_limit_are_exact(self):
         x = np.full((3, 1040), 127, np.int32)
