@@ -126,7 +126,8 @@ def _stream(figures: Mapping[str, Any]) -> list[Rows]:
 def _tokenize(figures: Mapping[str, Any]) -> list[Rows]:
     rows = [["tokenize, x real time", "encode alone", "tokenize", "ratio", "device waited"]]
     for case in figures["tokenize"]:
-        name = f"{case['format']}, {case['items']} x 10 s, batch {case['batch']}"
+        name = f"{case['format']} {case['sample_rate'] / 1000:g} kHz x {case['channels']}, "
+        name += f"{case['items']} x 10 s, batch {case['batch']}"
         name += f", {case['readers']} reader{'s' * (case['readers'] != 1)}"
         rates = [f"{case[kind]:.1f}" for kind in ("encode", "tokenize")]
         rows.append([name, *rates, f"{case['ratio']:.2f}", f"{case['device_waited']:.0%}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import tempfile
@@ -19,7 +20,7 @@ from encodec_hk.tokens import tokenize_job
 from encodec_hk.tokens import tokenizer
 
 FORMATS = (".flac", ".mp3")
-_RATE = 44100  # Hz of the files
+_MUSIC = 44100, 2  # Hz and channels of the files of music
 _SECONDS = 10.0  # of a file
 _DISTINCT = 16  # files; a manifest names them again and again
 _ROUNDS = 3
@@ -29,9 +30,11 @@ _MOST_ITEMS = 20_000
 def measure(
     codec: encodec_hk.Codec, bandwidth: float, *, target: float = 10.0
 ) -> list[dict[str, Any]]:
-    """Time `tokenize` of stereo files in turns with `Codec.encode` of as much audio in memory.
+    """Time `tokenize` of files in turns with `Codec.encode` of as much audio in memory.
 
-    Both run full batches of items of 10 s. The start of the readers counts, compilation does not.
+    The files are stereo of 44.1 kHz, as music is, and of the model's own rate and channels, as
+    prepared speech is. Both run full batches of items of 10 s. The start of the readers counts,
+    compilation does not.
 
     Args:
       codec: the codec.
@@ -39,8 +42,8 @@ def measure(
       target: seconds that each run should take, about.
 
     Returns:
-      For each format: format, batch, items, readers; encode and tokenize (seconds of audio a
-      second, the medians), ratio, device_waited (share of the time).
+      For each kind of file: format, sample_rate (Hz), channels, batch, items, readers; encode and
+      tokenize (seconds of audio a second, the medians), ratio, device_waited (share of the time).
     """
     places = device_loop.places_of(codec)
     readers = tokenizer.default_readers()
@@ -53,20 +56,20 @@ def measure(
         return places * _SECONDS / (time.perf_counter() - start)
 
     encode()
-    rate = encode()
-    batches = max(3, round(rate * target / (places * _SECONDS)))
+    speed = encode()
+    batches = max(3, round(speed * target / (places * _SECONDS)))
     items = min(places * batches, _MOST_ITEMS)
     found = []
     with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
         folder = pathlib.Path(name)
-        for suffix in FORMATS:
-            manifest = _write(folder, suffix, items)
+        for suffix, rate, channels in _kinds(codec):
+            manifest = _write(folder, suffix, rate, channels, items)
             rates: dict[str, list[float]] = {"encode": [], "tokenize": []}
             waited = []
             for turn in range(_ROUNDS):
                 interruption.check()
                 rates["encode"] += [encode() for _ in range(3)]
-                output = folder / f"{suffix[1:]}{turn}"
+                output = folder / f"{manifest.stem}_{turn}"
                 own, own_waited = _tokenize(codec, bandwidth, manifest, output, readers)
                 rates["tokenize"].append(own)
                 waited.append(own_waited)
@@ -74,6 +77,8 @@ def measure(
             found.append(
                 {
                     "format": suffix,
+                    "sample_rate": rate,
+                    "channels": channels,
                     "batch": places,
                     "items": items,
                     "readers": readers,
@@ -85,14 +90,30 @@ def measure(
     return found
 
 
-def _write(folder: pathlib.Path, suffix: str, items: int) -> pathlib.Path:
+def _kinds(codec: encodec_hk.Codec) -> list[tuple[str, int, int]]:
+    """Return the suffixes, sample rates in Hz and channels of the files."""
+    found = []
+    for rate, channels in dict.fromkeys([_MUSIC, (codec.sample_rate, codec.channels)]):
+        for suffix in FORMATS:
+            with contextlib.suppress(ValueError):  # MP3 does not hold every rate
+                sound_files.check_writable(f"sound{suffix}", rate, channels)
+                found.append((suffix, rate, channels))
+    return found
+
+
+def _write(folder: pathlib.Path, suffix: str, rate: int, channels: int, items: int) -> pathlib.Path:
     """Write files and a manifest of so many items; return the manifest."""
+    name = f"{suffix[1:]}_{rate}_{channels}"
     for index in range(_DISTINCT):
-        samples = _sound(round(_SECONDS * _RATE), 2, index)
-        sound_files.write(folder / f"{index}{suffix}", samples, _RATE)
-    manifest = folder / f"{suffix[1:]}.jsonl"
+        samples = _sound(round(_SECONDS * rate), channels, index)
+        sound_files.write(folder / f"{name}_{index}{suffix}", samples, rate)
+    manifest = folder / f"{name}.jsonl"
     entries = (
-        {"path": f"{index % _DISTINCT}{suffix}", "id": f"{index:06}", "duration": _SECONDS}
+        {
+            "path": f"{name}_{index % _DISTINCT}{suffix}",
+            "id": f"{index:06}",
+            "duration": _SECONDS,
+        }
         for index in range(items)
     )
     manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))

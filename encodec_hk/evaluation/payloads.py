@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import struct
 
 from encodec_hk import bitstream
 from encodec_hk.bitstream import version1_layout
-
-_PAGE = struct.Struct("<4sBBqIIIB")  # head of an Ogg page, RFC 3533, Section 6
+from encodec_hk.sound import ogg_pages
 
 # Kbps by the four bits of a layer III frame's header; first MPEG-1, then MPEG-2 and 2.5.
 MP3_KBPS = (
@@ -51,15 +49,11 @@ def ogg_packets(data: bytes) -> list[int]:
     """
     packets, size, at = [], 0, 0
     while at < len(data):
-        if len(data) < at + _PAGE.size or data[at : at + 4] != b"OggS":
-            raise ValueError(f"Ogg: no page at byte {at}")
-        count = data[at + _PAGE.size - 1]
-        at += _PAGE.size
-        lacing = data[at : at + count]
-        at += count + sum(lacing)
-        if at > len(data):
-            raise ValueError("Ogg: the last page is cut off")
-        for segment in lacing:
+        page = ogg_pages.read(data, at)
+        if page is None:
+            raise ValueError(f"Ogg: no complete page at byte {at}")
+        at = page.end
+        for segment in page.lacing:
             size += segment
             if segment < 255:  # else the packet continues, even on the next page
                 packets.append(size)

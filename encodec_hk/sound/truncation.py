@@ -1,16 +1,19 @@
 """Sound files that end before their headers say, as after a broken download.
 
-libsndfile raises an error for FLAC; of WAV, AIFF and MP3 files it reads what is there.
+libsndfile raises an error for FLAC; of WAV, AIFF, MP3 and Ogg files it reads what is there.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import io
 import mmap
 import struct
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
+from encodec_hk.sound import ogg_pages
+
+Data: TypeAlias = bytes | mmap.mmap
 UNKNOWN = 0xFFFFFFFF  # size in a WAV header if the length is not known
 _ENDLESS = range(0x7FFFE000, 0x80000000)  # sizes that SoX and arecord write instead
 _MOST = 2**60  # bytes; RF64 may state 64 ones
@@ -58,22 +61,28 @@ class Truncation(NamedTuple):
 
 
 def find(file: BinaryIO) -> Truncation | None:
-    """Return where a WAV, RF64, AIFF or MP3 file is cut off; None if it is not, or is another.
+    """Return where a WAV, RF64, AIFF, MP3 or Ogg file is cut off; None if it is not, or is another.
 
-    A header of unknown length, as programs write into pipes, promises nothing. `file` is open and
-    not empty.
+    A header of unknown length, as programs write into pipes, promises nothing. `file` is open.
     """
-    # Files of some file systems cannot be mapped.
-    with (
-        contextlib.suppress(OSError),
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
-            return _find_in_chunks(data, "<", b"fmt ", b"data")
-        if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
-            return _find_in_chunks(data, ">", b"COMM", b"SSND")
-        return _find_in_mpeg(data)
-    return None
+    if isinstance(file, io.BytesIO):
+        return _find(file.getvalue())
+    try:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):  # files of some file systems cannot be mapped, nor empty ones
+        return None
+    with data:
+        return _find(data)
+
+
+def _find(data: Data) -> Truncation | None:
+    if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
+        return _find_in_chunks(data, "<", b"fmt ", b"data")
+    if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
+        return _find_in_chunks(data, ">", b"COMM", b"SSND")
+    if data[:4] == ogg_pages.MARK:
+        return _find_in_ogg(data)
+    return _find_in_mpeg(data)
 
 
 class _Copy(mmap.mmap):
@@ -108,7 +117,7 @@ def finished(file: BinaryIO) -> mmap.mmap | None:
     return None
 
 
-def _find_in_chunks(data: mmap.mmap, order: str, head: bytes, body: bytes) -> Truncation | None:
+def _find_in_chunks(data: Data, order: str, head: bytes, body: bytes) -> Truncation | None:
     """Compare the size of the chunk of samples with that of the file."""
     at, per_second, long_size = 12, 0.0, 0
     while at + 8 <= len(data):
@@ -148,7 +157,7 @@ class _Frame(NamedTuple):
     side: int  # bytes of side information after the header
 
 
-def _frame(data: mmap.mmap, at: int) -> _Frame | None:
+def _frame(data: Data, at: int) -> _Frame | None:
     """Return the header of a frame; None if there is none, or of a free bitrate."""
     return _frame_of(data[at : at + 4])
 
@@ -177,7 +186,7 @@ def _frame_of(header: bytes) -> _Frame | None:
     return _Frame((version, layer, rate_index), size, samples, rate, side)
 
 
-def _find_in_mpeg(data: mmap.mmap) -> Truncation | None:
+def _find_in_mpeg(data: Data) -> Truncation | None:
     """Follow the frames to the end of the file, and compare with what the first one says."""
     start = _end_of_tag(data)
     first = _frame(data, start)
@@ -209,7 +218,7 @@ def _find_in_mpeg(data: mmap.mmap) -> Truncation | None:
     return Truncation(count * first.samples / first.rate, total) if is_cut else None
 
 
-def _end_of_tag(data: mmap.mmap) -> int:
+def _end_of_tag(data: Data) -> int:
     """Return where an ID3v2 tag at the start of a file ends."""
     if data[:3] != b"ID3" or len(data) < 10:
         return 0
@@ -219,7 +228,7 @@ def _end_of_tag(data: mmap.mmap) -> int:
     return 10 + size
 
 
-def _next_frame(data: mmap.mmap, at: int, like: _Frame | None = None) -> int | None:
+def _next_frame(data: Data, at: int, like: _Frame | None = None) -> int | None:
     """Return where two frames of one kind follow each other; None if there are none nearby."""
     stop = min(at + _SEARCH, len(data))
     while (at := data.find(b"\xff", at, stop)) >= 0:
@@ -232,7 +241,7 @@ def _next_frame(data: mmap.mmap, at: int, like: _Frame | None = None) -> int | N
     return None
 
 
-def _promised(data: mmap.mmap, at: int, first: _Frame) -> tuple[int, int] | None:
+def _promised(data: Data, at: int, first: _Frame) -> tuple[int, int] | None:
     """Return the frames and bytes that a Xing, Info or VBRI header promises; 0 for unknown."""
     xing, vbri = at + 4 + first.side, at + 4 + 32
     if data[xing : xing + 4] in (b"Xing", b"Info") and len(data) >= xing + 16:
@@ -244,3 +253,35 @@ def _promised(data: mmap.mmap, at: int, first: _Frame) -> tuple[int, int] | None
         size, num_frames = struct.unpack(">II", data[vbri + 10 : vbri + 18])
         return num_frames, size
     return None
+
+
+def _find_in_ogg(data: Data) -> Truncation | None:
+    """Look whether the last page is complete. No header says how long the file is.
+
+    Its mark as the last one says nothing, nor that its last packet is complete: some programs write
+    files without the mark, and leave out the last few milliseconds.
+    """
+    last = _last_page(data, len(data))
+    page = ogg_pages.read(data, last)
+    if page is not None:
+        rest = data[page.end : page.end + len(ogg_pages.MARK)]
+        if not (rest and ogg_pages.MARK.startswith(rest)):
+            return None  # the rest may be a tag
+    first = ogg_pages.read(data, 0)
+    known = first and ogg_pages.sound_rate(data[first.start : first.end])
+    position = -1 if page is None else page.position
+    while position < 0 and last > 0:
+        last = _last_page(data, last)
+        page = ogg_pages.read(data, last)
+        position = -1 if page is None else page.position
+    rate, start = known or (0, 0)
+    return Truncation(max(position - start, 0) / rate, None) if rate else None
+
+
+def _last_page(data: Data, end: int) -> int:
+    """Return where the last page before a byte begins, complete or not; -1 without any."""
+    at = end
+    while (at := data.rfind(ogg_pages.MARK, 0, at)) >= 0:
+        if ogg_pages.is_page(data[at : at + 6]):
+            break
+    return at

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from encodec_hk.blocks import step_queue
+from encodec_hk.sound import truncation
 from encodec_hk.system import extras
 from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
@@ -43,6 +44,7 @@ class AvReader:
           file: to read from; closed by `close`.
 
         Raises:
+          CutOffError: if the end of an Opus file is missing.
           ValueError: if it cannot be read, has no sound, or PyAV is not installed.
         """
         self._path = file_paths.shown(path)
@@ -50,6 +52,8 @@ class AvReader:
         self._av = pyav()
         self._waiting = step_queue.StepQueue()
         self._count = 0
+        if where := truncation.find(file):
+            raise truncation.CutOffError(f"{self._path}: cut off after {where}")
         self._container = self._try(lambda: self._av.open(file, "r"))
         if not self._container.streams.audio:
             self._container.close()

@@ -100,12 +100,17 @@ class BenchTest(parameterized.TestCase):
     def test_tokenize(self):
         codec = tokenize_cases.codec()
         found = tokenizing.measure(codec, codec.bandwidth, target=0.1)
-        self.assertEqual([case["format"] for case in found], [".flac", ".mp3"])
+        kinds = [(case["format"], case["sample_rate"], case["channels"]) for case in found]
+        stereo, own = (44100, 2), (codec.sample_rate, codec.channels)
+        self.assertEqual(
+            kinds, [(".flac", *stereo), (".mp3", *stereo), (".flac", *own), (".mp3", *own)]
+        )
         for case in found:
             self.assertAlmostEqual(case["ratio"], case["tokenize"] / case["encode"])
         with mock.patch.object(tokenizing, "measure", return_value=found):
             text = self.run_bench(small(encodec_24khz.get_config()), measure=["tokenize"])
-        self.assertRegex(text, r"\.flac, 12 x 10 s, batch 4, 1 reader +[0-9.]+ +[0-9.]+ +[0-9.]+")
+        name = r"\.flac 44\.1 kHz x 2, 12 x 10 s, batch 4, 1 reader"
+        self.assertRegex(text, name + " +[0-9.]+ +[0-9.]+ +[0-9.]+")
 
     @pytest.mark.slow
     def test_segments(self):

@@ -167,12 +167,49 @@ class CutOffTest(parameterized.TestCase):
         self.assertGreater(len(found), 1.1 * RATE)
         np.testing.assert_array_equal(found, whole[: len(found)])
 
+    @parameterized.parameters(".ogg", ".opus")
+    def test_ogg(self, suffix: str) -> None:
+        data = encoded(suffix)
+        whole, warnings = self.read(suffix, data)
+        self.assertEqual((len(whole), warnings), (LENGTH, ""))
+        for size in (1, 50, len(data) // 3):
+            place = str(self.find(data[:-size]))
+            found = self.assert_cut(suffix, data[:-size], place)
+            self.assertEqual(f"{len(found) / RATE:.2f} s", place)
+            self.assertGreater(len(found), 0.6 * RATE)
+            np.testing.assert_array_equal(found, whole[: len(found)])
+
+    def test_ogg_cut_between_pages(self) -> None:
+        """Programs write such files too, even where the last packet goes on."""
+        data = encoded(".ogg")
+        last = data.rindex(b"OggS")
+        for rest in (b"", bytes(128), b"TAG" + bytes(125)):
+            self.assertIsNone(self.find(data[:last] + rest))
+            self.assertIsNone(self.find(data + rest))
+        for rest in (b"O", b"OggS", data[last : last + 27], data[last : last + 28]):
+            self.assertRegex(str(self.find(data[:last] + rest)), r"^1\.\d\d s$")
+        before = data.rindex(b"OggS", 0, last)
+        page = bytearray(data[before:last])
+        page[26 + page[26]] = 255  # the last packet of the page
+        self.assertIsNone(self.find(data[:before] + page + bytes(255)))
+
+    def test_ogg_flac(self) -> None:
+        file = io.BytesIO()
+        samples = 0.1 * np.random.default_rng(0).normal(size=LENGTH)
+        soundfile.write(file, samples, RATE, "PCM_16", format="FLAC")
+        packet = b"\x7fFLAC\1\0\0\1" + file.getvalue()[:42]
+        head = struct.pack("<4sBBqIIIB", b"OggS", 0, 2, 0, 1, 0, 0, 1) + bytes([len(packet)])
+        sound = struct.pack("<4sBBqIIIB", b"OggS", 0, 0, RATE, 1, 1, 0, 1) + b"\5hello"
+        self.assertIsNone(self.find(head + packet + sound))
+        self.assertEqual(str(self.find(head + packet + sound + sound[:-1])), "1.00 s")
+
     def test_bytes_of_any_kind(self) -> None:
         """No file, however wrong, makes the search fail."""
         rng = np.random.default_rng(0)
-        starts = [encoded(suffix)[:300] for suffix in (".wav", ".aiff", ".rf64", ".mp3")]
+        suffixes = (".wav", ".aiff", ".rf64", ".mp3", ".ogg", ".opus")
+        starts = [encoded(suffix)[:300] for suffix in suffixes]
         for _ in range(300):
-            data = bytearray(starts[rng.integers(4)][: rng.integers(1, 300)])
+            data = bytearray(starts[rng.integers(len(starts))][: rng.integers(1, 300)])
             for at in rng.integers(0, len(data), 3):
                 data[at] = rng.integers(256)
             self.find(bytes(data))

@@ -58,26 +58,29 @@ class ErrorsTest(parameterized.TestCase):
 
     def write_bad_files(self):
         samples, rate = tokenize_cases.clip(0, 2.0)
-        for suffix in (".mp3", ".wav", ".flac"):
-            soundfile.write(self.inputs / f"cut{suffix}", samples, rate)
+        for suffix in (".mp3", ".wav", ".flac", ".ogg", ".opus"):
             path = self.inputs / f"cut{suffix}"
+            tokenize_cases.write_sound(path, samples, rate)
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         (self.inputs / "empty.wav").write_bytes(b"")
         (self.inputs / "text.wav").write_bytes(b"no sound" * 100)
         samples[5] = np.nan
         soundfile.write(self.inputs / "nan.wav", samples, rate, "FLOAT")
         soundfile.write(self.inputs / "none.wav", samples[:0], rate)
-        return 7
+        return 9
 
-    def test_bad_files_are_reported_and_the_others_go_on(self):
+    @parameterized.parameters("soundfile", "av")
+    def test_bad_files_are_reported_and_the_others_go_on(self, decoder):
         bad = self.write_bad_files()
-        (result,) = tokenize_cases.run(self.job(), limit="100%")
+        (result,) = tokenize_cases.run(self.job(decoder=decoder), limit="100%")
         found = {error.source: error.error for error in result.errors}
         self.assertLen(found, bad)
         for name, message in (
             ("cut.mp3", "cut off after 0.9[0-9] s of 2"),
             ("cut.wav", "cut off after 1.00 s of 2.00 s"),
             ("cut.flac", "cut off after "),
+            ("cut.ogg", r"cut off after \d\.\d\d s"),
+            ("cut.opus", r"cut off after \d\.\d\d s"),
             ("empty.wav", "the file is empty"),
             ("text.wav", "Format not recogni"),
             ("nan.wav", "NaN or infinite"),
@@ -86,7 +89,7 @@ class ErrorsTest(parameterized.TestCase):
             self.assertRegex(found[name], message)
         self.assertEqual(result.receipt.rows, 6)
         self.assertEqual(result.receipt.errors, bad)
-        job = self.job()
+        job = self.job(decoder=decoder)
         self.assertEqual(list(job.files.errors(0)), list(result.errors))
         self.assertEqual(tokenize_cases.run(job), [])
 
