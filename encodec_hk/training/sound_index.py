@@ -19,6 +19,7 @@ from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 
 _FILTER = 128  # samples of the lower rate: the reach of soxr's HQ filter, to 1e-6
+_LEAD = 1.0  # seconds that an MP3 file is decoded before a part: sound of 8 kbps is spread as far
 _OPEN_FILES = 16  # at a time in `scan`, which waits for disks
 _WARNINGS = 5  # about single files, then a count
 _UNKNOWN = 2**62  # libsndfile gives lengths near 2**63 to files whose end it does not find
@@ -146,8 +147,9 @@ def read_crop(
         open(source.path, "rb") as file,
         soundfile.SoundFile(file.fileno(), closefd=False) as sound,
     ):
-        sound.seek(first)
-        samples = sound.read(last - first, dtype="float32", always_2d=True)
+        lead = min(first, round(_LEAD * rate)) if sound.subtype.startswith("MPEG") else 0
+        sound.seek(first - lead)
+        samples = sound.read(lead + last - first, dtype="float32", always_2d=True)[lead:]
         if len(samples) != last - first:
             raise ValueError("the file ends before its header says")
         if not np.isfinite(samples).all():

@@ -159,6 +159,20 @@ class ReadCropTest(FolderTest):
             sound_index.read_crop(source, 300000, sample_rate=RATE, channels=1, length=LENGTH)
         self.assertEqual(read.call_args.args[1], LENGTH)
 
+    @parameterized.parameters((44100, 2), (24000, 1), (8000, 1))
+    def test_mp3_of_few_kbps(self, rate: int, channels: int) -> None:
+        path = self.folder / "a.mp3"
+        settings = {"compression_level": 0.99, "bitrate_mode": "CONSTANT"}
+        samples = noise(5 * rate, channels) * np.linspace(0, 1, 5 * rate)[:, None]
+        soundfile.write(path, samples, rate, **settings)
+        whole = sound_files.read(path).samples
+        (source,) = sound_index.scan(str(self.folder))
+        for start in (0, 1000, rate, 2 * rate + 7, 3 * rate + 7, 4 * rate):
+            crop = sound_index.read_crop(
+                source, start, sample_rate=rate, channels=channels, length=LENGTH
+            )
+            np.testing.assert_allclose(crop, whole[start : start + LENGTH], rtol=0, atol=1e-6)
+
     def test_file_that_became_shorter(self) -> None:
         self.constant("a.wav", 0.5, seconds=1.0)
         (source,) = sound_index.scan(str(self.folder))
