@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import pathlib
 import re
 import sys
-from typing import IO
+from collections.abc import Iterator
 
 import jax
 import ml_collections
@@ -73,24 +74,23 @@ def run(
         raise rules.error("config.training.frozen", frozen, allowed)
     params = None if init is None else loop.initial_params(variant, init)
     interruption.postpone()
-    lock = _lock(folder)
-    training = loop.TrainingRun(
-        variant, folder, data=data, validation=validation, params=params, report=_report
-    )
-    try:
-        _write_config(variant, folder)
-        is_done = training.train(is_stopped=interruption.is_requested)
-        path = folder / f"{variant.name}.safetensors"
-        training.export(
-            path,
-            source=f"trained by run.py train, {training.step} steps",
-            licence=licence or "",
+    with _locked(folder):
+        training = loop.TrainingRun(
+            variant, folder, data=data, validation=validation, params=params, report=_report
         )
-    except FloatingPointError as error:
-        raise ValueError(str(error)) from error
-    finally:
-        training.close()
-        lock.close()
+        try:
+            _write_config(variant, folder)
+            is_done = training.train(is_stopped=interruption.is_requested)
+            path = folder / f"{variant.name}.safetensors"
+            training.export(
+                path,
+                source=f"trained by run.py train, {training.step} steps",
+                licence=licence or "",
+            )
+        except FloatingPointError as error:
+            raise ValueError(str(error)) from error
+        finally:
+            training.close()
     _report(f"{path}: after {training.step} of {variant.training.num_steps} steps")
     if not training.has_codebooks and jax.process_index() == 0:
         first = train_state.first_quantized(variant.training)
@@ -138,24 +138,32 @@ def _check_network(variant: ml_collections.ConfigDict, folder: pathlib.Path) -> 
         raise ValueError(f"{folder}: a run of another network: {'; '.join(different)}")
 
 
-def _lock(folder: pathlib.Path) -> IO[str]:
-    """Keep other runs out of the folder while this process lives and the file is open.
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keep other runs out of the folder for a context; if no run begins there, leave no new folder.
 
     Raises:
       ValueError: if another process has the lock. Of the processes of a distributed run, only the
         first takes it.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / _LOCK).open("a")
-    if jax.process_index() == 0:
+    lock = folder / _LOCK
+    with lock.open("a") as file:
+        if jax.process_index() == 0:
+            try:
+                # Unlike flock's, this lock is not inherited by the processes that read data, which
+                # may outlive this process for a moment.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ValueError(f"{folder}: another process trains there ({error})") from error
         try:
-            # Unlike flock's, this lock is not inherited by the processes that read data, which may
-            # outlive this process for a moment.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise ValueError(f"{folder}: another process trains there ({error})") from error
-    return file
+            yield
+        finally:
+            if is_new and [path.name for path in folder.iterdir()] == [_LOCK]:
+                lock.unlink()
+                with contextlib.suppress(OSError):  # another process may have just come
+                    folder.rmdir()
 
 
 def _write_config(variant: ml_collections.ConfigDict, folder: pathlib.Path) -> None:

@@ -60,7 +60,6 @@ def run(
     if fingerprint is None:
         raise ValueError("checkpoint: got one of a codec without a fingerprint, must be whole")
     folder = pathlib.Path(workdir).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
     count = sizes.num_codebooks
     rows = language_codes.load(folder / "codes.safetensors", codec, data, count, _report)
     if validation:

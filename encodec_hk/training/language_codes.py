@@ -34,6 +34,8 @@ def load(
 ) -> Rows:
     """Return the codes of a folder or glob of sound, from the file `path` if it has them.
 
+    Files that cannot be read are reported and left out. The folder of `path` is made.
+
     Raises:
       ValueError: if there is no sound, or the file has codes of another codec or folder.
     """
@@ -49,6 +51,7 @@ def load(
         "codes": np.concatenate(rows, axis=1).astype(np.uint16),
         "frames": np.array([row.shape[1] for row in rows], np.int32),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     part_file.write(path, safetensors.numpy.save(tensors, metadata=wanted))
     return rows
 
@@ -86,7 +89,12 @@ def _make(
 
     files = sound_index.scan(pattern)
     for number, sound in enumerate(files, 1):
-        for piece in _pieces(sound.path, codec):
+        try:
+            found = _pieces(sound.path, codec)
+        except ValueError as error:  # one bad file must not end a run of hours
+            report(f"{error}; the file is left out")
+            continue
+        for piece in found:
             pieces.append(piece)
             if len(pieces) == _BATCH:
                 flush()

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -120,6 +121,22 @@ class LanguageTrainingTest(parameterized.TestCase):
         self.assertEqual((model.name, model.licence), ("encodec_tiny", "CC0-1.0"))
         self.assertTrue((self.folder / "codes.safetensors").is_file())
         self.assertIn("saved_percent_2", (self.folder / "validation.csv").read_text())
+
+    def test_files_that_cannot_be_read_are_left_out(self):
+        sound = self.folder / "sound"
+        sound.mkdir()
+        clip = CLIPS / "speech_numbers.flac"
+        shutil.copy(clip, sound)
+        (sound / "cut.flac").write_bytes(clip.read_bytes()[:5000])
+        codec = encodec_hk.load("encodec_tiny")
+        path = self.folder / "run" / "codes.safetensors"
+        rows = language_codes.load(path, codec, str(sound), 2, self.lines.append)
+        self.assertRegex("\n".join(self.lines), r"^\S+cut.flac: .*; the file is left out$")
+        (whole,) = language_codes.load(path, codec, str(sound), 2, self.lines.append)
+        np.testing.assert_array_equal(np.concatenate(rows, axis=1), whole)
+        (sound / "speech_numbers.flac").unlink()
+        with self.assertRaisesRegex(ValueError, "sound: found no sound"):
+            language_codes.load(self.folder / "other", codec, str(sound), 2, self.lines.append)
 
     @parameterized.parameters("segmented", "look_ahead")
     def test_variants(self, kind):
