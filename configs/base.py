@@ -79,7 +79,7 @@ def get_config() -> ml_collections.ConfigDict:
     inference.bandwidth = 6.0  # default bandwidth, kbps
     inference.batch_size = 8  # rows of a compiled block per device, at most
     # Seconds of a block of a model without segments. Blocks are longer if an exact start of a
-    # stream needs it (`encodec_hk.config.minimum_first_block`).
+    # stream needs it (`encodec_hk.networks.reach.minimum_first_block`).
     inference.block_seconds = 1.0
     # Precision of the decoder: "float32", or on GPUs that have it the faster "tensorfloat32" or
     # "bfloat16". The encoder is always float32, so codes do not depend on it.

@@ -10,6 +10,7 @@ from configs import encodec_24khz
 from configs import encodec_48khz
 from configs import vocos_encodec_24khz
 from encodec_hk import config
+from encodec_hk.networks import reach
 
 
 def vocos_config(**fields) -> ml_collections.ConfigDict:
@@ -88,10 +89,10 @@ class DecoderConfigTest(parameterized.TestCase):
 
     def test_lags(self):
         # Nine convolutions of three frames to come, and half of what the windows overlap.
-        self.assertEqual(config.lags(vocos_config()), (0, 27 * 320 + 480))
-        self.assertEqual(config.lags(vocos_config(causal=True, n_fft=640)), (0, 160))
-        self.assertEqual(config.minimum_first_block(vocos_config()), 7)  # of the encoder
-        self.assertEqual(config.receptive_field(vocos_config()), (2718, 58))
+        self.assertEqual(reach.lags(vocos_config()), (0, 27 * 320 + 480))
+        self.assertEqual(reach.lags(vocos_config(causal=True, n_fft=640)), (0, 160))
+        self.assertEqual(reach.minimum_first_block(vocos_config()), 7)  # of the encoder
+        self.assertEqual(reach.receptive_field(vocos_config()), (2718, 58))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ import soundfile
 
 import encodec_hk
 from encodec_hk import checkpoint
-from encodec_hk import config
 from encodec_hk.benchmark import implementations
 from encodec_hk.benchmark import timing
 from encodec_hk.convert import pytorch_codecs
 from encodec_hk.networks import quantizer
+from encodec_hk.networks import reach
 from encodec_hk.system import interruption
 
 _CASE_SECONDS = 20.0  # after which no further round of a case starts
@@ -158,7 +158,7 @@ def stream(codec: encodec_hk.Codec, bandwidth: float, *, frames: int) -> dict[st
     decoder.warm_up()
     compile_seconds = time.perf_counter() - start
     size = codec.framing.stride if codec.framing.has_segments else codec.hop_length
-    first = config.minimum_first_block(codec.model_config) * codec.hop_length
+    first = reach.minimum_first_block(codec.model_config) * codec.hop_length
     noise = _noise(1, first + (frames + _WARM_UP) * size, codec.channels)[0]
     decoder.push(encoder.push(noise[:first]))
     times = []

@@ -24,6 +24,7 @@ from encodec_hk.blocks import scheduler
 from encodec_hk.blocks import traces
 from encodec_hk.networks import model
 from encodec_hk.networks import quantizer
+from encodec_hk.networks import reach
 
 
 class CompiledModel:
@@ -75,7 +76,7 @@ class CompiledModel:
         )
         # With several devices, `traces` keeps nothing.
         self._keeps_traces = traces_folder is not None and jax.device_count() == 1
-        first = config.minimum_first_block(model_config)
+        first = reach.minimum_first_block(model_config)
         self._first_block, self._first_of_codes = first, first
         self._norms: tuple[int, ...] = ()
         if config.has_vocos(model_config):
@@ -132,7 +133,7 @@ class CompiledModel:
             this block.
           audio: float [B, T, C] in [-1, 1], T a multiple of the hop.
           num_valid: samples of each row, integers [B]: whole frames of a row that goes on, and at
-            least `config.minimum_first_block` frames in its first block. None, with is_last and
+            least `reach.minimum_first_block` frames in its first block. None, with is_last and
             state None too, if rows fill the block.
           is_last: whether each row ends with them, bool [B].
           num_codebooks: K, from 1 to all.
@@ -199,7 +200,7 @@ class CompiledModel:
             unit=self.hop_length,
             gain=1,
             first=self._first_block,
-            lag=0 if self._has_whole_rows else config.lags(self.model_config)[0],
+            lag=0 if self._has_whole_rows else reach.lags(self.model_config)[0],
         )
 
     def decoder_program(self) -> program.Program:
@@ -212,7 +213,7 @@ class CompiledModel:
             unit=1,
             gain=self.hop_length,
             first=self._first_of_codes,
-            lag=0 if self._has_whole_rows else config.lags(self.model_config)[1],
+            lag=0 if self._has_whole_rows else reach.lags(self.model_config)[1],
         )
 
     def check_encoder(self) -> None:

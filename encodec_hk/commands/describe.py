@@ -9,6 +9,7 @@ import ml_collections
 
 from encodec_hk import config
 from encodec_hk.networks import cost
+from encodec_hk.networks import reach
 
 
 def run(variant: ml_collections.ConfigDict, out: TextIO | None = None) -> None:
@@ -84,7 +85,7 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
     hop = config.hop_length(model_config)
     yield f"hop              {hop} samples ({milliseconds(hop)})"
     yield f"frame rate       {config.frame_rate(model_config)} frames per second"
-    samples, frames = config.receptive_field(model_config)
+    samples, frames = reach.receptive_field(model_config)
     yield (
         f"receptive field  encoder {samples} samples ({milliseconds(samples)}), "
         f"decoder {frames} frames ({milliseconds(frames * hop)})"
@@ -97,12 +98,12 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
     length = config.segment_length(model_config)
     stride = config.segment_stride(model_config)
     if model_config.causal:
-        first = config.minimum_first_block(model_config)
+        first = reach.minimum_first_block(model_config)
         yield (
             f"look-ahead       {first} frames ({first * hop} samples, "
             f"{milliseconds(first * hop)}) for an exact start, then one frame at a time"
         )
-        if samples := config.lags(model_config)[1]:
+        if samples := reach.lags(model_config)[1]:
             lag = f"{samples} samples ({milliseconds(samples)})"
             yield f"                 a stream of the decoder lags by {lag}"
     elif length is not None and stride is not None:
@@ -113,7 +114,7 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
     elif model_config.norm == "time_group_norm":
         yield "look-ahead       not causal: it codes whole signals"
     else:
-        frames, samples = config.lags(model_config)
+        frames, samples = reach.lags(model_config)
         yield (
             f"look-ahead       a stream lags by {frames} frames ({milliseconds(frames * hop)}) in "
             f"the encoder and {samples} samples ({milliseconds(samples)}) in the decoder"

@@ -9,6 +9,7 @@ from typing import Any
 
 import encodec_hk
 from encodec_hk import config
+from encodec_hk.networks import reach
 
 VERSION = 1
 """Of the facts; raised when a name changes its meaning."""
@@ -60,8 +61,8 @@ def stream(codec: encodec_hk.Codec, network: str) -> dict[str, int]:
     They are samples and frames of "encoder", frames and samples of "decoder".
     """
     model_config = codec.model_config
-    first = config.minimum_first_block(model_config)
-    encoder_lag, decoder_lag = config.lags(model_config)
+    first = reach.minimum_first_block(model_config)
+    encoder_lag, decoder_lag = reach.lags(model_config)
     if network == "encoder":
         return {"first_block": first * codec.hop_length, "lag": encoder_lag}
     return {"first_block": 1 if config.has_vocos(model_config) else first, "lag": decoder_lag}

@@ -11,8 +11,8 @@ num_valid and is_last None too, every row fills it, as crops do in training: few
 fast gradients. With a state, at first that of `encoder_state`, rows go on from block to block:
 
 - A row that goes on fills whole hops, and its first block holds at least
-  `config.minimum_first_block` of them.
-- Networks that are not causal look ahead, so their output lags by `config.lags`: that many frames
+  `reach.minimum_first_block` of them.
+- Networks that are not causal look ahead, so their output lags by `reach.lags`: that many frames
   (samples, of the decoder) come out before a row's first, and its last come out in blocks after
   its end, with num_valid 0. So does the output of `vocos`, causal or not.
 - When all of a row is out, its place is as new, and can take another row.

@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import encodec_hk
-from encodec_hk import config
+from encodec_hk.networks import reach
 from tests import compilation
 from tests import random_networks
 
@@ -158,7 +158,7 @@ class StreamsTest(chex.TestCase):
     def test_latency(self):
         """Seven frames at the start, then one; the decoder holds a frame back, or none."""
         codec = self.codecs["causal"]
-        first = config.minimum_first_block(codec.model_config)
+        first = reach.minimum_first_block(codec.model_config)
         hop, audio = codec.hop_length, draw(codec, 300)
         encoder = codec.stream_encoder()
         self.assertEqual(encoder.push(audio[: first * hop - 1]).shape, (3, 0))

@@ -17,7 +17,7 @@ from absl.testing import parameterized
 from onnx import reference
 
 import encodec_hk
-from encodec_hk import config
+from encodec_hk.networks import reach
 from tests import exported_onnx
 from tests import random_networks
 from tests import references
@@ -185,7 +185,7 @@ class FolderTest(OnnxTestCase):
             self.assertEqual(states.items() <= inputs.items(), kind == "step")
             self.assertEqual({f"next_{name}" for name in states} <= outputs, bool(kind))
         encoder = exported.facts["encoder"]
-        first = config.minimum_first_block(codec.model_config) * 12
+        first = reach.minimum_first_block(codec.model_config) * 12
         self.assertEqual((encoder["first_block"], encoder["lag"]), (first, 0))
         self.assertIsNone(encoder["num_codebooks"])
 

@@ -23,6 +23,7 @@ from configs import vocos_encodec_24khz
 from encodec_hk import config
 from encodec_hk.networks import model
 from encodec_hk.networks import quantizer
+from encodec_hk.networks import reach
 from tests import compilation
 from tests import random_networks
 
@@ -50,7 +51,7 @@ class Blocks:
         self.decodes = decode
         self.hop = 1 if decode else config.hop_length(model_config)
         self.gain = config.hop_length(model_config) if decode else 1
-        self.lag = config.lags(model_config)[decode]
+        self.lag = reach.lags(model_config)[decode]
         self.block = jax.jit(self.model.decode_block if decode else self.model.embed_block)
         self.start = self.model.decoder_state if decode else self.model.encoder_state
 
@@ -149,7 +150,7 @@ class CausalBlocksTest(chex.TestCase):
     def test_blocks_and_batches_equal_rows_alone(self, sizes, overrides):
         model_config = random_networks.small(**overrides)
         encoder = Blocks(model_config)
-        first = config.minimum_first_block(model_config) * encoder.hop
+        first = reach.minimum_first_block(model_config) * encoder.hop
         sizes = (max(first, sizes[0]), *sizes[1:])
         rng = np.random.default_rng(0)
         rows = [encoder.draw(rng, n) for n in (1, 2, 5, 11, 12, 13, 83, 84, 85, 95, 96, 97, 400)]

@@ -14,6 +14,7 @@ from encodec_hk import config
 from encodec_hk.networks import cost
 from encodec_hk.networks import model
 from encodec_hk.networks import quantizer
+from encodec_hk.networks import reach
 from encodec_hk.networks import vocos
 from tests import compilation
 from tests import random_networks
@@ -151,7 +152,7 @@ class VocosTest(chex.TestCase):
     def test_the_lag_is_what_it_looks_ahead(self, causal, lag):
         """A later code changes samples from `lag` before its frame on, and none before."""
         model_config = small(causal=causal)
-        self.assertEqual(config.lags(model_config), (0, lag))
+        self.assertEqual(reach.lags(model_config), (0, lag))
         blocks = test_model.Blocks(model_config, decode=True)
         row = blocks.draw(np.random.default_rng(4), 40)
         other = row.copy()
@@ -160,7 +161,7 @@ class VocosTest(chex.TestCase):
         self.assertGreaterEqual(changed.argmax(), 25 * 12 - lag)
         self.assertLess(changed.argmax(), 25 * 12 - lag + 12)  # a window begins with zero
         # So many frames at most decide a sample.
-        _, frames = config.receptive_field(model_config)
+        _, frames = reach.receptive_field(model_config)
         self.assertLessEqual(np.ptp(np.flatnonzero(changed)) // 12 + 1, frames + 1)
 
     def test_one_compilation_for_all_lengths(self):
