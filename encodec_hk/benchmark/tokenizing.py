@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import encodec_hk
+from encodec_hk.sound import file_formats
 from encodec_hk.sound import sound_files
 from encodec_hk.system import interruption
 from encodec_hk.tokens import device_loop
@@ -96,7 +97,7 @@ def _kinds(codec: encodec_hk.Codec) -> list[tuple[str, int, int]]:
     for rate, channels in dict.fromkeys([_MUSIC, (codec.sample_rate, codec.channels)]):
         for suffix in FORMATS:
             with contextlib.suppress(ValueError):  # MP3 does not hold every rate
-                sound_files.check_writable(f"sound{suffix}", rate, channels)
+                file_formats.check_writable(f"sound{suffix}", rate, channels)
                 found.append((suffix, rate, channels))
     return found
 

@@ -33,6 +33,7 @@ import tqdm
 
 from encodec_hk.datasets import deb_archive
 from encodec_hk.datasets import debian_packages
+from encodec_hk.sound import file_formats
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_errors
@@ -83,7 +84,7 @@ def build(
         another rate or number of channels.
       OSError: if a file cannot be written.
     """
-    sound_files.check_writable(out / "NAME.flac", sample_rate, channels)
+    file_formats.check_writable(out / "NAME.flac", sample_rate, channels)
     out.mkdir(parents=True, exist_ok=True)
     format = _Format(sample_rate, channels)
     records = _read_records(out)
@@ -163,7 +164,7 @@ def _group(package: debian_packages.Package, root: pathlib.Path) -> list[_Group]
     groups: dict[tuple[str, str, float], list[pathlib.Path]] = collections.defaultdict(list)
     for path in root.rglob("*"):
         inside = f"/{path.relative_to(root).as_posix()}"
-        is_sound = path.suffix.lower() in sound_files.READABLE
+        is_sound = path.suffix.lower() in file_formats.READABLE
         if not is_sound or path.is_symlink() or not path.is_file():
             continue
         for rule in package.rules:

@@ -6,63 +6,20 @@ Samples are float32 [T, C] with full scale at 1: T samples, C channels.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import pathlib
 import tempfile
-from collections.abc import Sequence
-from typing import Any, BinaryIO, NamedTuple, Self, cast
+from typing import BinaryIO, NamedTuple, Self, cast
 
 import numpy as np
 import soundfile
 
+from encodec_hk.sound import file_formats
 from encodec_hk.sound import foreign_formats
 from encodec_hk.sound import pcm
 from encodec_hk.sound import truncation
 from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 from encodec_hk.system import part_file
-
-# Suffixes to write: libsndfile's container, and the codec of lossy ones.
-WRITABLE: dict[str, tuple[str, str | None]] = {
-    ".wav": ("WAV", None),
-    ".flac": ("FLAC", None),
-    ".ogg": ("OGG", "VORBIS"),
-    ".oga": ("OGG", "VORBIS"),
-    ".opus": ("OGG", "OPUS"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-    ".aiff": ("AIFF", None),
-    ".aif": ("AIFF", None),
-    ".au": ("AU", None),
-    ".caf": ("CAF", None),
-    ".rf64": ("RF64", None),
-    ".w64": ("W64", None),
-}
-
-# Suffixes of files that libsndfile reads, to search folders for.
-READABLE = frozenset(WRITABLE) | {
-    ".8svx", ".aifc", ".avr", ".htk", ".iff", ".ircam", ".mp2", ".nist", ".paf",
-    ".pvf", ".sds", ".sf", ".snd", ".sph", ".svx", ".voc", ".wave", ".wve",
-}  # fmt: skip
-
-_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
-_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-# What a codec holds: its name, channels at most, and sample rates in Hz. libsndfile crashes on more
-# of Vorbis, and says of others that it does not recognise the format.
-_LIMITS: dict[str, tuple[str, int, Sequence[int]]] = {
-    "VORBIS": ("Vorbis", 255, range(1, 200_001)),
-    "OPUS": ("Opus", 255, _OPUS_RATES),
-    "MPEG_LAYER_III": ("MP3", 2, _MP3_RATES),
-    "FLAC": ("FLAC", 8, range(1, 655_351)),
-}
-_MAX_CHANNELS = 1024  # of the other containers
-
-# Sample formats: libsndfile's name, and the bits of an integer.
-SAMPLE_FORMATS: dict[str, tuple[str, int | None]] = {
-    "int16": ("PCM_16", 16),
-    "int24": ("PCM_24", 24),
-    "float32": ("FLOAT", None),
-}
 
 # Formats in which seeking is exact. libsndfile names the FLAC samples alike.
 _SEEKABLE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
@@ -253,18 +210,18 @@ class SoundWriter(part_file.PartFile):
         """Begin a file.
 
         Args:
-          path: a name with a suffix of `WRITABLE`; its folder must exist.
+          path: a name with a suffix of `file_formats.WRITABLE`; its folder must exist.
           sample_rate: Hz.
           channels: C.
-          sample_format: a name of `SAMPLE_FORMATS`; lossy codecs ignore it.
+          sample_format: a name of `file_formats.SAMPLE_FORMATS`; lossy codecs ignore it.
           num_samples: the length, if it is known: a WAV file above 4 GiB becomes RF64.
 
         Raises:
           ValueError: if the container does not support the format, rate or number of channels, or
             the file cannot be written.
         """
-        container, subtype, self._bits = _target(path, sample_format)
-        _check_limits(path, sample_rate, channels)
+        container, subtype, self._bits = file_formats.target(path, sample_format)
+        file_formats.check_limits(path, sample_rate, channels)
         size = (num_samples or 0) * channels * (self._bits or 32) // 8
         if container == "WAV" and size > _WAV_BYTES:
             container = "RF64"
@@ -313,55 +270,6 @@ def write(
     """Write samples, float [T, C], into a sound file; see `SoundWriter` for its errors."""
     with SoundWriter(path, sample_rate, samples.shape[1], sample_format, len(samples)) as writer:
         writer.write(samples)
-
-
-def check_writable(
-    path: str | os.PathLike[str], sample_rate: int, channels: int, sample_format: str = "int16"
-) -> None:
-    """Raise the ValueError that `write` would raise for these settings, without writing a file."""
-    container, subtype, _ = _target(path, sample_format)
-    _check_limits(path, sample_rate, channels)
-    with _as_value_error(path):
-        buffer: Any = io.BytesIO()
-        soundfile.SoundFile(buffer, "w", sample_rate, channels, subtype, None, container).close()
-
-
-def holds_any_value(path: str | os.PathLike[str], sample_format: str) -> bool:
-    """Return whether `write` stores floats, which keep values outside [-1, 1]."""
-    return _target(path, sample_format)[1] == "FLOAT"
-
-
-def _target(path: str | os.PathLike[str], sample_format: str) -> tuple[str, str, int | None]:
-    """Return libsndfile's container and subtype, and the bits of an integer."""
-    name, suffix = file_paths.shown(path), pathlib.Path(path).suffix
-    if suffix.lower() not in WRITABLE:
-        known = " ".join(WRITABLE)
-        raise ValueError(f"{name}: got suffix {suffix!r}, audio is written to {known}")
-    if sample_format not in SAMPLE_FORMATS:
-        raise ValueError(
-            f"sample format: got {sample_format!r}, must be one of {', '.join(SAMPLE_FORMATS)}"
-        )
-    container, codec = WRITABLE[suffix.lower()]
-    if codec is not None:
-        return container, codec, None
-    subtype, bits = SAMPLE_FORMATS[sample_format]
-    if not soundfile.check_format(container, subtype):
-        raise ValueError(f"{name}: {container} does not hold {sample_format} samples")
-    return container, subtype, bits
-
-
-def _check_limits(path: str | os.PathLike[str], sample_rate: int, channels: int) -> None:
-    container, codec = WRITABLE[pathlib.Path(path).suffix.lower()]
-    name, most, rates = _LIMITS.get(codec or container, (container, _MAX_CHANNELS, ()))
-    if not 1 <= channels <= most:
-        raise ValueError(
-            f"{file_paths.shown(path)}: got {channels} channels, {name} holds at most {most}"
-        )
-    if rates and sample_rate not in rates:
-        allowed = f"at most {rates[-1]}" if isinstance(rates, range) else ", ".join(map(str, rates))
-        raise ValueError(
-            f"{file_paths.shown(path)}: got {sample_rate} Hz, {name} holds {allowed} Hz"
-        )
 
 
 def _stored(samples: np.ndarray, bits: int | None) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from encodec_hk.sound import sound_files
+from encodec_hk.sound import file_formats
 from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 from encodec_hk.tokens import av_sounds
@@ -66,7 +66,7 @@ def _items_of_tar(file: Any, name: str, keep: Sequence[str]) -> Iterator[item_ta
             sounds, fields = [], {}
             for member in group:
                 suffix = posixpath.splitext(member.name)[1].lower()
-                if suffix in sound_files.READABLE or suffix in av_sounds.SUFFIXES:
+                if suffix in file_formats.READABLE or suffix in av_sounds.SUFFIXES:
                     sounds.append(member)
                 elif keep:
                     fields.update(_fields(tar, member, keep))

@@ -23,6 +23,7 @@ import encodec_hk
 from encodec_hk.blocks import checks
 from encodec_hk.blocks import items
 from encodec_hk.blocks import scheduler
+from encodec_hk.sound import file_formats
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 from encodec_hk.system import file_errors
@@ -43,7 +44,7 @@ class DetokenizeOptions:
       ids: of rows, or of items, which end before the # in the IDs of their rows; None for all.
       limit: rows at most, the first ones; None for all.
       suffix: of the files.
-      sample_format: a name of `sound_files.SAMPLE_FORMATS`.
+      sample_format: a name of `file_formats.SAMPLE_FORMATS`.
       rescale: scale a file that exceeds full scale, instead of clipping it.
       force: replace files that exist.
 
@@ -61,8 +62,8 @@ class DetokenizeOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "suffix", self.suffix.lower())
         for name, allowed in (
-            ("suffix", tuple(sound_files.WRITABLE)),
-            ("sample_format", tuple(sound_files.SAMPLE_FORMATS)),
+            ("suffix", tuple(file_formats.WRITABLE)),
+            ("sample_format", tuple(file_formats.SAMPLE_FORMATS)),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -226,7 +227,7 @@ class Detokenizer:
             writer,
             resampling.Resampler(codec.sample_rate, codec.sample_rate, codec.channels),
             channels,
-            clips=not sound_files.holds_any_value(job.target, options.sample_format),
+            clips=not file_formats.holds_any_value(job.target, options.sample_format),
             rescale=options.rescale,
         )
         decoder = items.ItemDecoder(runner, codec.framing, codec.channels)

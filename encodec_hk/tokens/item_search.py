@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from encodec_hk.sound import sound_files
+from encodec_hk.sound import file_formats
 from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 from encodec_hk.tokens import av_sounds
@@ -24,9 +24,9 @@ from encodec_hk.tokens import manifests
 from encodec_hk.tokens import urls
 
 _VIDEO = frozenset({".mp4"})  # rarely meant in a folder
-_IN_FOLDERS = sound_files.READABLE | (av_sounds.SUFFIXES - _VIDEO) | containers.SUFFIXES
+_IN_FOLDERS = file_formats.READABLE | (av_sounds.SUFFIXES - _VIDEO) | containers.SUFFIXES
 _IN_GLOBS = (
-    sound_files.READABLE | av_sounds.SUFFIXES | containers.SUFFIXES | manifests.LAST_SUFFIXES
+    file_formats.READABLE | av_sounds.SUFFIXES | containers.SUFFIXES | manifests.LAST_SUFFIXES
 )
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import soundfile
 from absl import logging
 
+from encodec_hk.sound import file_formats
 from encodec_hk.sound import resampling
-from encodec_hk.sound import sound_files
 from encodec_hk.system import file_errors
 from encodec_hk.system import file_paths
 
@@ -53,7 +53,7 @@ class SoundFile:
 def scan(pattern: str) -> list[SoundFile]:
     """Find sound files in a folder and all below it, or by a glob, and read their headers.
 
-    Files are chosen by suffix (`sound_files.READABLE`); hidden files are ignored. Unreadable files
+    Files are chosen by suffix (`file_formats.READABLE`); hidden files are ignored. Unreadable files
     are left out, with a warning for each of the first few, then one with their number.
 
     Returns:
@@ -62,7 +62,7 @@ def scan(pattern: str) -> list[SoundFile]:
     Raises:
       ValueError: if there is no sound file, or none can be read.
     """
-    paths, unreadable = file_paths.find(pattern, sound_files.READABLE)
+    paths, unreadable = file_paths.find(pattern, file_formats.READABLE)
     for line in unreadable:
         logging.warning("%s; the folder is left out", line)
     with concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool:

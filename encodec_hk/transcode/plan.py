@@ -12,15 +12,15 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from encodec_hk.sound import file_formats
 from encodec_hk.sound import foreign_formats
 from encodec_hk.sound import pcm
-from encodec_hk.sound import sound_files
 from encodec_hk.system import file_paths
 from encodec_hk.transcode import ecdc
 from encodec_hk.transcode import stdio
 
-READABLE = sound_files.READABLE | {ecdc.SUFFIX}
-WRITABLE = (*sound_files.WRITABLE, ecdc.SUFFIX)
+READABLE = file_formats.READABLE | {ecdc.SUFFIX}
+WRITABLE = (*file_formats.WRITABLE, ecdc.SUFFIX)
 ENTROPIES = ("auto", "none", "language", "meta")
 # The stems of outputs beside their inputs; see `Transcoder`.
 _OUTPUT = re.compile(r"(.+)_([\d.]+kbps|\d+codebooks|decoded|copy)")
@@ -33,7 +33,7 @@ class Options:
     Attributes:
       bandwidth: kbps; None for the codec's default, or for all codebooks of an .ecdc file.
       num_codebooks: the bandwidth as a number of codebooks; one of both is None.
-      sample_format: the format of sound files, a name of `sound_files.SAMPLE_FORMATS`.
+      sample_format: the format of sound files, a name of `file_formats.SAMPLE_FORMATS`.
       rescale: scale an output that exceeds full scale, instead of clipping it.
       force: replace outputs that exist.
       suffix: the suffix of outputs that OUT does not name, and the format on stdout and pipes.
@@ -71,7 +71,7 @@ class Options:
         if self.bandwidth is not None and self.num_codebooks is not None:
             raise ValueError("bandwidth and num_codebooks: got both, must be one of them")
         for name, allowed in (
-            ("sample_format", tuple(sound_files.SAMPLE_FORMATS)),
+            ("sample_format", tuple(file_formats.SAMPLE_FORMATS)),
             ("suffix", WRITABLE),
             ("raw_format", tuple(pcm.RAW_FORMATS)),
             ("entropy", ENTROPIES),
@@ -177,7 +177,7 @@ class Job(NamedTuple):
 def find(inputs: str, output: str | None = None, suffix: str = ".wav") -> Found:
     """Find the files that IN names: a file, a glob (`**` matches any folders) or a folder.
 
-    Of a folder or a glob these are the files with a suffix of sound (`sound_files.READABLE`) or
+    Of a folder or a glob these are the files with a suffix of sound (`file_formats.READABLE`) or
     .ecdc. Hidden files are left out, and so are files below OUT, which an earlier run has written.
     Without OUT, so are files that are named like outputs of others: a_6kbps.wav beside a.wav. Codes
     count as outputs only where the `suffix` of this run's outputs is .ecdc: else they are decoded.
@@ -208,7 +208,7 @@ def find(inputs: str, output: str | None = None, suffix: str = ".wav") -> Found:
         files = [file for file in files if written not in file.resolve().parents]
     foreign = [file for file in files if file.suffix.lower() in foreign_formats.SUFFIXES]
     unreadable += map(foreign_formats.message, foreign)
-    written_suffixes = WRITABLE if suffix == ecdc.SUFFIX else tuple(sound_files.WRITABLE)
+    written_suffixes = WRITABLE if suffix == ecdc.SUFFIX else tuple(file_formats.WRITABLE)
     earlier = [] if output else _earlier_outputs(files, written_suffixes)
     left_out = {*foreign, *earlier}
     files = [file for file in files if file not in left_out]

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import encodec_hk
 from encodec_hk import bitstream
 from encodec_hk import config
+from encodec_hk.sound import file_formats
 from encodec_hk.sound import pcm
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
@@ -243,7 +244,7 @@ class Transcoder:
             writer = sound_files.SoundWriter(
                 job.target, sample_rate, channels, options.sample_format, source.num_samples
             )
-            clips = not sound_files.holds_any_value(job.target, options.sample_format)
+            clips = not file_formats.holds_any_value(job.target, options.sample_format)
         return outputs.SoundOut(writer, resampler, channels, clips=clips, rescale=options.rescale)
 
     def _codes_out(

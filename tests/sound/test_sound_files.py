@@ -11,6 +11,7 @@ import soundfile
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from encodec_hk.sound import file_formats
 from encodec_hk.sound import resampling
 from encodec_hk.sound import sound_files
 
@@ -80,7 +81,7 @@ class FilesTest(parameterized.TestCase):
         path = self.folder / "a.wav"
         sound_files.write(path, noise(1000), 24000, sample_format)
         found = sound_files.read(path)
-        self.assertEqual(found.subtype, sound_files.SAMPLE_FORMATS[sample_format][0])
+        self.assertEqual(found.subtype, file_formats.SAMPLE_FORMATS[sample_format][0])
         np.testing.assert_allclose(found.samples, noise(1000), rtol=0, atol=tolerance)
 
     @parameterized.parameters(
@@ -118,7 +119,7 @@ class FilesTest(parameterized.TestCase):
     ) -> None:
         path = self.folder / name
         for call in (
-            lambda: sound_files.check_writable(path, sample_rate, channels, sample_format),
+            lambda: file_formats.check_writable(path, sample_rate, channels, sample_format),
             lambda: sound_files.write(path, noise(100, channels), sample_rate, sample_format),
         ):
             with self.assertRaisesRegex(ValueError, message) as context:
@@ -127,7 +128,7 @@ class FilesTest(parameterized.TestCase):
         self.assertEmpty(os.listdir(self.folder))
 
     def test_check_writable_accepts_and_writes_nothing(self) -> None:
-        sound_files.check_writable(self.folder / "a.ogg", 44100, 2)
+        file_formats.check_writable(self.folder / "a.ogg", 44100, 2)
         self.assertEmpty(os.listdir(self.folder))
 
     @parameterized.parameters(
@@ -273,9 +274,9 @@ class LevelsTest(parameterized.TestCase):
         np.testing.assert_allclose(found, [1, 1, -1, -1], rtol=0, atol=2.0**-15)
 
     def test_holds_any_value(self) -> None:
-        self.assertTrue(sound_files.holds_any_value("a.wav", "float32"))
-        self.assertFalse(sound_files.holds_any_value("a.wav", "int24"))
-        self.assertFalse(sound_files.holds_any_value("a.mp3", "float32"))
+        self.assertTrue(file_formats.holds_any_value("a.wav", "float32"))
+        self.assertFalse(file_formats.holds_any_value("a.wav", "int24"))
+        self.assertFalse(file_formats.holds_any_value("a.mp3", "float32"))
 
 
 class ResampleTest(parameterized.TestCase):
