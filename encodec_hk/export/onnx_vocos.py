@@ -98,7 +98,7 @@ def _linear(graph: Graph, name: str, x: Value, gain: float | np.ndarray = 1.0) -
 
 
 def _head(graph: Graph, x: Value, hop: int, n_fft: int) -> Value:
-    """Map x [B, F, C] to audio [B, 1, T], as `networks.vocos.FourierHead`."""
+    """Map x [B, F, C] to audio [B, 1, T], as `networks.fourier_head`."""
     scale, offset = (graph.weight(name, graph.param(name)) for name in ("scale", "offset"))
     x = graph.op("LayerNormalization", x, scale, offset, axis=-1, epsilon=_EPSILON)
     magnitude, phase = graph.ops(

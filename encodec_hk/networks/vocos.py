@@ -7,14 +7,8 @@ lies outside a row is zero to each of them. The norms have a scale and an offset
 bandwidths.
 
 Layers map (x, rows, state) as those of `seanet` do. A convolution that is not causal looks
-`config.VOCOS_KERNEL // 2` frames ahead, and the output of a stream lags by as many. The windows of
-the inverse STFT overlap:
-
-    frame 0   |--------|--------|--------|--------|          n_fft = 4 hops
-    frame 1            |--------|--------|--------|--------|
-    audio                  |------ 0 -----|------ 1 -----|   from (n_fft - hop) / 2 on
-
-so its output lags by (n_fft - hop) / 2 samples.
+`config.VOCOS_KERNEL // 2` frames ahead, and the output of a stream lags by as many. The last layer
+is in `fourier_head`.
 
 Shapes: B rows, F frames of a block, D latent channels, C channels, T = F * hop samples.
 """
@@ -30,42 +24,17 @@ import chex
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from encodec_hk.networks import block_rows
 from encodec_hk.networks import convolution
+from encodec_hk.networks import fourier_head
+from encodec_hk.networks import layer_norm
 from encodec_hk.networks import padding
 
 State = Any
-FourierLayer: TypeAlias = "Embedding | ConvNeXt | FourierHead"
+FourierLayer: TypeAlias = "Embedding | ConvNeXt | fourier_head.FourierHead"
 
-_EPSILON = 1e-6  # of the norms
-_LARGEST = 100.0  # magnitude of a spectrum
-_TINY = 1e-9  # of a squared window: less lies outside the audio
 _INIT = hk.initializers.TruncatedNormal(0.02)
-
-
-class AdaptiveNorm(hk.Module):
-    """A layer norm over the channels, with a scale and an offset for each of several bandwidths.
-
-    Attributes:
-      num_norms: bandwidths.
-    """
-
-    def __init__(self, *, num_norms: int, name: str | None = None):
-        super().__init__(name=name)
-        self.num_norms = num_norms
-
-    def __call__(self, x: jax.Array, norm: int | jax.Array) -> jax.Array:
-        """Normalise x [B, F, C] with the parameters of one of the bandwidths."""
-        shape = (self.num_norms, x.shape[-1])
-        scale = hk.get_parameter("scale", shape, x.dtype, jnp.ones)
-        offset = hk.get_parameter("offset", shape, x.dtype, jnp.zeros)
-        # Of numpy's arrays a traced number cannot choose.
-        scale, offset = jnp.asarray(scale)[norm], jnp.asarray(offset)[norm]
-        if scale.ndim == 2:  # a norm for each row
-            scale, offset = scale[:, None], offset[:, None]
-        return _normalized(x) * scale + offset
 
 
 class DepthwiseConv(hk.Module):
@@ -142,7 +111,8 @@ class Embedding(hk.Module):
             name="conv",
         )
         x, rows, state = conv(x, rows, state)
-        return AdaptiveNorm(num_norms=self.num_norms, name="norm")(x, self.norm), rows, state
+        norm = layer_norm.AdaptiveNorm(num_norms=self.num_norms, name="norm")
+        return norm(x, self.norm), rows, state
 
 
 class ConvNeXt(hk.Module):
@@ -185,7 +155,7 @@ class ConvNeXt(hk.Module):
         )
         y, rows_after, context = depthwise(x, rows, before["depthwise"])
         state = {"depthwise": context}
-        y = AdaptiveNorm(num_norms=self.num_norms, name="norm")(y, self.norm)
+        y = layer_norm.AdaptiveNorm(num_norms=self.num_norms, name="norm")(y, self.norm)
         y = hk.Linear(self.intermediate, w_init=_INIT, name="linear_0")(y)
         y = jax.nn.gelu(y, approximate=False)
         y = hk.Linear(channels, w_init=_INIT, name="linear_1")(y)
@@ -195,77 +165,6 @@ class ConvNeXt(hk.Module):
         return x + gamma * y, rows_after, state
 
 
-class FourierHead(hk.Module):
-    """The last layer: a norm, a product to magnitudes and phases, and the inverse STFT.
-
-    Attributes:
-      hop: samples of a frame.
-      n_fft: samples of a window, a multiple of the hop.
-    """
-
-    def __init__(self, *, hop: int, n_fft: int, name: str | None = None):
-        super().__init__(name=name)
-        self.hop = hop
-        self.n_fft = n_fft
-        self.trim = (n_fft - hop) // 2  # samples that are cut off at both ends of a row
-
-    def __call__(
-        self, x: jax.Array, rows: block_rows.Rows, state: jax.Array | None
-    ) -> tuple[jax.Array, block_rows.Rows, jax.Array]:
-        """Map x [B, F, C].
-
-        Returns:
-          Audio [B, T, 1], where the rows lie in it, and the windows [B, n_fft / hop - 1, n_fft]
-          that the next block adds to.
-        """
-        scale = hk.get_parameter("scale", x.shape[-1:], x.dtype, jnp.ones)
-        offset = hk.get_parameter("offset", x.shape[-1:], x.dtype, jnp.zeros)
-        x = _normalized(x) * scale + offset
-        x = hk.Linear(self.n_fft + 2, w_init=_INIT, name="linear")(x)
-        magnitude, phase = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-        magnitude = jnp.minimum(jnp.exp(magnitude), _LARGEST)
-        spectrum = jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))
-        # A product with a matrix takes a CPU six times as long, and rounds more.
-        windows = jnp.fft.irfft(spectrum, self.n_fft) * _hann(self.n_fft)
-        y, state = self._overlap_add(windows, rows, state)
-        # What is not cut off is a lag.
-        rows = rows.upsampled(self.hop, 0 if rows.is_whole else self.trim)
-        return y.astype(x.dtype)[..., None], rows, state
-
-    def _overlap_add(
-        self, windows: jax.Array, rows: block_rows.Rows, state: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Add windows [B, F, n_fft], one every hop, over their squares -> [B, T] and the state."""
-        batch, frames, _ = windows.shape
-        overlap = self.n_fft // self.hop
-        before = overlap - 1
-        if state is None:
-            state = jnp.zeros((batch, before, self.n_fft), windows.dtype)
-        if not rows.is_full:  # zeros lie before a row and after it
-            state = jnp.where(rows.start[:, None, None] >= 0, 0.0, state)
-            windows = jnp.where(rows.mask(frames), windows, 0.0)
-        windows = jnp.concatenate([state, windows], axis=1)
-        state = block_rows.time_slice(windows, rows.stop, before)
-        after = -(-self.trim // self.hop) if rows.is_whole else 0
-        windows = jnp.pad(windows, ((0, 0), (0, after), (0, 0)))
-        # [B, F, hop] for each part of a window.
-        parts = windows.reshape(batch, -1, overlap, self.hop)
-        squares = np.square(_hann(self.n_fft)).reshape(overlap, self.hop)
-        steps = jnp.arange(-before, frames + after)
-        inside = (steps >= rows.start[:, None]) & (steps < rows.end[:, None])
-        weights = inside[..., None].astype(windows.dtype)
-        total = weight = jnp.zeros((), windows.dtype)
-        for part in range(overlap):
-            shifted = slice(before - part, before - part + frames + after)
-            total += parts[:, shifted, part]
-            weight += weights[:, shifted] * squares[part]
-        y = (total / jnp.where(weight > _TINY, weight, 1.0)).reshape(batch, -1)
-        if rows.is_whole:
-            y = y[:, self.trim : self.trim + frames * self.hop]
-        chex.assert_shape(y, (batch, frames * self.hop))
-        return y, state
-
-
 class Vocos(hk.Module):
     """Latents to audio, hop samples for each.
 
@@ -273,7 +172,7 @@ class Vocos(hk.Module):
       dim, intermediate: channels, and those within a block.
       num_layers: blocks.
       kernel_size: of all convolutions.
-      hop, n_fft: as in `FourierHead`.
+      hop, n_fft: as in `fourier_head.FourierHead`.
       norms: for 1, 2, ... codebooks, which norm their codes take, numbered from 0.
       num_norms: how many norms there are.
       settings: of the convolutions.
@@ -327,7 +226,7 @@ class Vocos(hk.Module):
         return [
             Embedding(dim=self.dim, settings=self.settings, name="embed", **common),
             *blocks,
-            FourierHead(hop=self.hop, n_fft=self.n_fft, name="head"),
+            fourier_head.FourierHead(hop=self.hop, n_fft=self.n_fft, name="head"),
         ]
 
     def __call__(
@@ -353,15 +252,3 @@ class Vocos(hk.Module):
             before = None if state is None else state[layer.name]
             x, rows, next_state[layer.name] = layer(x, rows, before)
         return x, rows, next_state
-
-
-def _normalized(x: jax.Array) -> jax.Array:
-    """Return x [B, F, C] with mean 0 and variance 1 over its channels."""
-    x = x - jnp.mean(x, axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + _EPSILON)
-
-
-@functools.cache
-def _hann(size: int) -> np.ndarray:
-    """Return the periodic Hann window, float32 [size]."""
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)

@@ -12,10 +12,10 @@ from absl.testing import parameterized
 
 from encodec_hk import config
 from encodec_hk.networks import cost
+from encodec_hk.networks import fourier_head
 from encodec_hk.networks import model
 from encodec_hk.networks import quantizer
 from encodec_hk.networks import reach
-from encodec_hk.networks import vocos
 from tests import compilation
 from tests import random_networks
 from tests.networks import test_model
@@ -236,7 +236,7 @@ class VocosTest(chex.TestCase):
         self.assertEqual(calls["decoder"].output, (1200, 1))
 
     def test_the_window(self):
-        np.testing.assert_allclose(vocos._hann(8), np.hanning(9)[:8], atol=1e-7)
+        np.testing.assert_allclose(fourier_head._hann(8), np.hanning(9)[:8], atol=1e-7)
 
 
 if __name__ == "__main__":
