@@ -119,6 +119,7 @@ class CompilationCacheTest(absltest.TestCase):
     def entries(self):
         return sorted(self.cache.glob("*-cache"))
 
+    @pytest.mark.slow
     def test_entries_that_cannot_be_read_are_made_anew(self):
         (_, compiled), _ = self.counted()
         self.assertGreater(compiled, 0)

@@ -250,6 +250,7 @@ class WholeTest(absltest.TestCase):
 
 
 class LayersTest(parameterized.TestCase):
+    @pytest.mark.slow
     def test_every_layer_once(self):
         codec = tiny()
         found = measurements.layers(

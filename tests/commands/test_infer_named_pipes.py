@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
@@ -185,6 +186,7 @@ class ShellTest(parameterized.TestCase):
     def infer(self, *arguments: str) -> list[str]:
         return self.command("infer", *arguments, "--checkpoint=small.safetensors")
 
+    @pytest.mark.slow
     def test_names_of_a_shell(self) -> None:
         """Each direction by another name; the files are equal."""
         infer = " ".join(self.infer("--raw_rate=1200"))

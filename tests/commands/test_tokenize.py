@@ -116,6 +116,7 @@ class ProcessesTest(parameterized.TestCase):
     def test_twenty_kills_end_in_the_same_bytes(self):
         self.assertEqual(self.assert_same_as_without_kills(150, 20, 1), 20)
 
+    @pytest.mark.slow
     def test_two_processes_at_once_end_in_the_same_bytes(self):
         tokenize_cases.write_clips(self.inputs, 20, ".wav")
         self.finish(self.start(self.folder / "expected", readers=0))

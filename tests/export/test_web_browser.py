@@ -130,6 +130,7 @@ class WebPageTest(parameterized.TestCase):
         self.page.press("3")
         self.assertEqual(self.page.saved("coded_6kbps.ecdc"), file)
 
+    @pytest.mark.slow
     def test_any_format_of_the_browser(self):
         self.page.code("beat.flac", (web_cases.CLIPS / "music_beat.flac").read_bytes())
         found_header, codes = web_cases.read(self.page.saved("beat_6kbps.ecdc"), self.coder)

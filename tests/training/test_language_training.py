@@ -8,6 +8,7 @@ import tempfile
 
 import jax
 import numpy as np
+import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
@@ -87,6 +88,7 @@ class LanguageTrainingTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "a run of another config.language"):
             self.begin("parts", learning_rate=0.1)
 
+    @pytest.mark.slow
     def test_a_run_goes_on_for_more_steps(self):
         self.begin(num_steps=2, rounded_steps=1).train(lambda: False)
         longer = self.begin(num_steps=4, rounded_steps=1)
@@ -99,6 +101,7 @@ class LanguageTrainingTest(parameterized.TestCase):
         counts = [run._batch(step)[0].shape[1] for step in range(12)]
         self.assertEqual(counts, [3, 2] * 6)
 
+    @pytest.mark.slow
     def test_learns(self):
         constant = [np.full((3, 30), 7, np.int32)] * 4
         run = self.begin(num_steps=40, rounded_steps=10, learning_rate=0.02)

@@ -160,6 +160,7 @@ class RunTest(RunTestCase):
         self.assert_same(run, whole)
         self.assertContainsSubset({6, 8}, self.states())
 
+    @pytest.mark.slow
     def test_a_step_that_is_not_finite(self):
         """The state after it is due to be saved."""
         self.check_not_finite(5, 4)
@@ -373,6 +374,7 @@ class InitialTest(RunTestCase):
         ):
             loop.initial_params(config, path)
 
+    @pytest.mark.slow
     def test_kept_codes_are_computed_once(self):
         """Also in a run that was stopped, whose steps are those of an undisturbed one."""
         params = random_networks.random_params(tiny_training.get_config().model, seed=5)

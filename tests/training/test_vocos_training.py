@@ -3,6 +3,7 @@
 import chex
 import jax
 import numpy as np
+import pytest
 from absl.testing import absltest
 
 import encodec_hk
@@ -70,6 +71,7 @@ class VocosTrainingTest(absltest.TestCase):
         chex.assert_trees_all_close(kept.optimizer, plain.optimizer, rtol=1e-3, atol=1e-6)
         self.assertNotIn("perplexity", metrics_of_kept)
 
+    @pytest.mark.slow
     def test_a_bandwidth_for_each_crop(self):
         """A row is decoded as a batch of its bandwidth alone, and the loss is the mean of rows."""
         variant = test_train_step.configure(
