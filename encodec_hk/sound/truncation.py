@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import mmap
 import struct
+from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from encodec_hk.sound import ogg_pages
@@ -261,27 +263,25 @@ def _find_in_ogg(data: Data) -> Truncation | None:
     Its mark as the last one says nothing, nor that its last packet is complete: some programs write
     files without the mark, and leave out the last few milliseconds.
     """
-    last = _last_page(data, len(data))
-    page = ogg_pages.read(data, last)
-    if page is not None:
-        rest = data[page.end : page.end + len(ogg_pages.MARK)]
+    pages = _pages_from_end(data)
+    last = next(pages, None)
+    if last is not None:
+        rest = data[last.end : last.end + len(ogg_pages.MARK)]
         if not (rest and ogg_pages.MARK.startswith(rest)):
             return None  # the rest may be a tag
     first = ogg_pages.read(data, 0)
     known = first and ogg_pages.sound_rate(data[first.start : first.end])
-    position = -1 if page is None else page.position
-    while position < 0 and last > 0:
-        last = _last_page(data, last)
-        page = ogg_pages.read(data, last)
-        position = -1 if page is None else page.position
-    rate, start = known or (0, 0)
-    return Truncation(max(position - start, 0) / rate, None) if rate else None
+    if not known or not known[0]:
+        return None
+    rate, start = known
+    complete = (page for page in itertools.chain([last], pages) if page is not None)
+    position = next((page.position for page in complete if page.position >= 0), 0)
+    return Truncation(max(position - start, 0) / rate, None)
 
 
-def _last_page(data: Data, end: int) -> int:
-    """Return where the last page before a byte begins, complete or not; -1 without any."""
-    at = end
+def _pages_from_end(data: Data) -> Iterator[ogg_pages.Page | None]:
+    """Yield the pages of an Ogg file from the last one on; None for one that is not complete."""
+    at = len(data)
     while (at := data.rfind(ogg_pages.MARK, 0, at)) >= 0:
         if ogg_pages.is_page(data[at : at + 6]):
-            break
-    return at
+            yield ogg_pages.read(data, at)
