@@ -160,10 +160,11 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if is_new and [path.name for path in folder.iterdir()] == [_LOCK]:
-                lock.unlink()
+            if is_new and jax.process_index() == 0:
                 with contextlib.suppress(OSError):  # another process may have just come
-                    folder.rmdir()
+                    if [path.name for path in folder.iterdir()] == [_LOCK]:
+                        lock.unlink()
+                        folder.rmdir()
 
 
 def _write_config(variant: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
