@@ -31,8 +31,8 @@ import numpy as np
 from encodec_hk.language import integer_arithmetic
 
 Params = Mapping[str, Mapping[str, Any]]
-Past = tuple[jax.Array | np.ndarray, ...]
-"""For each layer its last inputs, int8 [B, dilation, D], a ring by frame."""
+Past = jax.Array | np.ndarray
+"""The last inputs of all layers, int8 [B, largest dilation, layers, D], a ring by frame."""
 Heads = tuple["_Product", "_Product"]
 """Of each head its hidden product and that of its logits, arrays [K, ...]."""
 _CLIP = integer_arithmetic.PEAK
@@ -99,11 +99,8 @@ class _Product(NamedTuple):
 
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         """Map int32 [..., I] arrays, of joined inputs, to int32 [..., O]."""
-        first, out = 0, self.b
-        for x in inputs:
-            out = out + integer_arithmetic.product(x, self.w[first : first + x.shape[-1]])
-            first += x.shape[-1]
-        return out >> self.shift
+        joined = jnp.concatenate(inputs, axis=-1)
+        return (integer_arithmetic.product(joined, self.w) + self.b) >> self.shift
 
 
 class Shifted(hk.Module):
@@ -152,7 +149,11 @@ class LanguageNetwork(hk.Module):
     def embed(self, codes: jax.Array) -> jax.Array:
         """Map codes [..., K] of a frame to the residual sum [..., D] of the next."""
         count = min(codes.shape[-1], self._sizes.num_tables)
-        x = sum(self._tables[k][codes[..., k]].astype(jnp.int32) for k in range(count))
+        # XLA divides a gather from all tables at once among threads, even for one row, and a sum
+        # of the rows, unlike their reduction, is computed again by each of its readers.
+        tables = jnp.asarray(self._tables)
+        rows = [tables.at[k, codes[..., k]].get(mode="clip") for k in range(count)]
+        x = jnp.sum(jnp.stack(rows), axis=0, dtype=jnp.int32)
         return jnp.clip(x, -integer_arithmetic.SUM_PEAK, integer_arithmetic.SUM_PEAK)
 
     def norm(self, x: jax.Array) -> jax.Array:
@@ -211,15 +212,16 @@ class LanguageNetwork(hk.Module):
     ) -> tuple[Past, jax.Array, Any]:
         """See `CodeModel.next_frame`."""
         x = jnp.where(frame > 0, self.embed(codes), 0)
-        new = []
-        for index, dilation in enumerate(self._sizes.dilations):
+        dilations = np.array(self._sizes.dilations)
+        length = past.shape[1]
+        earlier = jnp.asarray(past)[:, (frame - dilations) % length, np.arange(len(dilations))]
+        inputs = []
+        for index in range(len(dilations)):
             y = self.norm(x)
-            place = frame % dilation
-            earlier = jax.lax.dynamic_index_in_dim(past[index], place, 1, keepdims=False)
-            new.append(
-                jax.lax.dynamic_update_index_in_dim(past[index], y.astype(jnp.int8), place, 1)
-            )
-            x = self.layer(index, x, earlier, y)
+            inputs.append(y)
+            x = self.layer(index, x, earlier[:, index], y)
+        now = jnp.stack(inputs, axis=1).astype(jnp.int8)
+        past = jax.lax.dynamic_update_index_in_dim(past, now, frame % length, 1)
         y = self.norm(x)
 
         def codebook(state: tuple[Any, ...], own: Any) -> tuple[tuple[Any, ...], jax.Array]:
@@ -233,9 +235,9 @@ class LanguageNetwork(hk.Module):
             for k in range(codes.shape[1]):
                 state, code = codebook(state, (k, self.head(k)))
                 chosen.append(code)
-            return tuple(new), jnp.stack(chosen, axis=1), state[0]
+            return past, jnp.stack(chosen, axis=1), state[0]
         state, found = jax.lax.scan(codebook, state, (np.arange(codes.shape[1]), heads))
-        return tuple(new), found.T, state[0]
+        return past, found.T, state[0]
 
 
 def build(sizes: Sizes) -> CodeModel:
@@ -273,7 +275,8 @@ def build(sizes: Sizes) -> CodeModel:
 
 def first_past(sizes: Sizes, rows: int) -> Past:
     """Return the past of rows that have not begun."""
-    return tuple(np.zeros((rows, dilation, sizes.width), np.int8) for dilation in sizes.dilations)
+    dilations = sizes.dilations
+    return np.zeros((rows, max(dilations), len(dilations), sizes.width), np.int8)
 
 
 def _all_frequencies(network: LanguageNetwork, codes: jax.Array) -> jax.Array:
