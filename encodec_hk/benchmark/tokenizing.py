@@ -24,7 +24,7 @@ FORMATS = (".flac", ".mp3")
 _MUSIC = 44100, 2  # Hz and channels of the files of music
 _SECONDS = 10.0  # of a file
 _DISTINCT = 16  # files; a manifest names them again and again
-_ROUNDS = 3
+_ROUNDS = 5
 _MOST_ITEMS = 20_000
 
 
@@ -35,7 +35,8 @@ def measure(
 
     The files are stereo of 44.1 kHz, as music is, and of the model's own rate and channels, as
     prepared speech is. Both run full batches of items of 10 s. The start of the readers counts,
-    compilation does not.
+    compilation does not. The speed of a machine changes from minute to minute: each run of
+    `tokenize` is compared with the encoding right before and after it.
 
     Args:
       codec: the codec.
@@ -43,38 +44,40 @@ def measure(
       target: seconds that each run should take, about.
 
     Returns:
-      For each kind of file: format, sample_rate (Hz), channels, batch, items, readers; encode and
-      tokenize (seconds of audio a second, the medians), ratio, device_waited (share of the time).
+      For each kind of file: format, sample_rate (Hz), channels, batch, items, readers; the medians
+      of encode and tokenize (seconds of audio a second), of their ratios, and of device_waited
+      (share of the time).
     """
     places = device_loop.places_of(codec)
     readers = tokenizer.default_readers()
     noise = _sound(round(_SECONDS * codec.sample_rate), codec.channels, 0)
     batch = np.stack([noise] * places)
 
-    def encode() -> float:
+    def encode(times: int) -> float:
         start = time.perf_counter()
-        codec.encode(batch, bandwidth)
-        return places * _SECONDS / (time.perf_counter() - start)
+        for _ in range(times):
+            codec.encode(batch, bandwidth)
+        return times * places * _SECONDS / (time.perf_counter() - start)
 
-    encode()
-    speed = encode()
+    encode(1)
+    speed = encode(1)
     batches = max(3, round(speed * target / (places * _SECONDS)))
     items = min(places * batches, _MOST_ITEMS)
+    few = -(-batches // 4)
     found = []
     with tempfile.TemporaryDirectory(prefix="encodec_hk-") as name:
         folder = pathlib.Path(name)
         for suffix, rate, channels in _kinds(codec):
             manifest = _write(folder, suffix, rate, channels, items)
-            rates: dict[str, list[float]] = {"encode": [], "tokenize": []}
-            waited = []
+            alone, whole, waited = [encode(few)], [], []
             for turn in range(_ROUNDS):
                 interruption.check()
-                rates["encode"] += [encode() for _ in range(3)]
                 output = folder / f"{manifest.stem}_{turn}"
                 own, own_waited = _tokenize(codec, bandwidth, manifest, output, readers)
-                rates["tokenize"].append(own)
+                whole.append(own)
                 waited.append(own_waited)
-            medians = {kind: float(np.median(values)) for kind, values in rates.items()}
+                alone.append(encode(few))
+            beside = (np.array(alone[:-1]) + alone[1:]) / 2
             found.append(
                 {
                     "format": suffix,
@@ -83,8 +86,9 @@ def measure(
                     "batch": places,
                     "items": items,
                     "readers": readers,
-                    **medians,
-                    "ratio": medians["tokenize"] / medians["encode"],
+                    "encode": float(np.median(alone)),
+                    "tokenize": float(np.median(whole)),
+                    "ratio": float(np.median(np.array(whole) / beside)),
                     "device_waited": float(np.median(waited)),
                 }
             )
