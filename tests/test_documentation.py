@@ -138,7 +138,7 @@ class DocumentationTest(parameterized.TestCase):
         self.environment |= {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
 
     @parameterized.parameters(*PAGES)
-    @pytest.mark.few(*range(6), 7, 8, 10, 11)
+    @pytest.mark.few(*range(3), 4, 7, 8, 10, 11)
     def test_commands(self, page):
         for command in commands(page):
             if not PARSED.search(command) and not LONG.search(command):
@@ -174,7 +174,7 @@ class DocumentationTest(parameterized.TestCase):
                 self.run_in_folder(sys.executable, "-c", _PARSE, *words[1:])
 
     @parameterized.parameters(*(page for page in PAGES if blocks(page, "python")))
-    @pytest.mark.few(*range(4), *range(5, 12))
+    @pytest.mark.few(0, 2, 3, *range(5, 12))
     def test_python(self, page):
         if page in PYTHON_AFTER_COMMANDS:
             return

@@ -31,7 +31,7 @@ def codec():
 
 class VocosParityTest(parameterized.TestCase):
     @parameterized.parameters(*enumerate(vocos_references.RATES))
-    @pytest.mark.few(2)
+    @pytest.mark.slow
     def test_ragged_batches_and_streams(self, norm, kbps):
         reference = vocos_references.published()
         count = config.num_codebooks_for(codec().model_config, kbps)

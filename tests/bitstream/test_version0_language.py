@@ -10,6 +10,7 @@ import time
 import tracemalloc
 
 import numpy as np
+import pytest
 import torch
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -266,6 +267,7 @@ class DamageTest(absltest.TestCase):
         self.assertLess(seconds, 2)
         self.assertLess(peak, 20e6)
 
+    @pytest.mark.slow
     @settings(max_examples=60, deadline=None)
     @given(st.sampled_from(WHOLE), st.floats(0, 1), st.binary(max_size=20), st.booleans())
     def test_changed(self, data, where, change, is_cut):

@@ -86,6 +86,7 @@ class CompilationCacheTest(absltest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout.splitlines()
 
+    @pytest.mark.slow
     def test_in_the_cache_folder_of_the_user(self):
         for _ in range(2):
             found = self.run_program(XDG_CACHE_HOME=str(self.folder))
@@ -96,6 +97,7 @@ class CompilationCacheTest(absltest.TestCase):
         named = str(self.folder / "named")
         self.assertEqual(self.run_program(JAX_COMPILATION_CACHE_DIR=named), named)
 
+    @pytest.mark.slow
     def test_a_folder_that_cannot_be_made(self):
         (self.folder / "file").touch(mode=stat.S_IRUSR)
         found = self.run_program(XDG_CACHE_HOME=str(self.folder / "file"))
@@ -130,6 +132,7 @@ class CompilationCacheTest(absltest.TestCase):
             self.assertEqual(self.counted(), ((compiled - 1, 1), ""), damage.__name__)
         self.assertEqual(self.counted(), ((compiled, 0), ""))
 
+    @pytest.mark.slow
     def test_a_full_disk(self):
         """The process goes on, and leaves nothing that the next one cannot read."""
         counts, stderr = self.counted(FULL_DISK + COUNTED)

@@ -74,6 +74,7 @@ class DevicesTest(chex.TestCase):
         with self.assertRaisesRegex(ValueError, f"devices: .*{message}"):
             make(CAUSAL, devices)
 
+    @pytest.mark.slow
     def test_eight_devices_are_as_one(self):
         run(check)
 

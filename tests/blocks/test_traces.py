@@ -87,6 +87,7 @@ class TracesTest(parameterized.TestCase):
         self.assertGreater(traced, 0)
         self.assertEqual(traced_again, 0)
 
+    @pytest.mark.slow
     def test_a_second_process_does_not_trace(self):
         outputs = []
         for _ in range(2):

@@ -114,7 +114,7 @@ class ConvertTestCase(parameterized.TestCase):
 
 class InTest(ConvertTestCase):
     @parameterized.parameters(*references.TINY)
-    @pytest.mark.few(0, 1)
+    @pytest.mark.few(0)
     def test_official(self, name):
         self.ours(references.tiny(name))
         network = references.official_model(self.model)

@@ -12,6 +12,7 @@ import tempfile
 from unittest import mock
 
 import numpy as np
+import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
@@ -237,6 +238,7 @@ class DetokenizeTest(parameterized.TestCase):
         self.assertIn("a.wav: No space left on device", self.stderr.getvalue())
         self.assertEqual(self.sounds(), [])
 
+    @pytest.mark.slow
     def test_without_pyarrow(self):
         program = (
             "import sys; sys.modules['pyarrow'] = None\n"

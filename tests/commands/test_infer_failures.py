@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import soundfile
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -186,6 +187,7 @@ class OtherSegmentsTest(infer_cases.CodesTestCase):
         params = random_networks.random_params(model)
         cls.shared = encodec_hk.Codec(model, params, name="small", batch_size=2)
 
+    @pytest.mark.slow
     def test_damage_in_a_folder(self) -> None:
         for index, length in enumerate((108 * 4, 108 * 3 + 5, 1000, 700, 900)):
             self.write(f"in/{index}.wav", infer_cases.noise(length, seed=index))

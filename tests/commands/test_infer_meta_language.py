@@ -7,6 +7,7 @@ import tempfile
 from typing import Any
 
 import numpy as np
+import pytest
 from absl.testing import absltest
 
 from encodec_hk.commands import convert
@@ -60,6 +61,7 @@ class MetaLanguageTest(infer_cases.CodesTestCase):
         low = self.run_with(packed, "low.ecdc", num_codebooks=1)
         np.testing.assert_array_equal(self.codes(low), self.codes(plain)[:1])
 
+    @pytest.mark.slow
     def test_pipes(self) -> None:
         """The length comes first, so codes wait until it is known."""
         source = self.write("a.wav", infer_cases.noise(5000))

@@ -205,6 +205,7 @@ class ShellTest(parameterized.TestCase):
         self.assertLen(c, 44 + 2 * 3000)
         self.assertRegex(done.stdout, "/dev/stdin:\n(.*\n)*state        complete\n$")
 
+    @pytest.mark.slow
     def test_interruption_while_nothing_writes(self) -> None:
         os.mkfifo(self.folder / "pipe")
         process = subprocess.Popen(
@@ -226,6 +227,7 @@ class ShellTest(parameterized.TestCase):
         folder = pathlib.Path(f"/proc/{pid}/fd")
         return any(os.path.realpath(path) == str(self.folder / "pipe") for path in folder.iterdir())
 
+    @pytest.mark.slow
     def test_reader_that_closes(self) -> None:
         """No traceback, neither from a pipe that is written by name."""
         (self.folder / "long.raw").write_bytes(bytes(2 * 600_000))

@@ -16,6 +16,7 @@ from typing import IO, Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import soundfile
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -300,6 +301,7 @@ class ProcessesTest(parameterized.TestCase):
         self.assertEqual(reader.header.num_samples, 3 * self.PIPE // 2)
         self.assertEqual(sum(block.codes.shape[1] for block in blocks), 3 * self.PIPE // 24)
 
+    @pytest.mark.slow
     def test_interruption_before_there_is_sound(self) -> None:
         target = self.folder / "c" / "out.wav"
         process = self.start("-", str(target), stdin=subprocess.PIPE)
@@ -318,6 +320,7 @@ class ProcessesTest(parameterized.TestCase):
         """Return the number of unread bytes, little-endian."""
         return fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
 
+    @pytest.mark.slow
     def test_killed_half_way(self) -> None:
         target = self.folder / "b" / "out.ecdc"
         process = self.start("-", str(target), f"--raw_rate={self.RATE}", stdin=subprocess.PIPE)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 
+import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
@@ -121,6 +122,7 @@ class InfoTest(parameterized.TestCase):
         self.assertIn("format       .ecdc version 1\n", out.getvalue())
         self.assertIn("signal       24000 Hz, mono, 240,000 samples (10.00 s)\n", out.getvalue())
 
+    @pytest.mark.slow
     def test_command(self):
         self.lines(files.meta_file("encodec_24khz", 8, 1000)[0])
         (self.folder / "other").write_bytes(b"other")

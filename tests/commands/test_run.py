@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 
+import pytest
 from absl.testing import parameterized
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -89,6 +90,7 @@ class RunTest(parameterized.TestCase):
         ("describe x 2>&1 | true", ""),
         ("--help <&- >&- 2>&-", ""),
     )
+    @pytest.mark.few(0, 3, 5, 7)
     def test_output_that_nobody_reads(self, command, output):
         result = subprocess.run(
             f"{sys.executable} run.py {command}",
@@ -99,6 +101,7 @@ class RunTest(parameterized.TestCase):
         )
         self.assertEqual((result.stdout, result.stderr), (output, ""))
 
+    @pytest.mark.slow
     def test_nothing_is_printed_into_files_if_stdout_is_closed(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "codes.ecdc")
@@ -118,6 +121,7 @@ class RunTest(parameterized.TestCase):
         self.assertStartsWith(line, f"run.py: JAX_PLATFORMS: got '{name}', must name platforms ")
         self.assertNotIn("Traceback", result.stderr)
 
+    @pytest.mark.slow
     def test_from_another_folder(self):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, str(ROOT / "run.py"), "describe", TINY]
@@ -132,6 +136,7 @@ class RunTest(parameterized.TestCase):
         self.assertEqual(module.stderr, "encodec-hk: describe: got 1 arguments, takes none\n")
 
     @parameterized.parameters((signal.SIGINT, 2.0), (signal.SIGTERM, 6.0))
+    @pytest.mark.few(0)
     def test_interrupted(self, signum, seconds):
         """An interruption ends the process with status 130, and no file is half-written."""
         with tempfile.TemporaryDirectory() as folder:

@@ -243,6 +243,7 @@ class InitialTest(TrainTestCase):
                 np.testing.assert_array_less(difference, tolerance, err_msg=f"{module} {name}")
         self.assertTrue(np.any(found["encoder/conv_in"]["w"] != params["encoder/conv_in"]["w"]))
 
+    @pytest.mark.slow
     def test_from_a_checkpoint_to_all_other_commands(self):
         """Take one small step from a checkpoint; `infer` and `convert` take the result."""
         initial, params = self.save(tiny_training.get_config(), num_lstm_layers=1)
@@ -387,6 +388,7 @@ class BadCallsTest(TrainTestCase):
     def test_distributed(self, value):
         self.fails("distributed: got .*, must be auto or HOST:PORT,INDEX,COUNT", distributed=value)
 
+    @pytest.mark.slow
     def test_codebooks_that_were_not_set(self):
         """An interrupted run warns; the checkpoint is written all the same."""
         stderr = io.StringIO()

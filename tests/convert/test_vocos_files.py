@@ -10,6 +10,7 @@ from unittest import mock
 
 import jax
 import numpy as np
+import pytest
 import torch
 import yaml
 from absl.testing import absltest
@@ -241,6 +242,7 @@ class AloneTest(VocosFilesTestCase):
 
 
 class JoinTest(VocosFilesTestCase):
+    @pytest.mark.slow
     def test_has_the_encoder_of_one_and_the_sound_of_the_other(self):
         path = self.save_encodec()
         self.assertNotIn("no encoder", self.convert(join=str(path)))

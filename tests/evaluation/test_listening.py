@@ -7,6 +7,7 @@ import shutil
 import tempfile
 
 import numpy as np
+import pytest
 import soundfile
 from absl.testing import absltest
 from PIL import Image
@@ -18,6 +19,7 @@ SHOWN = ROOT / "docs/listen"
 
 
 class ListeningTest(absltest.TestCase):
+    @pytest.mark.slow
     def test_makes_sounds_and_picture_of_a_clip(self):
         if not shutil.which("opusenc"):
             self.skipTest("no opusenc: apt-get install opus-tools")

@@ -8,6 +8,7 @@ import tempfile
 import time
 
 import numpy as np
+import pytest
 from absl.testing import parameterized
 
 from tests import browser
@@ -194,6 +195,7 @@ class BrowserTest(parameterized.TestCase):
         self.assertFalse(self.find("#listen")[0].is_displayed())
         self.assertFalse(self.find("#blind")[0].is_displayed())
 
+    @pytest.mark.slow
     def test_listening_test(self):
         self.find("input[name=listener]")[0].send_keys('Ada, "L"')
         seed = self.find("input[name=seed]")[0]

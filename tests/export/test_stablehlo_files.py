@@ -185,6 +185,7 @@ class PageTest(parameterized.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         return np.load(self.folder / "results.npz")
 
+    @pytest.mark.slow
     def test_batch_and_stream(self):
         codec = encodec_hk.load("encodec_tiny")
         results = self.run_page(codec, self.load_and_run + self.stream + SAVE)
@@ -201,6 +202,7 @@ class PageTest(parameterized.TestCase):
                 results["decoded"][row, : len(signal)], decoded[row, : len(signal)], atol=1e-6
             )
 
+    @pytest.mark.slow
     def test_segments(self):
         codec = random_codec(random_networks.small(**VARIANTS["segmented"]))
         functions = self.load_and_run.partition("audio = ")[0] + self.segments

@@ -139,6 +139,7 @@ class WebPageTest(parameterized.TestCase):
         # Another resampler: the coarse codes agree, the fine ones less.
         self.assertGreater(np.mean(codes[0] == expected[0]), 0.8)
 
+    @pytest.mark.slow
     def test_threads(self):
         samples = web_cases.sound("speech_reading", 1.5)
         url = self.enter_context(web_cases.served(self.folder / "page", ISOLATED))
@@ -247,6 +248,7 @@ class WebPageTest(parameterized.TestCase):
         self.page.code("good.ecdc", good)  # the page goes on
         self.assertFalse(self.page.find("#error").is_displayed())
 
+    @pytest.mark.slow
     def test_widths_and_colours(self):
         page, colours = self.page, {}
         self.addCleanup(page.command, "Emulation.setEmulatedMedia", features=[])

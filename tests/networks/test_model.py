@@ -112,6 +112,7 @@ class GoldenTest(parameterized.TestCase):
 
 
 class InitialTest(parameterized.TestCase):
+    @pytest.mark.slow
     def test_a_signal_stays_alive(self):
         """Through all layers of a network with fresh weights, or training has nothing to go by."""
         networks = model.build(random_networks.small(num_filters=8))

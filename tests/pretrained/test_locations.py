@@ -131,6 +131,7 @@ class TransformersTest(LocationTestCase):
         with self.assertRaisesRegex(ValueError, "num_filters: got 16, the checkpoint has 8"):
             encodec_hk.load(folder, variant)
 
+    @pytest.mark.slow
     def test_pytorch_is_not_imported(self):
         folder = self.write("causal", "sharded")
         shutil.copytree(folder, self.folder / "copy")

@@ -9,6 +9,7 @@ import tempfile
 
 import huggingface_hub
 import pyarrow.parquet as pq
+import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
@@ -99,6 +100,7 @@ class CardTest(parameterized.TestCase):
         self.assertIn("\n# a \"b\" --- c: 'd'\n", text)
         self.assertIn("\n| Sources | x\\|y z |\n", text)
 
+    @pytest.mark.slow
     def test_its_python_runs(self):
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "OUT"
         lengths = [100, 80, 3, 75, 300, 10, 60, 70]

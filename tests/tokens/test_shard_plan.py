@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 
+import pytest
 from absl.testing import absltest
 from absl.testing import parameterized
 
@@ -125,6 +126,7 @@ class ShardPlanTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "out: holds no data set"):
             shard_plan.ShardPlan(self.output)
 
+    @pytest.mark.slow
     def test_a_hundred_thousand_items(self):
         generator = random.Random(0)
         self.write(

@@ -11,6 +11,7 @@ import fsspec
 import grain
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from absl import flags
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -238,6 +239,7 @@ class TokenCropsTest(TokensTestCase):
         self.check_batches(crops, itertools.islice(again, 2), 3)
         again.close()
 
+    @pytest.mark.slow
     def test_grain_with_worker_processes(self):
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()

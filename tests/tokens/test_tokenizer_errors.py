@@ -9,6 +9,7 @@ import tempfile
 from unittest import mock
 
 import numpy as np
+import pytest
 import soundfile
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -209,6 +210,7 @@ class ErrorsTest(parameterized.TestCase):
             (result,) = tokenize_cases.run(self.job())
         self.assertEqual(result.receipt.rows, 6)
 
+    @pytest.mark.slow
     def test_item_that_kills_its_reader_is_set_aside(self):
         tokenize_cases.run(self.job(self.folder / "expected"))
         shutil.copy(self.inputs / "02.flac", self.inputs / "kills.flac")

@@ -238,6 +238,7 @@ class StreamTest(FolderTest):
                 np.testing.assert_array_equal(batch, part)
         self.assertFalse(np.array_equal(expected[3], expected[0]))
 
+    @pytest.mark.slow
     def test_processes_of_a_script_with_flags(self) -> None:
         self.noises()
         script = self.folder / "script.py"
@@ -302,6 +303,7 @@ class ItemsTest(FolderTest):
         expected = np.pad(samples, ((0, LENGTH - 150), (0, 0)))
         np.testing.assert_array_equal(next(self.crops()), np.stack([expected] * 4))
 
+    @pytest.mark.slow
     def test_sources_by_duration_and_crops_uniformly(self) -> None:
         # The value of a sample tells its file, and its place in the ramp.
         ramp = np.linspace(0.3, 0.6, 3 * RATE, dtype=np.float32)[:, None]
@@ -337,6 +339,7 @@ class ItemsTest(FolderTest):
         items = next(self.crops(batch_size=100, mix_probabilities=(0.0, 1.0)))
         self.assertEqual(set(items[:, 0, 0]), {0.125, 0.3125, 0.5})
 
+    @pytest.mark.slow
     def test_gains_are_uniform_in_decibels(self) -> None:
         self.constant("a.wav", 0.25)
         items = next(self.crops(batch_size=2000, gain_db=(-10.0, 6.0)))[:, 0, 0]

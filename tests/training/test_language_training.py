@@ -72,6 +72,7 @@ class LanguageTrainingTest(parameterized.TestCase):
         # The parabola between powers of two, and frequencies of 16 bits.
         np.testing.assert_allclose(-np.log2(own / 65536), expected, rtol=0, atol=0.05)
 
+    @pytest.mark.slow
     def test_resumed_run_is_the_same(self):
         whole = self.begin("whole")
         self.assertTrue(whole.train(lambda: False))
@@ -117,6 +118,7 @@ class LanguageTrainingTest(parameterized.TestCase):
         ideal = run.validate(True)["bits"] * 90 / 8
         self.assertBetween(len(data), 0.9 * ideal, 1.1 * ideal + 4)
 
+    @pytest.mark.slow
     def test_command(self):
         settings = {"data": str(CLIPS), "workdir": str(self.folder), "licence": "CC0-1.0"}
         self.assertEqual(train_language.run(small_variant(), **settings), 0)
@@ -142,6 +144,7 @@ class LanguageTrainingTest(parameterized.TestCase):
             language_codes.load(self.folder / "other", codec, str(sound), 2, self.lines.append)
 
     @parameterized.parameters("segmented", "look_ahead")
+    @pytest.mark.slow
     def test_variants(self, kind):
         """Trains on a codec with segments, or with look-ahead, and codes its files."""
         config = small_variant(num_steps=3, rounded_steps=1)

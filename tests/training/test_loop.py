@@ -145,6 +145,7 @@ class RunTest(RunTestCase):
         self.open(num_checkpoints=2, num_steps=7).train()
         self.assertEqual(self.states(), [6, 7])
 
+    @pytest.mark.slow
     def test_remains_of_a_killed_run(self):
         """A half-written state, and a half-deleted old one."""
         whole = self.open("whole")
@@ -224,6 +225,7 @@ class RunTest(RunTestCase):
         with self.assertRaisesRegex(RuntimeError, "a worker has ended"):
             run.train()
 
+    @pytest.mark.slow
     def test_rows_are_means(self):
         self.open("each").train()
         self.open("mean", log_every=3).train()
@@ -235,6 +237,7 @@ class RunTest(RunTestCase):
                 if values:
                     self.assertAlmostEqual(float(row[name]), np.mean(values), places=4)
 
+    @pytest.mark.slow
     def test_validation(self):
         self.enter_context(mock.patch.object(validation_scores, "has_visqol", return_value=False))
         changes = {"validation_items": 2, "validation_seconds": 0.1, "validate_every": 2}

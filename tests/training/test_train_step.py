@@ -135,6 +135,7 @@ class StepTest(parameterized.TestCase):
         np.testing.assert_allclose(metrics["loss/time_l1"], np.abs(difference).mean(), rtol=1e-4)
         np.testing.assert_allclose(metrics["loss/mel"], mel, rtol=1e-4)
 
+    @pytest.mark.slow
     def test_a_step_that_is_not_finite_changes_nothing(self):
         train = trainer("plain")
         before, _ = train.run(2)
@@ -223,6 +224,7 @@ class StepTest(parameterized.TestCase):
             update, _ = optimizer.update(np.ones(3), optimizer.init(np.zeros(3)))
             np.testing.assert_allclose(update, -rate, rtol=1e-5)
 
+    @pytest.mark.slow
     def test_first_steps_without_quantiser_and_discriminator(self):
         train = trainer("plain")
         variant, fresh = train.variant, train.fresh

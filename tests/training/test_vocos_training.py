@@ -48,6 +48,7 @@ class VocosTrainingTest(absltest.TestCase):
         self.assertEqual(codecs[0].codes_of, codecs[1].codes_of)
         self.assertNotEqual(codecs[0].fingerprint, codecs[1].fingerprint)
 
+    @pytest.mark.slow
     def test_kept_codes_give_the_step_of_a_frozen_encoder(self):
         variant = test_train_step.configure(
             {"decoder": "vocos", "vocos": VOCOS | {"bandwidths": (8.0, 24.0)}},
