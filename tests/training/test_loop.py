@@ -141,6 +141,7 @@ class RunTest(RunTestCase):
         self.assertTrue(longer.train())
         self.assertEqual((longer.step, len(self.rows())), (3, 3))
 
+    @pytest.mark.slow
     def test_latest_states_are_kept(self):
         self.open(num_checkpoints=2, num_steps=7).train()
         self.assertEqual(self.states(), [6, 7])
@@ -278,6 +279,7 @@ class RunTest(RunTestCase):
         self.open("none", validation=self.data, validation_items=0)
         self.assertEndsWith(self.lines[-1], "no validation: config.training.validation_items is 0")
 
+    @pytest.mark.slow
     def test_codebooks_of_a_short_run(self):
         """They begin within its first quarter, and a checkpoint from before says so."""
         run = self.open(num_steps=4, **{"codebooks.first_step": 200})
