@@ -109,7 +109,6 @@ class ProcessesTest(parameterized.TestCase):
         self.assertEqual(names, [])
         return killed
 
-    @pytest.mark.slow
     def test_killed_runs_end_in_the_same_bytes(self):
         self.assert_same_as_without_kills(30, 3, 0)
 
