@@ -17,8 +17,8 @@ The metadata are strings: `format` ("encodec_hk"), `format_version`, `name` of t
 (the model config as JSON), and the origin of the weights: `source`, `source_sha256`, `licence`. A
 decoder of another model's codes states that model as JSON in `codes_of` (`CodesOf`).
 
-Files of a SEANet decoder have format version 1. Those of a Vocos decoder, which may lack the
-encoder, have version 2: older programs refuse them.
+Files of SEANet networks have format version 1. Those of a Vocos decoder, which may lack the
+encoder, have version 2, and those of a Fourier encoder version 3: older programs refuse them.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ from encodec_hk.system import part_file
 FORMAT = "encodec_hk"
 FORMAT_VERSION = "1"
 VOCOS_VERSION = "2"
+FOURIER_VERSION = "3"
+_VERSIONS = (FORMAT_VERSION, VOCOS_VERSION, FOURIER_VERSION)
 
 _SCALE, _LOW = ":scale", ":low"
 _PEAK = np.float32(32767)  # integer of the largest value of a row
@@ -130,6 +132,8 @@ def save(
     check_finite(params)
     text = config.to_json(model_config)
     version = VOCOS_VERSION if config.has_vocos(model_config) else FORMAT_VERSION
+    if config.has_fourier(model_config):
+        version = FOURIER_VERSION
     values = (FORMAT, version, name, text, source, source_sha256, licence)
     metadata = dict(zip(_METADATA, values, strict=True))
     if codes_of is not None:
@@ -161,8 +165,8 @@ def load(
             f"`{invocation.command()} convert` makes one from a PyTorch checkpoint"
         )
     version = metadata.get("format_version")
-    if version not in (FORMAT_VERSION, VOCOS_VERSION):
-        known = f"{FORMAT_VERSION} and {VOCOS_VERSION}"
+    if version not in _VERSIONS:
+        known = f"{', '.join(_VERSIONS[:-1])} and {_VERSIONS[-1]}"
         raise ValueError(f"{path}: format_version {version!r}, this program reads {known}")
     absent = [key for key in _METADATA if key not in metadata]
     if absent:

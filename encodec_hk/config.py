@@ -41,22 +41,32 @@ _MODEL_RULES: dict[str, rules.Rule] = {
     "normalize": rules.BOOL,
     "segment_seconds": rules.optional(("a number above 0 (seconds)", rules.POSITIVE[1])),
     "overlap": rules.DECAY,
+    "encoder": rules.one_of("seanet", "fourier"),
+    "fourier": _SECTION,
     "decoder": rules.one_of("seanet", "vocos"),
     "vocos": _SECTION,
 }
-_VOCOS_RULES: dict[str, rules.Rule] = {
+_FOURIER_RULES: dict[str, rules.Rule] = {
     "dim": rules.integer(1),
     "intermediate": rules.integer(1),
     "num_layers": rules.integer(0),
     "n_fft": rules.integer(1),
+}
+_VOCOS_RULES: dict[str, rules.Rule] = {
+    **_FOURIER_RULES,
     "bandwidths": rules.tuple_of("numbers above 0 (kbps)", rules.POSITIVE[1]),
     "causal": rules.BOOL,
 }
-_VOCOS: dict[str, Any] = {  # as in configs/base.py; `from_json` adds them to older fields
-    **{"dim": 384, "intermediate": 1152, "num_layers": 8, "n_fft": 1280},
-    **{"bandwidths": (1.5, 3.0, 6.0, 12.0), "causal": False},
+# The sections of networks other than SEANet, as in configs/base.py; `from_json` adds what lacks.
+_SECTIONS: dict[str, dict[str, Any]] = {
+    "fourier": {"dim": 256, "intermediate": 768, "num_layers": 6, "n_fft": 1280},
+    "vocos": {
+        **{"dim": 384, "intermediate": 1152, "num_layers": 8, "n_fft": 1280},
+        **{"bandwidths": (1.5, 3.0, 6.0, 12.0), "causal": False},
+    },
 }
-VOCOS_KERNEL = 7  # steps, of all convolutions of a Vocos decoder
+_NETWORKS = {"encoder": "fourier", "decoder": "vocos"}  # the section where a network is not SEANet
+CONVNEXT_KERNEL = 7  # steps, of the convolutions of a Fourier encoder and of a Vocos decoder
 _INFERENCE_RULES: dict[str, rules.Rule] = {
     "bandwidth": rules.POSITIVE,
     "batch_size": rules.integer(1),
@@ -116,21 +126,28 @@ def validate_model(model_config: ml_collections.ConfigDict) -> None:
     if length is not None and length < hop_length(model):
         seconds = hop_length(model) / model.sample_rate
         raise error("segment_seconds", f"at least one hop ({seconds:.6g} s)")
+    rules.check("config.model.fourier", model.fourier, _FOURIER_RULES)
     rules.check("config.model.vocos", model.vocos, _VOCOS_RULES)
+    for network, section in _NETWORKS.items():
+        if model[network] == section:
+            _validate_spectra(model, network, section)
+    if has_fourier(model) and model.norm == "time_group_norm":
+        raise error("norm", "weight_norm or none where encoder is fourier")
     if has_vocos(model):
-        _validate_vocos(model)
+        for bandwidth in model.vocos.bandwidths:
+            num_codebooks_for(model, bandwidth, field="config.model.vocos.bandwidths")
 
 
-def _validate_vocos(model: ml_collections.ConfigDict) -> None:
-    """Check what a Vocos decoder asks of the rest of a model configuration."""
+def _validate_spectra(model: ml_collections.ConfigDict, network: str, section: str) -> None:
+    """Check what a network of spectra asks of the rest of a model configuration."""
     if model.channels != 1:
-        raise rules.error("config.model.channels", model.channels, "1 where decoder is vocos")
-    hop, n_fft = hop_length(model), model.vocos.n_fft
+        raise rules.error(
+            "config.model.channels", model.channels, f"1 where {network} is {section}"
+        )
+    hop, n_fft = hop_length(model), model[section].n_fft
     if n_fft % hop or n_fft < 2 * hop or (n_fft - hop) % 2:
         allowed = f"a multiple of the hop ({hop}), twice it or more, and even less the hop"
-        raise rules.error("config.model.vocos.n_fft", n_fft, allowed)
-    for bandwidth in model.vocos.bandwidths:
-        num_codebooks_for(model, bandwidth, field="config.model.vocos.bandwidths")
+        raise rules.error(f"config.model.{section}.n_fft", n_fft, allowed)
 
 
 def validate_inference(inference: Mapping[str, Any], path: str = "config.inference") -> None:
@@ -169,29 +186,37 @@ def differences(
         return "none" if folded and value == "weight_norm" else value
 
     plain = [_flat(fields) for fields in (model_config, expected)]
-    is_same_decoder = plain[0]["decoder"] == plain[1]["decoder"]
+    alike = [
+        section
+        for network, section in _NETWORKS.items()
+        if plain[0][network] == plain[1][network] == section
+    ]
     found = [
         Difference(field, *(fields.get(field) for fields in plain))
         for field in sorted(set().union(*plain))
-        if is_same_decoder or not field.startswith("vocos.")
+        if "." not in field or field.split(".")[0] in alike
     ]
     return [each for each in found if normal(each.value) != normal(each.expected)]
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields with those of a Vocos decoder as "vocos.FIELD", of SEANet without them."""
-    flat = {"decoder": "seanet", **dict(fields.items())}
-    vocos = flat.pop("vocos", None)
-    if flat["decoder"] == "vocos" and vocos is not None:
-        flat |= {f"vocos.{name}": value for name, value in vocos.items()}
+    """Return fields with those of a section as "SECTION.FIELD"."""
+    flat = {**dict.fromkeys(_NETWORKS, "seanet"), **dict(fields.items())}
+    for section in _NETWORKS.values():
+        values = flat.pop(section, None)
+        flat |= {f"{section}.{name}": value for name, value in (values or {}).items()}
     return flat
 
 
 def _effective(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields without those of the decoder where it is SEANet, once the only one."""
-    if fields["decoder"] != "seanet":
-        return fields
-    return {name: value for name, value in fields.items() if name not in ("decoder", "vocos")}
+    """Return fields without those of networks that are SEANet, once the only one."""
+    absent = {
+        name
+        for network, section in _NETWORKS.items()
+        if fields[network] == "seanet"
+        for name in (network, section)
+    }
+    return {name: value for name, value in fields.items() if name not in absent}
 
 
 def _is_floor(value: Any) -> bool:
@@ -273,9 +298,19 @@ def segment_stride(model_config: ml_collections.ConfigDict) -> int | None:
     return None if length is None else max(1, int((1 - model_config.overlap) * length))
 
 
+def has_fourier(model_config: ml_collections.ConfigDict) -> bool:
+    """Return whether the encoder is one of spectra."""
+    return bool(model_config.encoder == "fourier")
+
+
 def has_vocos(model_config: ml_collections.ConfigDict) -> bool:
     """Return whether the decoder is Vocos."""
     return bool(model_config.decoder == "vocos")
+
+
+def networks_of_spectra(model_config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Return which of "encoder" and "decoder" are not SEANet; they have no weight norm."""
+    return tuple(name for name, section in _NETWORKS.items() if model_config[name] == section)
 
 
 def vocos_norms(model_config: ml_collections.ConfigDict) -> tuple[int, ...]:
@@ -298,8 +333,9 @@ def vocos_norms(model_config: ml_collections.ConfigDict) -> tuple[int, ...]:
 def to_json(model_config: ml_collections.ConfigDict) -> str:
     """Return a model configuration as one line of JSON, with its fields in alphabetical order.
 
-    `decoder` and `vocos` are left out where the decoder is SEANet: those are the fields, and the
-    fingerprints, of checkpoints made before there was another.
+    `encoder` and `fourier` are left out where the encoder is SEANet, `decoder` and `vocos` where
+    the decoder is: those are the fields, and the fingerprints, of checkpoints made before there
+    were others.
     """
     return json.dumps(_effective(model_config.to_dict()), sort_keys=True)
 
@@ -316,9 +352,11 @@ def from_json(text: str) -> ml_collections.ConfigDict:
         raise ValueError(f"config.model: not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise rules.error("config.model", fields, "a JSON object")
-    fields = {"decoder": "seanet", "vocos": dict(_VOCOS), **_with_tuples(fields)}
-    if isinstance(fields["vocos"], dict):
-        fields["vocos"] = ml_collections.ConfigDict(_with_tuples(fields["vocos"]))
+    absent = {**dict.fromkeys(_NETWORKS, "seanet"), **_SECTIONS}
+    fields = {**absent, **_with_tuples(fields)}
+    for section in _SECTIONS:
+        if isinstance(fields[section], dict):
+            fields[section] = ml_collections.ConfigDict(_with_tuples(fields[section]))
     rules.check("config.model", fields, _MODEL_RULES)
     model_config = ml_collections.ConfigDict()
     model_config.segment_seconds = config_dict.placeholder(object)  # as in configs/base.py

@@ -19,6 +19,7 @@ VARIANTS = {  # overrides for `small`: the kinds of networks that are run differ
     },
     "look_ahead": {"causal": False, "shortcut": "identity"},
     "vocos": {"decoder": "vocos"},
+    "spectra": {"encoder": "fourier", "decoder": "vocos", "vocos": {"causal": True}},
 }
 
 
@@ -47,13 +48,9 @@ def small(**overrides):
     model_config.update(
         ratios=(3, 4), num_filters=4, latent_dim=8, num_codebooks=3, codebook_size=16
     )
-    vocos = {
-        "dim": 16,
-        "intermediate": 24,
-        "num_layers": 2,
-        "n_fft": 48,
-        **overrides.pop("vocos", {}),
-    }
+    tiny = {"dim": 16, "intermediate": 24, "num_layers": 2, "n_fft": 48}
+    fourier, vocos = (tiny | overrides.pop(name, {}) for name in ("fourier", "vocos"))
+    model_config.fourier.update(fourier)
     model_config.update({"sample_rate": 1200, **overrides})
     model_config.bandwidths = tuple(config.bandwidth_for(model_config, n) for n in (1, 3))
     model_config.vocos.update({"bandwidths": model_config.bandwidths, **vocos})

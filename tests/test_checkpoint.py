@@ -230,8 +230,8 @@ class CheckpointTest(parameterized.TestCase):
         self.assertIn("run.py convert", self.error())
 
     def test_other_version(self):
-        self.rewrite(lambda tensors, metadata: metadata.update(format_version="3"))
-        self.assertRegex(self.error(), "format_version '3', this program reads 1 and 2$")
+        self.rewrite(lambda tensors, metadata: metadata.update(format_version="4"))
+        self.assertRegex(self.error(), "format_version '4', this program reads 1, 2 and 3$")
 
     @parameterized.parameters("name", "config", "source", "source_sha256", "licence")
     def test_missing_metadata(self, key):

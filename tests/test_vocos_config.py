@@ -91,7 +91,7 @@ class DecoderConfigTest(parameterized.TestCase):
         # Nine convolutions of three frames to come, and half of what the windows overlap.
         self.assertEqual(reach.lags(vocos_config()), (0, 27 * 320 + 480))
         self.assertEqual(reach.lags(vocos_config(causal=True, n_fft=640)), (0, 160))
-        self.assertEqual(reach.minimum_first_block(vocos_config()), 7)  # of the encoder
+        self.assertEqual(reach.minimum_first_blocks(vocos_config()), (7, 1))
         self.assertEqual(reach.receptive_field(vocos_config()), (2718, 58))
 
 

@@ -158,7 +158,7 @@ def stream(codec: encodec_hk.Codec, bandwidth: float, *, frames: int) -> dict[st
     decoder.warm_up()
     compile_seconds = time.perf_counter() - start
     size = codec.framing.stride if codec.framing.has_segments else codec.hop_length
-    first = reach.minimum_first_block(codec.model_config) * codec.hop_length
+    first = max(reach.minimum_first_blocks(codec.model_config)) * codec.hop_length
     noise = _noise(1, first + (frames + _WARM_UP) * size, codec.channels)[0]
     decoder.push(encoder.push(noise[:first]))
     times = []

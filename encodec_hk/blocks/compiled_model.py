@@ -76,11 +76,10 @@ class CompiledModel:
         )
         # With several devices, `traces` keeps nothing.
         self._keeps_traces = traces_folder is not None and jax.device_count() == 1
-        first = reach.minimum_first_block(model_config)
-        self._first_block, self._first_of_codes = first, first
+        firsts = reach.minimum_first_blocks(model_config)
+        self._first_block, self._first_of_codes = firsts
         self._norms: tuple[int, ...] = ()
         if config.has_vocos(model_config):
-            self._first_of_codes = 1
             self._norms = config.vocos_norms(model_config)
         self._warned: set[int] = set()  # numbers of codebooks
         self.framing = framing.Framing.undivided(self.hop_length)
@@ -93,7 +92,7 @@ class CompiledModel:
         self.block_frames = (
             self.framing.segment_frames
             if self.framing.has_segments
-            else max(self._first_block, round(block_seconds * self.frame_rate))
+            else max(*firsts, round(block_seconds * self.frame_rate))
         )
 
     @property
@@ -133,7 +132,7 @@ class CompiledModel:
             this block.
           audio: float [B, T, C] in [-1, 1], T a multiple of the hop.
           num_valid: samples of each row, integers [B]: whole frames of a row that goes on, and at
-            least `reach.minimum_first_block` frames in its first block. None, with is_last and
+            least `reach.minimum_first_blocks` frames in its first block. None, with is_last and
             state None too, if rows fill the block.
           is_last: whether each row ends with them, bool [B].
           num_codebooks: K, from 1 to all.
@@ -276,7 +275,7 @@ class CompiledModel:
             raise ValueError(
                 "streams: a model with time_group_norm and no segments takes whole items only"
             )
-        least = self._first_block
+        least = max(self._first_block, self._first_of_codes)
         if block_frames is not None and not (type(block_frames) is int and block_frames >= least):
             raise ValueError(
                 f"block_frames: got {block_frames!r}, must be None or at least {least}"

@@ -4,7 +4,7 @@ The joined pieces of a stream are what `Codec.encode` and `Codec.decode` return 
 signal, however it was cut: the block computation is the same, and its state is carried from call to
 call. Blocks have one of a few lengths, the shortest one frame, so no cut compiles anything new.
 
-Latency of a causal variant: the first codes come after `reach.minimum_first_block` frames (7, or
+Latency of a causal variant: the first codes come after `reach.minimum_first_blocks` frames (7, or
 93 ms, at 24 kHz), then every frame (13.3 ms) gives its codes at once. The decoder waits for as many
 frames, then gives the samples of each frame at once, or one frame later (`hold_back`). Variants
 that look ahead lag by `reach.lags`. Variants with segments wait for a whole segment.

@@ -60,8 +60,13 @@ def _tree(calls: Sequence[cost.Call]) -> Iterator[str]:
 
 
 def _note(model_config: ml_collections.ConfigDict) -> str:
+    notes = []
+    if config.has_fourier(model_config):
+        notes.append("encoder: of spectra")
     if config.has_vocos(model_config):
-        return "decoder: of spectra; its norms have a row for each of vocos.bandwidths"
+        notes.append("decoder: of spectra; its norms have a row for each of vocos.bandwidths")
+    if notes:
+        return "; ".join(notes)
     return "upsample: a transposed convolution as w [2, in, stride * out], kernel 2 * stride"
 
 
@@ -90,7 +95,10 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
         f"receptive field  encoder {samples} samples ({milliseconds(samples)}), "
         f"decoder {frames} frames ({milliseconds(frames * hop)})"
     )
-    beyond = ["the LSTM's memory is unlimited"] if model_config.num_lstm_layers else []
+    has_lstm = model_config.num_lstm_layers and not (
+        config.has_fourier(model_config) and config.has_vocos(model_config)
+    )
+    beyond = ["the LSTM's memory is unlimited"] if has_lstm else []
     if model_config.norm == "time_group_norm":
         beyond.append("time_group_norm sees the whole input")
     if beyond:
@@ -98,10 +106,12 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
     length = config.segment_length(model_config)
     stride = config.segment_stride(model_config)
     if model_config.causal:
-        first = reach.minimum_first_block(model_config)
+        first = reach.minimum_first_blocks(model_config)[0]
+        start = f"{first} frames ({first * hop} samples, {milliseconds(first * hop)})"
         yield (
-            f"look-ahead       {first} frames ({first * hop} samples, "
-            f"{milliseconds(first * hop)}) for an exact start, then one frame at a time"
+            f"look-ahead       {start} for an exact start, then one frame at a time"
+            if first > 1
+            else "look-ahead       none: a stream gives one frame at a time, from the first on"
         )
         if samples := reach.lags(model_config)[1]:
             lag = f"{samples} samples ({milliseconds(samples)})"

@@ -22,6 +22,7 @@ from encodec_hk.pretrained import tensor_names
 from encodec_hk.pretrained import transformers_files
 from encodec_hk.pretrained import weights
 from encodec_hk.system import file_paths
+from encodec_hk.system import rules
 
 _BARE_VARIANTS = ("encodec_24khz", "encodec_48khz")
 """Variants that Meta publishes as state dicts without a config."""
@@ -112,6 +113,8 @@ def read(
         origin = {key: loaded.metadata[key] for key in ("name", "source", "source_sha256")}
         origin["licence"] = licence or loaded.metadata["licence"]
         return Converted(loaded.params, loaded.config, origin, None, loaded.codes_of)
+    if variant is not None and config.has_fourier(variant.model):
+        raise rules.error("config.model.encoder", "fourier", f"seanet, as that of {location}")
     if (decoder := vocos_files.read(location)) is not None:
         return _read_vocos(location, decoder, variant, licence, say)
     if variant is not None and config.has_vocos(variant.model):

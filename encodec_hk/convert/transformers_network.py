@@ -66,8 +66,9 @@ def write_folder(
     Raises:
       ValueError: if transformers has no such network.
     """
-    if config.has_vocos(model_config):  # before `to_torch`, which has no names for it
-        raise ValueError("decoder: got 'vocos', must be seanet in transformers' EnCodec")
+    for network in config.networks_of_spectra(model_config):  # `to_torch` has no names for them
+        kind = model_config[network]
+        raise ValueError(f"{network}: got {kind!r}, must be seanet in transformers' EnCodec")
     tensors = weights.to_torch(params, model_config, tensor_names.TRANSFORMERS)
     network = build(model_config, tensors, tensor_names.TRANSFORMERS)
     processor = extras.require("transformers").EncodecFeatureExtractor(

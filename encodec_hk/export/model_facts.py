@@ -61,11 +61,11 @@ def stream(codec: encodec_hk.Codec, network: str) -> dict[str, int]:
     They are samples and frames of "encoder", frames and samples of "decoder".
     """
     model_config = codec.model_config
-    first = reach.minimum_first_block(model_config)
+    first_of_audio, first_of_codes = reach.minimum_first_blocks(model_config)
     encoder_lag, decoder_lag = reach.lags(model_config)
     if network == "encoder":
-        return {"first_block": first * codec.hop_length, "lag": encoder_lag}
-    return {"first_block": 1 if config.has_vocos(model_config) else first, "lag": decoder_lag}
+        return {"first_block": first_of_audio * codec.hop_length, "lag": encoder_lag}
+    return {"first_block": first_of_codes, "lag": decoder_lag}
 
 
 def write(path: pathlib.Path, manifest: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from encodec_hk import config
+from encodec_hk.export import onnx_fourier
 from encodec_hk.export import onnx_graph
 from encodec_hk.export import onnx_layers
 from encodec_hk.export import onnx_quantizer
@@ -31,7 +32,10 @@ def build_encoder(
         scale = _scale(graph, audio)
         audio = graph.op("Div", audio, graph.op("Unsqueeze", scale, graph.constant([2])))
     with graph.layer("encoder"):
-        latents = _seanet_encoder(graph, audio, model_config)
+        if config.has_fourier(model_config):
+            latents = onnx_fourier.build(graph, audio, model_config)
+        else:
+            latents = _seanet_encoder(graph, audio, model_config)
     with graph.layer("quantizer"):
         codes = onnx_quantizer.encode(graph, latents, count)
     graph.output("codes", codes, ("batch", "codebooks", "frames"), np.int64)

@@ -17,13 +17,13 @@ import ml_collections
 import numpy as np
 
 from encodec_hk import config
+from encodec_hk.export import onnx_convnext
 from encodec_hk.export import onnx_graph
 from encodec_hk.export import onnx_layers
 
 Graph = onnx_graph.Graph
 Value = onnx_graph.Value
 
-_EPSILON = 1e-6  # of the norms
 _LARGEST = 100.0  # magnitude of a spectrum
 _TINY = 1e-9  # of a squared window, where there is no audio
 
@@ -46,63 +46,22 @@ def build(
     with graph.layer("embed"):
         with graph.layer("conv"):
             x = onnx_layers.conv(graph, latents, options, activate=False)
-        x = _adaptive_norm(graph, graph.op("Transpose", x, perm=[0, 2, 1]), norm)  # [B, F, C]
+        x = onnx_convnext.adaptive_norm(
+            graph, graph.op("Transpose", x, perm=[0, 2, 1]), norm
+        )  # [B, F, C]
     for number in range(vocos.num_layers):
         with graph.layer(f"block_{number}"):
-            x = _block(graph, x, norm, vocos.causal)
+            x = onnx_convnext.block(graph, x, norm, vocos.causal)
     with graph.layer("head"):
         return _head(graph, x, config.hop_length(model_config), vocos.n_fft)
-
-
-def _adaptive_norm(graph: Graph, x: Value, norm: Value) -> Value:
-    """Normalise x [B, F, C] over its channels, with one of several scales and offsets."""
-    with graph.layer("norm"):
-        chosen = [
-            graph.op("Gather", graph.weight(name, graph.param(name)), norm)
-            for name in ("scale", "offset")
-        ]
-        return graph.op("LayerNormalization", x, *chosen, axis=-1, epsilon=_EPSILON)
-
-
-def _block(graph: Graph, x: Value, norm: Value, causal: bool) -> Value:
-    """Map x [B, F, C] -> [B, F, C], as `networks.vocos.ConvNeXt`."""
-    with graph.layer("depthwise"):
-        weight = graph.param("w")
-        kernel, channels = weight.shape
-        right = 0 if causal else kernel // 2
-        y = graph.op("Transpose", x, perm=[0, 2, 1])
-        y, pads = onnx_layers.pad(graph, y, channels, kernel - 1 - right, right, 1, "constant")
-        y = graph.op(
-            "Conv",
-            y,
-            graph.weight("w", weight.T[:, None]),
-            graph.weight("b", graph.param("b")),
-            kernel_shape=[kernel],
-            group=channels,
-            pads=pads,
-        )
-        y = graph.op("Transpose", y, perm=[0, 2, 1])
-    y = _adaptive_norm(graph, y, norm)
-    y = graph.op("Gelu", _linear(graph, "linear_0", y))
-    y = _linear(graph, "linear_1", y, gain=graph.param("gamma"))
-    return graph.op("Add", x, y)
-
-
-def _linear(graph: Graph, name: str, x: Value, gain: float | np.ndarray = 1.0) -> Value:
-    """Return x [B, F, C] times a matrix, plus an offset, times a gain that they absorb."""
-    with graph.layer(name):
-        w, b = (
-            graph.weight(key, np.asarray(gain * graph.param(key), np.float32)) for key in ("w", "b")
-        )
-        return graph.op("Add", graph.op("MatMul", x, w), b)
 
 
 def _head(graph: Graph, x: Value, hop: int, n_fft: int) -> Value:
     """Map x [B, F, C] to audio [B, 1, T], as `networks.fourier_head`."""
     scale, offset = (graph.weight(name, graph.param(name)) for name in ("scale", "offset"))
-    x = graph.op("LayerNormalization", x, scale, offset, axis=-1, epsilon=_EPSILON)
+    x = graph.op("LayerNormalization", x, scale, offset, axis=-1, epsilon=onnx_convnext.EPSILON)
     magnitude, phase = graph.ops(
-        "Split", _linear(graph, "linear", x), outputs=2, num_outputs=2, axis=-1
+        "Split", onnx_convnext.linear(graph, "linear", x), outputs=2, num_outputs=2, axis=-1
     )
     largest = graph.constant(_LARGEST, np.float32)
     magnitude = graph.op("Min", graph.op("Exp", magnitude), largest)

@@ -10,6 +10,8 @@ Shapes: B rows of a block, T time steps at a layer's own resolution.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,3 +123,14 @@ def time_update(
     present = time_slice(x, start, patch.shape[1])
     patch = jnp.where(condition[:, None, None], patch, present)
     return jax.vmap(update)(x, patch, start)
+
+
+def in_order(
+    layers: Sequence[Any], x: jax.Array, rows: Rows, state: dict[str, Any] | None
+) -> tuple[jax.Array, Rows, dict[str, Any]]:
+    """Call layers (x, rows, state) one after the other, each with its own state, by its name."""
+    next_state = {}
+    for layer in layers:
+        before = None if state is None else state[layer.name]
+        x, rows, next_state[layer.name] = layer(x, rows, before)
+    return x, rows, next_state

@@ -110,13 +110,12 @@ def reference_surplus(
     model_config: ml_collections.ConfigDict, calls: Sequence[Call]
 ) -> dict[str, int]:
     """Return, by reason, how many more numbers PyTorch checkpoints hold outside the codebooks."""
-    is_vocos = config.has_vocos(model_config)
+    plain = config.networks_of_spectra(model_config)
     # A transposed convolution has a magnitude for each of its input channels.
     magnitudes = sum(
         call.parameters["w"][1 if call.path.endswith("/upsample") else 2]
         for call in calls
-        # Vocos has no weight norm.
-        if "w" in call.parameters and not (is_vocos and call.path.startswith("decoder/"))
+        if "w" in call.parameters and call.path.split("/")[0] not in plain
     )
     biases = sum(call.parameters["b"][0] for call in calls if "w_h" in call.parameters)
     return {

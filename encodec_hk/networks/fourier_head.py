@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from encodec_hk.networks import block_rows
+from encodec_hk.networks import convnext
 from encodec_hk.networks import layer_norm
 
-_INIT = hk.initializers.TruncatedNormal(0.02)
 _LARGEST = 100.0  # magnitude of a spectrum
 _TINY = 1e-9  # of a squared window: less lies outside the audio
 
@@ -55,7 +55,7 @@ class FourierHead(hk.Module):
         scale = hk.get_parameter("scale", x.shape[-1:], x.dtype, jnp.ones)
         offset = hk.get_parameter("offset", x.shape[-1:], x.dtype, jnp.zeros)
         x = layer_norm.normalized(x) * scale + offset
-        x = hk.Linear(self.n_fft + 2, w_init=_INIT, name="linear")(x)
+        x = hk.Linear(self.n_fft + 2, w_init=convnext.INIT, name="linear")(x)
         magnitude, phase = jnp.split(x.astype(jnp.float32), 2, axis=-1)
         magnitude = jnp.minimum(jnp.exp(magnitude), _LARGEST)
         spectrum = jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))

@@ -11,7 +11,7 @@ num_valid and is_last None too, every row fills it, as crops do in training: few
 fast gradients. With a state, at first that of `encoder_state`, rows go on from block to block:
 
 - A row that goes on fills whole hops, and its first block holds at least
-  `reach.minimum_first_block` of them.
+  `reach.minimum_first_blocks` of them.
 - Networks that are not causal look ahead, so their output lags by `reach.lags`: that many frames
   (samples, of the decoder) come out before a row's first, and its last come out in blocks after
   its end, with num_valid 0. So does the output of `vocos`, causal or not.
@@ -39,6 +39,7 @@ import numpy as np
 from encodec_hk import config
 from encodec_hk.networks import block_rows
 from encodec_hk.networks import convolution
+from encodec_hk.networks import fourier_encoder
 from encodec_hk.networks import kernels
 from encodec_hk.networks import quantizer
 from encodec_hk.networks import seanet
@@ -98,7 +99,7 @@ class EnCodec(hk.Module):
     def __init__(
         self,
         *,
-        encoder: seanet.Encoder,
+        encoder: seanet.Encoder | fourier_encoder.FourierEncoder,
         decoder: seanet.Decoder | vocos.Vocos,
         quantizer: quantizer.ResidualVectorQuantizer,
         channels: int,
@@ -154,7 +155,7 @@ class EnCodec(hk.Module):
         latents, count = self.quantizer.decode(codes), codes.shape[1]
         return self.synthesize(state, latents, num_valid, is_last, num_codebooks=count)
 
-    def layers(self, network: str) -> Sequence[seanet.Layer | vocos.FourierLayer]:
+    def layers(self, network: str) -> Sequence[Any]:
         """Return the layers of "encoder" or "decoder", in order."""
         return {"encoder": self.encoder, "decoder": self.decoder}[network].layers()
 
@@ -275,9 +276,14 @@ def _networks(model_config: ml_collections.ConfigDict, convolve: kernels.Convolu
         decoder = _vocos(model_config, convolve)
     else:
         decoder = seanet.Decoder(channels=model_config.channels, name="decoder", **shared)
+    encoder: seanet.Encoder | fourier_encoder.FourierEncoder
+    if config.has_fourier(model_config):
+        encoder = _fourier_encoder(model_config)
+    else:
+        encoder = seanet.Encoder(latent_dim=model_config.latent_dim, name="encoder", **shared)
     return EnCodec(
         # Made here and not by EnCodec, so that their parameters have no prefix.
-        encoder=seanet.Encoder(latent_dim=model_config.latent_dim, name="encoder", **shared),
+        encoder=encoder,
         decoder=decoder,
         quantizer=quantizer.ResidualVectorQuantizer(
             num_codebooks=model_config.num_codebooks,
@@ -292,13 +298,28 @@ def _networks(model_config: ml_collections.ConfigDict, convolve: kernels.Convolu
     )
 
 
+def _fourier_encoder(model_config: ml_collections.ConfigDict) -> fourier_encoder.FourierEncoder:
+    fields = model_config.fourier
+    return fourier_encoder.FourierEncoder(
+        dim=fields.dim,
+        intermediate=fields.intermediate,
+        num_layers=fields.num_layers,
+        kernel_size=config.CONVNEXT_KERNEL,
+        hop=config.hop_length(model_config),
+        n_fft=fields.n_fft,
+        causal=model_config.causal,
+        latent_dim=model_config.latent_dim,
+        name="encoder",
+    )
+
+
 def _vocos(model_config: ml_collections.ConfigDict, convolve: kernels.Convolution) -> vocos.Vocos:
     fields = model_config.vocos
     return vocos.Vocos(
         dim=fields.dim,
         intermediate=fields.intermediate,
         num_layers=fields.num_layers,
-        kernel_size=config.VOCOS_KERNEL,
+        kernel_size=config.CONVNEXT_KERNEL,
         hop=config.hop_length(model_config),
         n_fft=fields.n_fft,
         norms=config.vocos_norms(model_config),

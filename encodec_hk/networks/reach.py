@@ -28,24 +28,29 @@ def receptive_field(model_config: ml_collections.ConfigDict) -> tuple[int, int]:
         frames = -(-(frames + residual - 1) // ratio) + 2
     samples += hop * (model_config.last_kernel_size - 1)
     frames += model_config.kernel_size - 1
+    if config.has_fourier(model_config):
+        fourier = model_config.fourier
+        samples = fourier.n_fft + hop * fourier.num_layers * (config.CONVNEXT_KERNEL - 1)
     if config.has_vocos(model_config):
         convolutions = model_config.vocos.num_layers + 1
-        frames = model_config.vocos.n_fft // hop + convolutions * (config.VOCOS_KERNEL - 1)
+        frames = model_config.vocos.n_fft // hop + convolutions * (config.CONVNEXT_KERNEL - 1)
     return samples, frames
 
 
-def minimum_first_block(model_config: ml_collections.ConfigDict) -> int:
-    """Return the frames that the first block of a causal stream must have to be exact.
+def minimum_first_blocks(model_config: ml_collections.ConfigDict) -> tuple[int, int]:
+    """Return the frames that the first block of a causal stream must have, to be exact.
 
     A causal convolution pads its start by reflecting its first `pad + 1` steps, where pad is the
     effective kernel less the stride. The first block must hold that many steps at every layer of
-    encoder and decoder. Both have the same resolutions: `steps` per frame, from the hop down to 1.
-    A Vocos decoder pads with zeros and needs one frame; the encoder decides.
+    encoder or decoder. Both have the same resolutions: `steps` per frame, from the hop down to 1.
 
-    Models that are not causal, or that pad with zeros, need one frame.
+    Networks that are not causal, or that pad with zeros, as those of spectra do, need one frame.
+
+    Returns:
+      Frames of the first block of audio, and of the first block of codes.
     """
     if not model_config.causal or model_config.pad_mode != "reflect":
-        return 1
+        return 1, 1
     steps = config.hop_length(model_config)
     ends = (model_config.kernel_size, model_config.last_kernel_size)
     pads = [(kernel - 1, at) for kernel in ends for at in (1, steps)]
@@ -53,7 +58,11 @@ def minimum_first_block(model_config: ml_collections.ConfigDict) -> int:
         pads += [(kernel - 1, steps) for kernel in _residual_kernels(model_config)]
         pads.append((ratio, steps))  # downsampling: kernel 2 * ratio, stride ratio
         steps //= ratio
-    return max(-(-(pad + 1) // steps) for pad, steps in pads)
+    first = max(-(-(pad + 1) // steps) for pad, steps in pads)
+    return (
+        1 if config.has_fourier(model_config) else first,
+        1 if config.has_vocos(model_config) else first,
+    )
 
 
 def lags(model_config: ml_collections.ConfigDict) -> tuple[int, int]:
@@ -78,9 +87,14 @@ def lags(model_config: ml_collections.ConfigDict) -> tuple[int, int]:
             decoder = decoder * ratio + ratio - ratio // 2 + residual
         last = model_config.last_kernel_size // 2
         encoder, decoder = encoder + last, decoder + last
+    hop = config.hop_length(model_config)
+    if config.has_fourier(model_config) and not model_config.causal:
+        fourier = model_config.fourier
+        ahead = -(-(fourier.n_fft - hop) // 2 // hop)  # of a window, in whole frames
+        encoder = ahead + fourier.num_layers * (config.CONVNEXT_KERNEL // 2)
     if config.has_vocos(model_config):
-        vocos, hop = model_config.vocos, config.hop_length(model_config)
-        ahead = 0 if vocos.causal else (vocos.num_layers + 1) * (config.VOCOS_KERNEL // 2)
+        vocos = model_config.vocos
+        ahead = 0 if vocos.causal else (vocos.num_layers + 1) * (config.CONVNEXT_KERNEL // 2)
         decoder = ahead * hop + (vocos.n_fft - hop) // 2
     return encoder, decoder
 

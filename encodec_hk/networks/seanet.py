@@ -75,7 +75,7 @@ class Residual(hk.Module):
                 name="conv_1",
             ),
         ]
-        y, rows_after, next_state = _in_order(branch, x, rows, state)
+        y, rows_after, next_state = block_rows.in_order(branch, x, rows, state)
         if self.shortcut == "conv":
             shortcut = convolution.Conv(
                 channels=channels,
@@ -84,7 +84,7 @@ class Residual(hk.Module):
                 settings=self.conv,
                 name="shortcut",
             )
-            x, _, more = _in_order([shortcut], x, rows, state)
+            x, _, more = block_rows.in_order([shortcut], x, rows, state)
             next_state |= more
         if lag := rows_after.lag - rows.lag:
             waiting = None if state is None else state["delay"]
@@ -154,7 +154,7 @@ class Stage(hk.Module):
                 name="downsample",
             )
             layers.append(downsample)
-        return _in_order(layers, x, rows, state)
+        return block_rows.in_order(layers, x, rows, state)
 
 
 class _SEANet(hk.Module):
@@ -211,7 +211,7 @@ class _SEANet(hk.Module):
     ) -> tuple[jax.Array, block_rows.Rows, State]:
         """Map audio [B, T, C] -> latents [B, F, D] or back, where the rows lie, and the state."""
         chex.assert_rank(x, 3)
-        return _in_order(self.layers(), x, rows, state)
+        return block_rows.in_order(self.layers(), x, rows, state)
 
 
 class Encoder(_SEANet):
@@ -271,14 +271,3 @@ class Decoder(_SEANet):
             channels=self.channels, kernel_size=self.last_kernel_size, name="conv_out"
         )
         return [conv_in, *memory, *stages, conv_out]
-
-
-def _in_order(
-    layers: Sequence[Layer], x: jax.Array, rows: block_rows.Rows, state: State | None
-) -> tuple[jax.Array, block_rows.Rows, State]:
-    """Call layers one after the other, each with its own state."""
-    next_state: State = {}
-    for layer in layers:
-        before = None if state is None else state[layer.name]
-        x, rows, next_state[layer.name] = layer(x, rows, before)
-    return x, rows, next_state

@@ -70,8 +70,7 @@ def create(
     }
     trained, frozen = partition(generator, training)
     if variant.model.norm == "weight_norm":
-        plain = "decoder" if config.has_vocos(variant.model) else ""
-        trained = weight_norm.split(trained, plain=plain)
+        trained = weight_norm.split(trained, plain=config.networks_of_spectra(variant.model))
     entries = jnp.asarray(initial["quantizer"]["codebooks"])
     if params is None:
         entries = jnp.zeros_like(entries)

@@ -9,7 +9,7 @@ PyTorch's `weight_norm` goes by the first axis of the weight.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,11 @@ import jax.numpy as jnp
 Params = Mapping[str, Mapping[str, jax.Array]]
 
 
-def split(params: Params, *, plain: str = "") -> dict[str, dict[str, jax.Array]]:
-    """Replace the `w` of every convolution by `w_g` and `w_v`, but of the network named `plain`."""
+def split(params: Params, *, plain: Sequence[str] = ()) -> dict[str, dict[str, jax.Array]]:
+    """Replace the `w` of every convolution by `w_g` and `w_v`, but of networks named in `plain`."""
     result = {module: dict(leaves) for module, leaves in params.items()}
     for module, leaves in result.items():
-        if "w" in leaves and module.split("/")[0] != plain:
+        if "w" in leaves and module.split("/")[0] not in plain:
             w = leaves.pop("w")
             norm = _norm(module, w)
             # A weight of zero may have any direction; its length must not be zero.

@@ -15,6 +15,8 @@ from tests import random_networks
 
 VARIANTS = {
     **random_networks.VARIANTS,
+    "fourier_ahead": {"encoder": "fourier", "causal": False, "pad_mode": "constant"},
+    "mixed": {"encoder": "fourier"},  # codes sooner than a SEANet decoder takes them
     "causal_zeros": {"pad_mode": "constant", "channels": 2},
     "overlapping": {  # 120 samples, one every 48
         "causal": False,
@@ -23,8 +25,8 @@ VARIANTS = {
         "overlap": 0.6,
     },
 }
-FEW = ("causal", "look_ahead", "segmented")
-OTHERS = ("causal_zeros", "overlapping")
+FEW = ("causal", "look_ahead", "segmented", "spectra")
+OTHERS = ("causal_zeros", "overlapping", "fourier_ahead", "mixed")
 BATCH = 3
 
 
@@ -158,7 +160,7 @@ class StreamsTest(chex.TestCase):
     def test_latency(self):
         """Seven frames at the start, then one; the decoder holds a frame back, or none."""
         codec = self.codecs["causal"]
-        first = reach.minimum_first_block(codec.model_config)
+        first = max(reach.minimum_first_blocks(codec.model_config))
         hop, audio = codec.hop_length, draw(codec, 300)
         encoder = codec.stream_encoder()
         self.assertEqual(encoder.push(audio[: first * hop - 1]).shape, (3, 0))

@@ -29,6 +29,7 @@ VARIANTS = {
     "zeros": {"pad_mode": "constant", "num_residual_layers": 2, "dilation_base": 3},
     "zeros_ahead": {"pad_mode": "constant", "causal": False},
     "vocos_causal": {"decoder": "vocos", "vocos": {"causal": True}},
+    "fourier_ahead": {"encoder": "fourier", "causal": False},
 }
 # 12 samples are a hop; an exact start needs 24 to 48, a segment has 120, one every 118.
 LENGTHS = (1, 2, 5, 11, 12, 13, 24, 25, 47, 100, 119, 120, 301)
@@ -121,7 +122,7 @@ class GraphsTest(OnnxTestCase):
             found = exported.run("decoder", codes=found)["audio"]
             np.testing.assert_allclose(found[0], decoded[row], atol=1e-6)
 
-    @parameterized.parameters("causal", "segmented", "vocos_causal")
+    @parameterized.parameters("causal", "segmented", "vocos_causal", "spectra")
     def test_another_runtime(self, variant):
         codec = random_codec(variant)
         exported = exported_onnx.Exported(codec, self.folder)
@@ -134,7 +135,7 @@ class GraphsTest(OnnxTestCase):
                     np.testing.assert_allclose(other, value, atol=1e-6)
                 inputs = expected
 
-    @parameterized.parameters("causal", "zeros", "vocos_causal")
+    @parameterized.parameters("causal", "zeros", "vocos_causal", "spectra")
     def test_streams(self, variant):
         exported = exported_onnx.Exported(random_codec(variant), self.folder)
         rng = np.random.default_rng(1)
@@ -185,7 +186,7 @@ class FolderTest(OnnxTestCase):
             self.assertEqual(states.items() <= inputs.items(), kind == "step")
             self.assertEqual({f"next_{name}" for name in states} <= outputs, bool(kind))
         encoder = exported.facts["encoder"]
-        first = reach.minimum_first_block(codec.model_config) * 12
+        first = reach.minimum_first_blocks(codec.model_config)[0] * 12
         self.assertEqual((encoder["first_block"], encoder["lag"]), (first, 0))
         self.assertIsNone(encoder["num_codebooks"])
 

@@ -151,7 +151,7 @@ class CausalBlocksTest(chex.TestCase):
     def test_blocks_and_batches_equal_rows_alone(self, sizes, overrides):
         model_config = random_networks.small(**overrides)
         encoder = Blocks(model_config)
-        first = reach.minimum_first_block(model_config) * encoder.hop
+        first = reach.minimum_first_blocks(model_config)[0] * encoder.hop
         sizes = (max(first, sizes[0]), *sizes[1:])
         rng = np.random.default_rng(0)
         rows = [encoder.draw(rng, n) for n in (1, 2, 5, 11, 12, 13, 83, 84, 85, 95, 96, 97, 400)]

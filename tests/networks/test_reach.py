@@ -30,13 +30,13 @@ class ReachTest(parameterized.TestCase):
     )
     def test_of_variants(self, name, first, samples, frames):
         model_config = get_config(name).model
-        self.assertEqual(reach.minimum_first_block(model_config), first)
+        self.assertEqual(reach.minimum_first_blocks(model_config), (first, first))
         self.assertEqual(reach.receptive_field(model_config), (samples, frames))
 
     def test_padding_with_zeros_needs_no_look_ahead(self):
         model_config = get_config("encodec_24khz").model
         model_config.pad_mode = "constant"
-        self.assertEqual(reach.minimum_first_block(model_config), 1)
+        self.assertEqual(reach.minimum_first_blocks(model_config), (1, 1))
 
     @parameterized.parameters(
         (True, (2, 3), {"kernel_size": 3}),
@@ -75,7 +75,7 @@ class ReachTest(parameterized.TestCase):
     @pytest.mark.few(0)
     def test_first_block_is_enough_and_no_more_than_needed(self, fields, expected):
         model_config = _small(causal=True, ratios=(2,), **fields)
-        first = reach.minimum_first_block(model_config)
+        first = max(reach.minimum_first_blocks(model_config))
         self.assertEqual(first, expected)
         network = model.build(model_config)
         params = _params(network)
