@@ -55,6 +55,7 @@ _FOURIER_RULES: dict[str, rules.Rule] = {
 _VOCOS_RULES: dict[str, rules.Rule] = {
     **_FOURIER_RULES,
     "bandwidths": rules.tuple_of("numbers above 0 (kbps)", rules.POSITIVE[1]),
+    "head": rules.one_of("polar", "complex"),
     "causal": rules.BOOL,
 }
 # The sections of networks other than SEANet, as in configs/base.py; `from_json` adds what lacks.
@@ -62,9 +63,10 @@ _SECTIONS: dict[str, dict[str, Any]] = {
     "fourier": {"dim": 256, "intermediate": 768, "num_layers": 6, "n_fft": 1280},
     "vocos": {
         **{"dim": 384, "intermediate": 1152, "num_layers": 8, "n_fft": 1280},
-        **{"bandwidths": (1.5, 3.0, 6.0, 12.0), "causal": False},
+        **{"bandwidths": (1.5, 3.0, 6.0, 12.0), "head": "polar", "causal": False},
     },
 }
+_LATER = {"vocos": {"head": "polar"}}  # fields that came later; without them is as with these
 _NETWORKS = {"encoder": "fourier", "decoder": "vocos"}  # the section where a network is not SEANet
 CONVNEXT_KERNEL = 7  # steps, of the convolutions of a Fourier encoder and of a Vocos decoder
 _INFERENCE_RULES: dict[str, rules.Rule] = {
@@ -204,19 +206,25 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     flat = {**dict.fromkeys(_NETWORKS, "seanet"), **dict(fields.items())}
     for section in _NETWORKS.values():
         values = flat.pop(section, None)
-        flat |= {f"{section}.{name}": value for name, value in (values or {}).items()}
+        values = _LATER.get(section, {}) | dict((values or {}).items())
+        flat |= {f"{section}.{name}": value for name, value in values.items()}
     return flat
 
 
 def _effective(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields without those of networks that are SEANet, once the only one."""
-    absent = {
-        name
-        for network, section in _NETWORKS.items()
-        if fields[network] == "seanet"
-        for name in (network, section)
-    }
-    return {name: value for name, value in fields.items() if name not in absent}
+    """Return fields without those that older checkpoints lack, where they mean the same.
+
+    These are the fields of networks that are SEANet, once the only one, and those in _LATER.
+    """
+    found = dict(fields)
+    for network, section in _NETWORKS.items():
+        if fields[network] == "seanet":
+            del found[network], found[section]
+        else:
+            later = _LATER.get(section, {})
+            values = fields[section].items()
+            found[section] = {k: v for k, v in values if k not in later or v != later[k]}
+    return found
 
 
 def _is_floor(value: Any) -> bool:
@@ -356,7 +364,8 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     fields = {**absent, **_with_tuples(fields)}
     for section in _SECTIONS:
         if isinstance(fields[section], dict):
-            fields[section] = ml_collections.ConfigDict(_with_tuples(fields[section]))
+            values = _LATER.get(section, {}) | _with_tuples(fields[section])
+            fields[section] = ml_collections.ConfigDict(values)
     rules.check("config.model", fields, _MODEL_RULES)
     model_config = ml_collections.ConfigDict()
     model_config.segment_seconds = config_dict.placeholder(object)  # as in configs/base.py

@@ -65,8 +65,9 @@ def _seen(graph: Graph, spectra: Value, n_fft: int) -> Value:
     powers = [graph.op("Mul", part, part) for part in parts]
     level = graph.op("Log", graph.op("Sum", *powers, scalar(fourier_encoder.POWER_FLOOR)))
     exponent = scalar((fourier_encoder.COMPRESSION - 1) / 2)
-    gain = graph.op("Exp", graph.op("Mul", graph.slice(level, 0, count // 2), exponent))
-    waves = [graph.op("Mul", graph.slice(part, 0, count // 2), gain) for part in parts]
+    gain = graph.op("Exp", graph.op("Mul", graph.slice(level, 0, count // 4), exponent))
+    gain = graph.op("Mul", gain, scalar(fourier_encoder.WAVE_SCALE))
+    waves = [graph.op("Mul", graph.slice(part, 0, count // 4), gain) for part in parts]
     level = graph.op("Mul", level, scalar(fourier_encoder.LEVEL_SCALE))
     level = graph.op("Add", level, scalar(fourier_encoder.LEVEL_OFFSET))
     return graph.op("Concat", level, *waves, axis=-1)

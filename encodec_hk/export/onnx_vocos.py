@@ -24,7 +24,7 @@ from encodec_hk.export import onnx_layers
 Graph = onnx_graph.Graph
 Value = onnx_graph.Value
 
-_LARGEST = 100.0  # magnitude of a spectrum
+_LARGEST = 100.0  # magnitude or gain
 _TINY = 1e-9  # of a squared window, where there is no audio
 
 
@@ -53,20 +53,24 @@ def build(
         with graph.layer(f"block_{number}"):
             x = onnx_convnext.block(graph, x, norm, vocos.causal)
     with graph.layer("head"):
-        return _head(graph, x, config.hop_length(model_config), vocos.n_fft)
+        return _head(graph, x, model_config)
 
 
-def _head(graph: Graph, x: Value, hop: int, n_fft: int) -> Value:
+def _head(graph: Graph, x: Value, model_config: ml_collections.ConfigDict) -> Value:
     """Map x [B, F, C] to audio [B, 1, T], as `networks.fourier_head`."""
     scale, offset = (graph.weight(name, graph.param(name)) for name in ("scale", "offset"))
     x = graph.op("LayerNormalization", x, scale, offset, axis=-1, epsilon=onnx_convnext.EPSILON)
-    magnitude, phase = graph.ops(
-        "Split", onnx_convnext.linear(graph, "linear", x), outputs=2, num_outputs=2, axis=-1
-    )
-    largest = graph.constant(_LARGEST, np.float32)
-    magnitude = graph.op("Min", graph.op("Exp", magnitude), largest)
-    parts = [graph.op("Mul", magnitude, graph.op(wave, phase)) for wave in ("Cos", "Sin")]
+    x = onnx_convnext.linear(graph, "linear", x)
+    is_polar = model_config.vocos.head == "polar"
+    count = 2 if is_polar else 3
+    level, *waves = graph.ops("Split", x, outputs=count, num_outputs=count, axis=-1)
+    if is_polar:
+        waves = [graph.op(wave, waves[0]) for wave in ("Cos", "Sin")]
+    gain = graph.op("Min", graph.op("Exp", level), graph.constant(_LARGEST, np.float32))
+    parts = [graph.op("Mul", gain, wave) for wave in waves]
     spectrum = graph.op("Concat", *parts, axis=-1)  # [B, F, n_fft + 2]
+
+    hop, n_fft = config.hop_length(model_config), model_config.vocos.n_fft
 
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     waves = graph.weight("waves", np.asarray(_waves(n_fft) * window, np.float32))

@@ -35,8 +35,8 @@ FourierLayer: TypeAlias = "Spectra | convnext.ConvNeXt | Projection"
 
 POWER_FLOOR = 1e-7
 """Added to every power. White noise of RMS r, at full scale 1, has a mean power of r ** 2."""
-COMPRESSION = 0.3
-"""Magnitudes of the compressed waves are magnitudes to this power."""
+COMPRESSION, WAVE_SCALE = 0.5, 2.0
+"""Magnitudes of the compressed waves are magnitudes to this power, times this scale."""
 LEVEL_SCALE, LEVEL_OFFSET = 0.125, 0.7
 """Make logarithms of powers about as large as the compressed waves."""
 
@@ -45,8 +45,8 @@ class Spectra(hk.Module):
     """The first layer: audio to spectra, what the network sees of them, a product and a norm.
 
     It sees the level, log(power), of each frequency below half the sample rate, and the wave,
-    real and imaginary part, of those below a quarter: phases above are beyond what codes hold.
-    Waves are compressed, so that weak ones count too.
+    real and imaginary part, of those below an eighth: phases above are beyond what codes hold, and
+    would hide the others. Waves are compressed, so that weak ones count too.
 
     Attributes:
       dim: C.
@@ -176,8 +176,8 @@ def _seen(spectra: jax.Array) -> jax.Array:
     count = spectra.shape[-1] - 1
     real, imaginary = jnp.real(spectra)[..., :count], jnp.imag(spectra)[..., :count]
     level = jnp.log(jnp.square(real) + jnp.square(imaginary) + POWER_FLOOR)
-    gain = jnp.exp((COMPRESSION - 1) / 2 * level[..., : count // 2])
-    waves = (part[..., : count // 2] * gain for part in (real, imaginary))
+    gain = WAVE_SCALE * jnp.exp((COMPRESSION - 1) / 2 * level[..., : count // 4])
+    waves = (part[..., : count // 4] * gain for part in (real, imaginary))
     return jnp.concatenate([LEVEL_SCALE * level + LEVEL_OFFSET, *waves], axis=-1)
 
 

@@ -1,4 +1,10 @@
-"""The last layer of a decoder of spectra: magnitude, phase and the inverse STFT.
+"""The last layer of a decoder of spectra: spectra from channels, and the inverse STFT.
+
+A value of a spectrum is made in one of two ways:
+
+- "polar", as Vocos does: the logarithm of its magnitude, and its phase.
+- "complex": the logarithm of a gain, and a complex number. No phase has to be found, which would
+  jump from frame to frame, so it learns waveforms sooner.
 
 The windows overlap:
 
@@ -25,20 +31,22 @@ from encodec_hk.networks import block_rows
 from encodec_hk.networks import convnext
 from encodec_hk.networks import layer_norm
 
-_LARGEST = 100.0  # magnitude of a spectrum
+_LARGEST = 100.0  # magnitude or gain
 _TINY = 1e-9  # of a squared window: less lies outside the audio
 
 
 class FourierHead(hk.Module):
-    """The last layer: a norm, a product to magnitudes and phases, and the inverse STFT.
+    """The last layer: a norm, a product, values of spectra, and the inverse STFT.
 
     Attributes:
+      values: "polar" or "complex".
       hop: samples of a frame.
       n_fft: samples of a window, a multiple of the hop.
     """
 
-    def __init__(self, *, hop: int, n_fft: int, name: str | None = None):
+    def __init__(self, *, values: str, hop: int, n_fft: int, name: str | None = None):
         super().__init__(name=name)
+        self.is_polar = values == "polar"
         self.hop = hop
         self.n_fft = n_fft
         self.trim = (n_fft - hop) // 2  # samples that are cut off at both ends of a row
@@ -55,10 +63,13 @@ class FourierHead(hk.Module):
         scale = hk.get_parameter("scale", x.shape[-1:], x.dtype, jnp.ones)
         offset = hk.get_parameter("offset", x.shape[-1:], x.dtype, jnp.zeros)
         x = layer_norm.normalized(x) * scale + offset
-        x = hk.Linear(self.n_fft + 2, w_init=convnext.INIT, name="linear")(x)
-        magnitude, phase = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-        magnitude = jnp.minimum(jnp.exp(magnitude), _LARGEST)
-        spectrum = jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))
+        parts = 2 if self.is_polar else 3
+        x = hk.Linear(parts * (self.n_fft // 2 + 1), w_init=convnext.INIT, name="linear")(x)
+        level, *waves = jnp.split(x.astype(jnp.float32), parts, axis=-1)
+        if self.is_polar:
+            waves = [jnp.cos(waves[0]), jnp.sin(waves[0])]
+        gain = jnp.minimum(jnp.exp(level), _LARGEST)
+        spectrum = jax.lax.complex(gain * waves[0], gain * waves[1])
         # A product with a matrix takes a CPU six times as long, and rounds more.
         windows = jnp.fft.irfft(spectrum, self.n_fft) * _hann(self.n_fft)
         y, state = self._overlap_add(windows, rows, state)

@@ -320,6 +320,7 @@ def _vocos(model_config: ml_collections.ConfigDict, convolve: kernels.Convolutio
         intermediate=fields.intermediate,
         num_layers=fields.num_layers,
         kernel_size=config.CONVNEXT_KERNEL,
+        head=fields.head,
         hop=config.hop_length(model_config),
         n_fft=fields.n_fft,
         norms=config.vocos_norms(model_config),

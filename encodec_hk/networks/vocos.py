@@ -78,6 +78,7 @@ class Vocos(hk.Module):
       dim, intermediate: channels, and those within a block.
       num_layers: blocks.
       kernel_size: of all convolutions.
+      head: "polar" or "complex", how values of spectra are made.
       hop, n_fft: as in `fourier_head.FourierHead`.
       norms: for 1, 2, ... codebooks, which norm their codes take, numbered from 0.
       num_norms: how many norms there are.
@@ -91,6 +92,7 @@ class Vocos(hk.Module):
         intermediate: int,
         num_layers: int,
         kernel_size: int,
+        head: str,
         hop: int,
         n_fft: int,
         norms: Sequence[int],
@@ -103,6 +105,7 @@ class Vocos(hk.Module):
         self.intermediate = intermediate
         self.num_layers = num_layers
         self.kernel_size = kernel_size
+        self.head = head
         self.hop = hop
         self.n_fft = n_fft
         self.norms = tuple(norms)
@@ -132,7 +135,7 @@ class Vocos(hk.Module):
         return [
             Embedding(dim=self.dim, settings=self.settings, name="embed", **common),
             *blocks,
-            fourier_head.FourierHead(hop=self.hop, n_fft=self.n_fft, name="head"),
+            fourier_head.FourierHead(values=self.head, hop=self.hop, n_fft=self.n_fft, name="head"),
         ]
 
     def __call__(

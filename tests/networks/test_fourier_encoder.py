@@ -50,7 +50,7 @@ def embedded(model_config, params, audio):
     for start in range(0, frames * hop, hop):
         spectrum = np.fft.fft(padded[start : start + fields.n_fft] * window)[: fields.n_fft // 2]
         power = np.abs(spectrum) ** 2 + 1e-7
-        waves = (spectrum * power**-0.35)[: fields.n_fft // 4]
+        waves = 2 * (spectrum * power**-0.25)[: fields.n_fft // 8]
         x.append(np.concatenate([np.log(power) / 8 + 0.7, waves.real, waves.imag]))
     linear = p["encoder/spectra/linear"]
     x = norm(np.stack(x) @ linear["w"] + linear["b"], "encoder/spectra")
@@ -162,15 +162,15 @@ class FourierEncoderTest(chex.TestCase):
         noise = level * np.random.default_rng(9).standard_normal((1, 20, 1280)).astype(np.float32)
         spectra = np.fft.rfft(noise * fourier_encoder.window(1280, 320))
         seen = fourier_encoder._seen(jnp.asarray(spectra, jnp.complex64))
-        self.assertEqual(seen.shape, (1, 20, 640 + 2 * 320))
-        self.assertLess(np.abs(seen).max(), 2.5)
+        self.assertEqual(seen.shape, (1, 20, 640 + 2 * 160))
+        self.assertLess(np.abs(seen).max(), 5)
         power = np.square(np.abs(spectra)).mean()
         self.assertAlmostEqual(power / level**2, 1, delta=0.05)
 
     def test_multiply_adds(self):
         calls = {call.path: call for call in cost.trace(small())}
         frames = 100
-        self.assertEqual(calls["encoder/spectra/linear"].multiply_adds, frames * 48 * 16)
+        self.assertEqual(calls["encoder/spectra/linear"].multiply_adds, frames * (24 + 2 * 6) * 16)
         self.assertEqual(calls["encoder/block_0/depthwise"].multiply_adds, frames * 7 * 16)
         self.assertEqual(calls["encoder/latents/linear"].multiply_adds, frames * 16 * 8)
         self.assertEqual(calls["encoder"].output, (100, 8))
