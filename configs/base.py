@@ -80,8 +80,8 @@ def get_config() -> ml_collections.ConfigDict:
     vocos.n_fft = 1280  # samples of a frame's window: a multiple of the hop
     # Bandwidths in kbps that it has norms for; any other takes the nearest one's.
     vocos.bandwidths = (1.5, 3.0, 6.0, 12.0)
-    # How a value of a spectrum is made: "polar", of a magnitude and a phase as in [V], or "complex",
-    # of a gain and a complex number, which learns waveforms sooner.
+    # How a value of a spectrum is made: "polar", of a magnitude and a phase as in [V], or
+    # "complex", of a gain and a complex number, which learns waveforms sooner.
     vocos.head = "polar"
     # True: convolutions see earlier frames only, and a stream lags by (n_fft - hop) / 2 samples.
     vocos.causal = False

@@ -18,7 +18,8 @@ The metadata are strings: `format` ("encodec_hk"), `format_version`, `name` of t
 decoder of another model's codes states that model as JSON in `codes_of` (`CodesOf`).
 
 Files of SEANet networks have format version 1. Those of a Vocos decoder, which may lack the
-encoder, have version 2, and those of a Fourier encoder version 3: older programs refuse them.
+encoder, have version 2, and those of a Fourier encoder or a head "complex" have version 3: older
+programs refuse them.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ from encodec_hk.system import part_file
 FORMAT = "encodec_hk"
 FORMAT_VERSION = "1"
 VOCOS_VERSION = "2"
-FOURIER_VERSION = "3"
-_VERSIONS = (FORMAT_VERSION, VOCOS_VERSION, FOURIER_VERSION)
+SPECTRA_VERSION = "3"
+_VERSIONS = (FORMAT_VERSION, VOCOS_VERSION, SPECTRA_VERSION)
 
 _SCALE, _LOW = ":scale", ":low"
 _PEAK = np.float32(32767)  # integer of the largest value of a row
@@ -131,10 +132,7 @@ def save(
     check_params(params, expected_params(model_config), model_config)
     check_finite(params)
     text = config.to_json(model_config)
-    version = VOCOS_VERSION if config.has_vocos(model_config) else FORMAT_VERSION
-    if config.has_fourier(model_config):
-        version = FOURIER_VERSION
-    values = (FORMAT, version, name, text, source, source_sha256, licence)
+    values = (FORMAT, _version(model_config), name, text, source, source_sha256, licence)
     metadata = dict(zip(_METADATA, values, strict=True))
     if codes_of is not None:
         metadata["codes_of"] = json.dumps(codes_of._asdict())
@@ -210,6 +208,14 @@ def is_own(path: str | os.PathLike[str]) -> bool:
 def expected_params(model_config: ml_collections.ConfigDict) -> Params:
     """Return the shapes and types of a model's parameters, without making any."""
     return model.build(model_config).param_shapes()
+
+
+def _version(model_config: ml_collections.ConfigDict) -> str:
+    """Return the format version of a model's checkpoints."""
+    has_vocos = config.has_vocos(model_config)
+    if config.has_fourier(model_config) or (has_vocos and model_config.vocos.head != "polar"):
+        return SPECTRA_VERSION
+    return VOCOS_VERSION if has_vocos else FORMAT_VERSION
 
 
 def check_params(

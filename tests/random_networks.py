@@ -19,7 +19,11 @@ VARIANTS = {  # overrides for `small`: the kinds of networks that are run differ
     },
     "look_ahead": {"causal": False, "shortcut": "identity"},
     "vocos": {"decoder": "vocos"},
-    "spectra": {"encoder": "fourier", "decoder": "vocos", "vocos": {"causal": True}},
+    "spectra": {
+        "encoder": "fourier",
+        "decoder": "vocos",
+        "vocos": {"causal": True, "head": "complex"},
+    },
 }
 
 

@@ -1,6 +1,7 @@
-"""The fields of the decoder: validation, JSON, and what follows from them."""
+"""The fields of networks of spectra: validation, JSON, and what follows from them."""
 
 import json
+import tempfile
 
 import ml_collections
 from absl.testing import absltest
@@ -9,8 +10,10 @@ from absl.testing import parameterized
 from configs import encodec_24khz
 from configs import encodec_48khz
 from configs import vocos_encodec_24khz
+from encodec_hk import checkpoint
 from encodec_hk import config
 from encodec_hk.networks import reach
+from tests import random_networks
 
 
 def vocos_config(**fields) -> ml_collections.ConfigDict:
@@ -39,6 +42,14 @@ class DecoderConfigTest(parameterized.TestCase):
         back = config.from_json(text)
         self.assertEqual(back, model_config)
         self.assertIsInstance(back.vocos.bandwidths, tuple)
+        self.assertNotIn("head", text)  # of checkpoints from before there was another
+        complex_config = vocos_config(head="complex")
+        self.assertEqual(config.from_json(config.to_json(complex_config)), complex_config)
+        found = config.differences(complex_config, json.loads(text))
+        self.assertEqual(
+            [each for each in found if each.field == "vocos.head"],
+            [("vocos.head", "complex", "polar")],
+        )
 
     def test_differences(self):
         found = config.differences(vocos_config(), json.loads(config.to_json(vocos_config(dim=64))))
@@ -54,6 +65,7 @@ class DecoderConfigTest(parameterized.TestCase):
 
     @parameterized.parameters(
         ({"dim": 0}, r"config\.model\.vocos\.dim: got 0, must be"),
+        ({"head": "real"}, r"config\.model\.vocos\.head: got 'real', must be one of polar, c"),
         ({"causal": 1}, r"config\.model\.vocos\.causal: got 1, must be True or False"),
         ({"n_fft": 1000}, r"n_fft: got 1000, must be a multiple of the hop \(320\), twice it"),
         ({"n_fft": 320}, r"n_fft: got 320, must be a multiple of the hop"),
@@ -93,6 +105,63 @@ class DecoderConfigTest(parameterized.TestCase):
         self.assertEqual(reach.lags(vocos_config(causal=True, n_fft=640)), (0, 160))
         self.assertEqual(reach.minimum_first_blocks(vocos_config()), (7, 1))
         self.assertEqual(reach.receptive_field(vocos_config()), (2718, 58))
+
+
+class EncoderConfigTest(parameterized.TestCase):
+    def test_in_json(self):
+        model_config = random_networks.small(encoder="fourier", fourier={"dim": 20})
+        text = config.to_json(model_config)
+        self.assertIn(
+            '"fourier": {"dim": 20, "intermediate": 24, "n_fft": 48, "num_layers": 2}', text
+        )
+        self.assertNotIn("vocos", text)
+        self.assertEqual(config.from_json(text).to_dict()["fourier"]["dim"], 20)
+        self.assertEqual(config.to_json(config.from_json(text)), text)
+        found = config.differences(model_config, random_networks.small())
+        self.assertEqual(found, [("encoder", "fourier", "seanet")])
+        found = config.differences(model_config, random_networks.small(encoder="fourier"))
+        self.assertEqual(found, [("fourier.dim", 20, 16)])
+
+    @parameterized.parameters(
+        ({"encoder": "wavenet"}, "encoder: got 'wavenet', must be one of seanet, fourier"),
+        (
+            {"fourier": {"n_fft": 50}},
+            r"fourier\.n_fft: got 50, must be a multiple of the hop \(12\)",
+        ),
+        ({"fourier": {"dim": 0}}, r"fourier\.dim: got 0, must be"),
+        ({"channels": 2}, "channels: got 2, must be 1 where encoder is fourier"),
+        ({"causal": False, "norm": "time_group_norm"}, "norm: got 'time_group_norm', must be wei"),
+    )
+    def test_refuses(self, fields, message):
+        with self.assertRaisesRegex(ValueError, message):
+            random_networks.small(**{"encoder": "fourier", **fields})
+
+    def test_codes_do_not_depend_on_the_decoder(self):
+        model_config = random_networks.small(**random_networks.VARIANTS["spectra"])
+        params = random_networks.random_params(model_config)
+        mixed = random_networks.small(encoder="fourier")
+        others = random_networks.random_params(mixed, seed=1) | {
+            key: value for key, value in params.items() if not key.startswith("decoder")
+        }
+        found = checkpoint.codes_fingerprint(model_config, params)
+        others = {k: v for k, v in others.items() if not k.startswith("decoder")}
+        self.assertEqual(found, checkpoint.fingerprint(mixed, others))
+
+    @parameterized.parameters(
+        ({}, "1"),
+        ({"decoder": "vocos"}, "2"),
+        ({"decoder": "vocos", "vocos": {"head": "complex"}}, "3"),
+        ({"encoder": "fourier"}, "3"),
+    )
+    def test_format_version(self, fields, version):
+        model_config = random_networks.small(**fields)
+        path = f"{self.enter_context(tempfile.TemporaryDirectory())}/model.safetensors"
+        params = random_networks.random_params(model_config)
+        origin = {"source": "random", "source_sha256": "", "licence": "none"}
+        checkpoint.save(path, params, model_config, name="small", **origin)
+        self.assertEqual(checkpoint.read_metadata(path)["format_version"], version)
+        loaded = checkpoint.load(path)
+        self.assertEqual(config.to_json(loaded.config), config.to_json(model_config))
 
 
 if __name__ == "__main__":

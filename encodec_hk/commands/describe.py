@@ -85,8 +85,9 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
     for reason, count in surplus.items():
         if count:
             yield f"                 + {count:,} {reason}"
-    in_pytorch = encoder + decoder + sum(surplus.values())
-    yield f"                 = {in_pytorch:,} in PyTorch, codebooks aside"
+    if not config.has_fourier(model_config):
+        in_pytorch = encoder + decoder + sum(surplus.values())
+        yield f"                 = {in_pytorch:,} in PyTorch, codebooks aside"
     hop = config.hop_length(model_config)
     yield f"hop              {hop} samples ({milliseconds(hop)})"
     yield f"frame rate       {config.frame_rate(model_config)} frames per second"

@@ -69,8 +69,9 @@ def decoded(model_config, params, codes):
         x = x + p[path]["gamma"] * y
     head, linear = p["decoder/head"], p["decoder/head/linear"]
     y = (normalized(x) * head["scale"] + head["offset"]) @ linear["w"] + linear["b"]
-    magnitude, phase = np.split(y, 2, axis=-1)
-    spectrum = np.minimum(np.exp(magnitude), 100) * np.exp(1j * phase)
+    level, *waves = np.split(y, 2 if fields.head == "polar" else 3, axis=-1)
+    wave = np.exp(1j * waves[0]) if fields.head == "polar" else waves[0] + 1j * waves[1]
+    spectrum = np.minimum(np.exp(level), 100) * wave
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(fields.n_fft) / fields.n_fft)
     total, squares = np.zeros((2, (len(x) - 1) * hop + fields.n_fft))
     for at, frame in enumerate(np.fft.irfft(spectrum, fields.n_fft)):
@@ -81,9 +82,11 @@ def decoded(model_config, params, codes):
 
 
 class VocosTest(chex.TestCase):
-    @parameterized.product(causal=[False, True], num_codebooks=[1, 2, 3])
-    def test_computes_its_definition(self, causal, num_codebooks):
-        model_config = small(causal=causal)
+    @parameterized.parameters(
+        (False, 1, "polar"), (True, 2, "polar"), (False, 3, "complex"), (True, 3, "complex")
+    )
+    def test_computes_its_definition(self, causal, num_codebooks, head):
+        model_config = small(causal=causal, head=head)
         blocks = test_model.Blocks(model_config, decode=True)
         rng = np.random.default_rng(0)
         rows = [blocks.draw(rng, length)[:, :num_codebooks] for length in LENGTHS]

@@ -48,6 +48,23 @@ class VocosTrainingTest(absltest.TestCase):
         self.assertEqual(codecs[0].codes_of, codecs[1].codes_of)
         self.assertNotEqual(codecs[0].fingerprint, codecs[1].fingerprint)
 
+    def test_networks_of_spectra_learn_together(self):
+        vocos = {"bandwidths": (8.0, 24.0), "head": "complex", "causal": True}
+        variant = test_train_step.configure(
+            {"encoder": "fourier", "fourier": VOCOS, "decoder": "vocos", "vocos": VOCOS | vocos},
+            {"bandwidth_per": "crop"},
+        )
+        train = test_train_step.Trainer(variant)
+        names = {name for leaves in train.fresh.generator.values() for name in leaves}
+        self.assertNoCommonElements(names, ["w_g", "w_v"])  # neither has weight norm
+        state, metrics = train(train.fresh, judged=False)
+        self.assertTrue(metrics["is_finite"])
+        before = random_networks.random_params(variant.model)
+        for module, leaves in train_state.export(state, variant).items():
+            for name, leaf in leaves.items():
+                changed = np.abs(leaf - before[module][name]).max()
+                self.assertGreater(changed, 5e-7, f"{module} {name}")
+
     @pytest.mark.slow
     def test_kept_codes_give_the_step_of_a_frozen_encoder(self):
         variant = test_train_step.configure(
