@@ -77,15 +77,15 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
     encoder, encoding = cost.total(calls, "encoder")
     decoder, decoding = cost.total(calls, "decoder")
     codebooks, quantising = cost.total(calls, "quantizer.encode")
-    surplus = cost.reference_surplus(model_config, calls)
     yield (
         f"parameters       {encoder + decoder:,} (encoder {encoder:,}, decoder {decoder:,}), "
         f"and {codebooks:,} in {model_config.num_codebooks} codebooks"
     )
-    for reason, count in surplus.items():
-        if count:
-            yield f"                 + {count:,} {reason}"
-    if not config.has_fourier(model_config):
+    if not config.has_fourier(model_config):  # which PyTorch checkpoints have not
+        surplus = cost.reference_surplus(model_config, calls)
+        for reason, count in surplus.items():
+            if count:
+                yield f"                 + {count:,} {reason}"
         in_pytorch = encoder + decoder + sum(surplus.values())
         yield f"                 = {in_pytorch:,} in PyTorch, codebooks aside"
     hop = config.hop_length(model_config)

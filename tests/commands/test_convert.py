@@ -24,6 +24,7 @@ from encodec_hk.commands import convert
 from encodec_hk.convert import verify
 from encodec_hk.pretrained import published
 from encodec_hk.pretrained import weights
+from tests import random_networks
 from tests import reference_files
 from tests import references
 
@@ -282,6 +283,18 @@ class OutTest(ConvertTestCase):
         message = self.error(ours, output=self.folder / "exported", to="transformers")
         self.assertStartsWith(message, "num_lstm_layers: got 0")
         self.assertFalse((self.folder / "exported").exists())
+
+    def test_an_encoder_that_pytorch_has_not(self):
+        """Neither read, where --config describes one, nor written."""
+        model = random_networks.small(encoder="fourier")
+        message = self.error(self.official(), variant=variant_of(model))
+        self.assertStartsWith(message, "config.model.encoder: got 'fourier', must be seanet, as")
+        path = self.folder / "fourier.safetensors"
+        origin = {"source": "random", "source_sha256": "", "licence": "none"}
+        params = random_networks.random_params(model)
+        checkpoint.save(path, params, model, name="small", **origin)
+        message = self.error(path, output=self.folder / "exported", to="transformers")
+        self.assertStartsWith(message, "encoder: got 'fourier', must be seanet in transformers'")
 
     def test_unknown_target(self):
         self.assertIn("must be one of haiku, transformers", self.error(self.folder, to="onnx"))

@@ -68,6 +68,23 @@ class OutputTest(parameterized.TestCase):
         ):
             self.assertRegex(printed, rf"(?m){line}")
 
+    def test_spectra(self):
+        variant = get_config("vocos_encodec_24khz")
+        variant.model.encoder = "fourier"
+        variant.model.vocos.update(causal=True, head="complex")
+        printed = text(variant)
+        for line in (
+            r"^encoder +\[75, 128\] +2,662,272 +198,643,200$",
+            r"^    linear +\[75, 256\] +246,016 +18,432,000  w \[960, 256\], b \[256\]$",
+            r"^encoder: of spectra; decoder: of spectra; its norms have a row for each",
+            r"^receptive field +encoder 12800 samples \(533\.3 ms\), decoder 58 frames",
+            r"^look-ahead +none: a stream gives one frame at a time, from the first on$",
+            r"^ +a stream of the decoder lags by 480 samples \(20 ms\)$",
+        ):
+            self.assertRegex(printed, rf"(?m){line}")
+        self.assertNotIn("LSTM", printed)
+        self.assertNotIn("PyTorch", printed)
+
     @parameterized.parameters(
         {"ratios": (4, 3), "bandwidths": (20.0,), "num_lstm_layers": 0, "channels": 4},
         {"norm": "none", "num_residual_layers": 3, "shortcut": "identity"},
