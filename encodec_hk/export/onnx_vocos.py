@@ -60,18 +60,9 @@ def _head(graph: Graph, x: Value, model_config: ml_collections.ConfigDict) -> Va
     """Map x [B, F, C] to audio [B, 1, T], as `networks.fourier_head`."""
     scale, offset = (graph.weight(name, graph.param(name)) for name in ("scale", "offset"))
     x = graph.op("LayerNormalization", x, scale, offset, axis=-1, epsilon=onnx_convnext.EPSILON)
-    x = onnx_convnext.linear(graph, "linear", x)
-    is_polar = model_config.vocos.head == "polar"
-    count = 2 if is_polar else 3
-    level, *waves = graph.ops("Split", x, outputs=count, num_outputs=count, axis=-1)
-    if is_polar:
-        waves = [graph.op(wave, waves[0]) for wave in ("Cos", "Sin")]
-    gain = graph.op("Min", graph.op("Exp", level), graph.constant(_LARGEST, np.float32))
-    parts = [graph.op("Mul", gain, wave) for wave in waves]
-    spectrum = graph.op("Concat", *parts, axis=-1)  # [B, F, n_fft + 2]
+    spectrum = _spectrum(graph, onnx_convnext.linear(graph, "linear", x), model_config.vocos.head)
 
     hop, n_fft = config.hop_length(model_config), model_config.vocos.n_fft
-
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     waves = graph.weight("waves", np.asarray(_waves(n_fft) * window, np.float32))
     squares = graph.weight("squares", np.asarray(window**2, np.float32))
@@ -82,6 +73,16 @@ def _head(graph: Graph, x: Value, model_config: ml_collections.ConfigDict) -> Va
         trim = (n_fft - hop) // 2
         return graph.op("Div", *(graph.slice(each, trim, -trim) for each in sums))
     return _continued(graph, graph.op("Concat", *sums, axis=1), n_fft - hop)
+
+
+def _spectrum(graph: Graph, x: Value, head: str) -> Value:
+    """Return spectra [B, F, n_fft + 2], real and then imaginary parts, of what makes them."""
+    count = 2 if head == "polar" else 3
+    level, *parts = graph.ops("Split", x, outputs=count, num_outputs=count, axis=-1)
+    if head == "polar":
+        parts = [graph.op(wave, parts[0]) for wave in ("Cos", "Sin")]
+    gain = graph.op("Min", graph.op("Exp", level), graph.constant(_LARGEST, np.float32))
+    return graph.op("Concat", *(graph.op("Mul", gain, part) for part in parts), axis=-1)
 
 
 def _overlap_add(graph: Graph, windows: Value, hop: int, n_fft: int) -> Value:
