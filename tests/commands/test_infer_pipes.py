@@ -333,6 +333,7 @@ class ProcessesTest(parameterized.TestCase):
         process.communicate(bytes(1000))
         self.assertEqual(os.listdir(target.parent), ["out.ecdc"])
 
+    @pytest.mark.slow
     def test_reader_that_closes(self) -> None:
         codec = encodec_hk.load(self.path)
         header = ecdc.header(codec, 1, 60 * self.RATE, 1)

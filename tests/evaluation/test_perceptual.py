@@ -8,6 +8,7 @@ from unittest import mock
 import numpy as np
 import pesq as pesq_python
 import pystoi
+import pytest
 import soxr
 import visqol as visqol_python
 from absl.testing import parameterized
@@ -32,6 +33,7 @@ class VisqolTest(parameterized.TestCase):
         self.assertGreater(values[-1], 1.0)
 
     @parameterized.parameters(("audio", 48000), ("speech", 16000))
+    @pytest.mark.few(1)  # the package takes 20 s for the other
     def test_equals_the_package(self, mode, rate):
         api = visqol_python.VisqolApi()
         api.create(mode=mode, use_lattice_model=mode == "speech")

@@ -115,6 +115,7 @@ class StepTest(parameterized.TestCase):
             self.assertLess(last, 0.8 * first, name)
 
     @parameterized.parameters("plain", "stereo")
+    @pytest.mark.few(0)
     def test_output_is_that_of_the_codec(self, name):
         """Training has the padding, segments, normalisation and quantiser of the codec."""
         train = trainer(name)
