@@ -63,7 +63,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.segment_seconds = config_dict.placeholder(object)
     model.overlap = 0.01  # share of a segment that the next one overlaps, in [0, 1)
 
-    # "seanet", or "fourier", which encodes spectra and is several times faster to train.
+    # "seanet", or "fourier", which encodes spectra and hears 1.5 times as much audio in training.
     model.encoder = "seanet"
     fourier = model.fourier = ml_collections.ConfigDict()  # of encoder "fourier" alone
     fourier.dim = 256  # channels

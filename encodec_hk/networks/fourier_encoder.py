@@ -2,9 +2,9 @@
 
     audio -> STFT -> levels and compressed waves, norm -> ConvNeXt blocks -> norm -> latents
 
-All layers have the frame rate, so it trains on far more audio in a given time than SEANet, whose
-first layers have the sample rate. The blocks are those of `convnext`; that a codec may encode
-spectra with them is from APCodec (arXiv 2402.10533).
+All layers have the frame rate, so training hears more audio in a given time than with SEANet, whose
+first layers have the sample rate (docs/training.md has figures). The blocks are those of
+`convnext`; that a codec may encode spectra with them is from APCodec (arXiv 2402.10533).
 
 A frame's window ends with the frame where the encoder is causal, and is around it otherwise:
 
