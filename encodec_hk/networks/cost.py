@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from encodec_hk import config
+from encodec_hk.networks import encodec
 from encodec_hk.networks import model
 
 Shape = tuple[int, ...]
@@ -58,7 +59,7 @@ def trace(model_config: ml_collections.ConfigDict) -> list[Call]:
     calls: list[Call | None] = []
 
     def record(next_f: Any, args: Any, kwargs: Any, context: hk.MethodContext) -> Any:
-        is_whole = isinstance(context.module, model.EnCodec)
+        is_whole = isinstance(context.module, encodec.EnCodec)
         if is_whole or context.method_name not in ("__call__", "encode", "decode"):
             return next_f(*args, **kwargs)
         index = len(calls)
