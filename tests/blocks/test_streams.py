@@ -82,7 +82,7 @@ class StreamsTest(chex.TestCase):
         np.testing.assert_allclose(np.concatenate(parts), expected, atol=2e-6)
 
     @given(data=st.data())
-    @hypothesis_settings(max_examples=40)
+    @hypothesis_settings(max_examples=25)
     def test_any_cut(self, data):
         variant = data.draw(st.sampled_from(FEW))
         length = data.draw(st.integers(1, 700))

@@ -302,6 +302,7 @@ class OutTest(ConvertTestCase):
 
 class VerifyTest(ConvertTestCase):
     @parameterized.parameters("causal", "group_norm")
+    @pytest.mark.few(0)
     def test_report(self, name):
         self.model = references.tiny(name)
         printed = self.convert(self.transformers(), verify=True)

@@ -33,7 +33,7 @@ class VisqolTest(parameterized.TestCase):
         self.assertGreater(values[-1], 1.0)
 
     @parameterized.parameters(("audio", 48000), ("speech", 16000))
-    @pytest.mark.few(1)  # the package takes 20 s for the other
+    @pytest.mark.slow
     def test_equals_the_package(self, mode, rate):
         api = visqol_python.VisqolApi()
         api.create(mode=mode, use_lattice_model=mode == "speech")
