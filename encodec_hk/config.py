@@ -130,9 +130,8 @@ def validate_model(model_config: ml_collections.ConfigDict) -> None:
         raise error("segment_seconds", f"at least one hop ({seconds:.6g} s)")
     rules.check("config.model.fourier", model.fourier, _FOURIER_RULES)
     rules.check("config.model.vocos", model.vocos, _VOCOS_RULES)
-    for network, section in _NETWORKS.items():
-        if model[network] == section:
-            _validate_spectra(model, network, section)
+    for network in networks_of_spectra(model):
+        _validate_spectra(model, network, _NETWORKS[network])
     if has_fourier(model) and model.norm == "time_group_norm":
         raise error("norm", "weight_norm or none where encoder is fourier")
     if has_vocos(model):

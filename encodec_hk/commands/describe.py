@@ -96,9 +96,7 @@ def _facts(model_config: ml_collections.ConfigDict, calls: Sequence[cost.Call]) 
         f"receptive field  encoder {samples} samples ({milliseconds(samples)}), "
         f"decoder {frames} frames ({milliseconds(frames * hop)})"
     )
-    has_lstm = model_config.num_lstm_layers and not (
-        config.has_fourier(model_config) and config.has_vocos(model_config)
-    )
+    has_lstm = model_config.num_lstm_layers and len(config.networks_of_spectra(model_config)) < 2
     beyond = ["the LSTM's memory is unlimited"] if has_lstm else []
     if model_config.norm == "time_group_norm":
         beyond.append("time_group_norm sees the whole input")

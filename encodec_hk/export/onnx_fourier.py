@@ -39,7 +39,7 @@ def _transformed(graph: Graph, audio: Value, model_config: ml_collections.Config
     """Return the spectra of audio [B, 1, T], real and then imaginary parts, [B, F, n_fft]."""
     hop, n_fft = config.hop_length(model_config), model_config.fourier.n_fft
     right = 0 if model_config.causal else (n_fft - hop) // 2
-    window = fourier_encoder.window(n_fft, hop if model_config.causal else n_fft // 2)
+    window = fourier_encoder.window(n_fft, hop, model_config.causal)
     angle = 2 * np.pi * (np.outer(np.arange(n_fft // 2), np.arange(n_fft)) % n_fft) / n_fft
     waves = np.concatenate([np.cos(angle), -np.sin(angle)]) * window
     padded, pads = onnx_layers.pad(graph, audio, 1, n_fft - hop - right, right, hop, "constant")

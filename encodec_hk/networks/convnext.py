@@ -61,6 +61,14 @@ class DepthwiseConv(hk.Module):
         return functools.reduce(operator.add, taps) + b, rows.downsampled(1, lag), state
 
 
+def blocks(num_layers: int, **fields: Any) -> list[ConvNeXt]:
+    """Return the blocks of a network, all with the same fields; see `ConvNeXt`."""
+    return [
+        ConvNeXt(gain=1 / num_layers, name=f"block_{index}", **fields)
+        for index in range(num_layers)
+    ]
+
+
 class ConvNeXt(hk.Module):
     """A block: depthwise convolution, norm, two products with GELU between, plus the shortcut.
 

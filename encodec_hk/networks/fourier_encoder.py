@@ -82,8 +82,7 @@ class Spectra(hk.Module):
         hops = padded.reshape(batch, -1, self.hop)
         parts = [hops[:, part : part + frames] for part in range(self.n_fft // self.hop)]
         windows = jnp.concatenate(parts, axis=-1).astype(jnp.float32)
-        fall = self.hop if self.causal else self.n_fft // 2
-        spectra = jnp.fft.rfft(windows * window(self.n_fft, fall))
+        spectra = jnp.fft.rfft(windows * window(self.n_fft, self.hop, self.causal))
         y = hk.Linear(self.dim, w_init=convnext.INIT, name="linear")(_seen(spectra).astype(x.dtype))
         norm = layer_norm.AdaptiveNorm(num_norms=1, name="norm")
         return norm(y, 0), rows.downsampled(self.hop, lag), state
@@ -146,18 +145,14 @@ class FourierEncoder(hk.Module):
     @hk.name_like("__call__")
     def layers(self) -> list[FourierLayer]:
         """Return the layers, from the audio to the latents."""
-        blocks = [
-            convnext.ConvNeXt(
-                intermediate=self.intermediate,
-                gain=1 / self.num_layers,
-                kernel_size=self.kernel_size,
-                causal=self.causal,
-                norm=0,
-                num_norms=1,
-                name=f"block_{index}",
-            )
-            for index in range(self.num_layers)
-        ]
+        blocks = convnext.blocks(
+            self.num_layers,
+            intermediate=self.intermediate,
+            kernel_size=self.kernel_size,
+            causal=self.causal,
+            norm=0,
+            num_norms=1,
+        )
         spectra = Spectra(
             dim=self.dim, hop=self.hop, n_fft=self.n_fft, causal=self.causal, name="spectra"
         )
@@ -182,15 +177,16 @@ def _seen(spectra: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def window(size: int, fall: int) -> np.ndarray:
-    """Return a window of energy 1, float32 [size].
+def window(n_fft: int, hop: int, causal: bool) -> np.ndarray:
+    """Return a window of energy 1, float32 [n_fft].
 
-    It is half of a Hann window that rises, and half of one that falls over the last `fall` samples:
-    that of a causal encoder falls over the newest frame alone.
+    It is half of a Hann window that rises, and half of one that falls: that of a causal encoder
+    falls over the newest frame alone.
     """
+    fall = hop if causal else n_fft // 2
 
     def half(samples: int) -> np.ndarray:
         return 0.5 - 0.5 * np.cos(np.pi * (np.arange(samples) + 0.5) / samples)
 
-    values = np.concatenate([half(size - fall), half(fall)[::-1]])
+    values = np.concatenate([half(n_fft - fall), half(fall)[::-1]])
     return (values / np.linalg.norm(values)).astype(np.float32)

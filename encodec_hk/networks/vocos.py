@@ -122,16 +122,12 @@ class Vocos(hk.Module):
         common: dict[str, Any] = {
             **{"kernel_size": self.kernel_size, "norm": norm, "num_norms": self.num_norms}
         }
-        blocks = [
-            convnext.ConvNeXt(
-                intermediate=self.intermediate,
-                gain=1 / self.num_layers,
-                causal=self.settings.causal,
-                name=f"block_{index}",
-                **common,
-            )
-            for index in range(self.num_layers)
-        ]
+        blocks = convnext.blocks(
+            self.num_layers,
+            intermediate=self.intermediate,
+            causal=self.settings.causal,
+            **common,
+        )
         return [
             Embedding(dim=self.dim, settings=self.settings, name="embed", **common),
             *blocks,
